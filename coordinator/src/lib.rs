@@ -1,1 +1,3 @@
-//! x
+//! The coordinator: everything behind `rehull`, in reading order.
+
+pub mod domain;

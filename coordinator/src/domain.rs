@@ -1,0 +1,15 @@
+//! The rules: pure, synchronous, without clock, chance or IO. In reading order.
+
+#[expect(missing_docs, reason = "the fields of commands mean what their types say")]
+pub mod command;
+pub mod decide;
+#[expect(missing_docs, reason = "the fields of effects mean what their types say")]
+pub mod effect;
+#[expect(missing_docs, reason = "the fields of events mean what their types say")]
+pub mod event;
+pub mod gate;
+pub mod operation;
+pub mod plan;
+pub mod policy;
+pub mod profile;
+pub mod state;

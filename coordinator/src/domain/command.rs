@@ -1,0 +1,151 @@
+//! Everything that can be asked of the rules, by people or by the world. Imperative names.
+
+use rehull_shared::{
+    evidence::Evidence,
+    ids::{ClusterName, Generation, NodeName},
+};
+use uuid::Uuid;
+
+use super::{
+    event::CopiedPart,
+    plan::{Plan, PlannedNode},
+    state::{Drain, HostIdentity, Inputs, Outcome, Process, Snapshot, Subject, Token},
+};
+
+/// What is asked.
+#[expect(clippy::large_enum_variant, reason = "commands are few and short-lived")]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Become the writer: the first command of every process.
+    TakeLeadership,
+    /// Time has passed.
+    Tick,
+    /// Something about one cluster.
+    Of(ClusterName, Request),
+}
+
+/// What is asked about one cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Begin a migration. `id` is drawn by the asker.
+    Start { id: Uuid, plan: Box<Plan>, nodes: Vec<PlannedNode>, by: String },
+    /// Begin no new step.
+    Pause { by: String },
+    /// Begin steps again.
+    Resume { by: String },
+    /// Ask again what is held; `resubmit` makes a new attempt of the operation.
+    Retry { subject: Subject, resubmit: bool, by: String },
+    /// A person says that the host is reinstalled.
+    ConfirmReinstalled { node: NodeName, by: String },
+    /// Open an invitation to enrol.
+    IssueToken { node: NodeName, token: Token, by: String },
+    /// A host presents its token.
+    Enrol { node: NodeName, token_sha256: String, identity: HostIdentity },
+    /// An answer to a round.
+    Submit { subject: Subject, evidence: Evidence },
+    /// What an effect has seen or done.
+    Report(Report),
+}
+
+/// What an effect has seen or done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// Objects for a recovery are stored.
+    Exported { sha256: String },
+    /// The node is recorded.
+    Snapshot { node: NodeName, snapshot: Snapshot },
+    /// The eviction is this far.
+    Drain { node: NodeName, drain: Drain },
+    /// Inputs are stored.
+    Inputs { node: NodeName, inputs: Inputs },
+    /// The operation exists.
+    Submitted { node: NodeName, name: String, uid: String, others: u32 },
+    /// A pod of it has started.
+    Started { node: NodeName, name: String, pod: String, pod_node: String, image_id: String },
+    /// It is over, or nobody knows.
+    Ended { node: NodeName, name: String, outcome: Outcome, seen: String },
+    /// A piece of it, numbered from 0 within its part.
+    Copied { node: NodeName, name: String, part: CopiedPart, number: u32, text: String },
+    /// No more pieces will come.
+    Archived { node: NodeName, name: String, seen: String },
+    /// An operation that is not ours exists beside ours.
+    Foreign { node: NodeName, name: String },
+    /// Processes that outlived the removal.
+    Leftovers { node: NodeName, processes: Vec<Process> },
+    /// The agent has answered an order to kill.
+    LeftoversAnswered { node: NodeName, order: String, seen: String },
+    /// The agent has said farewell.
+    Farewell { node: NodeName, generation: Generation },
+    /// The installer is this far.
+    Installer { node: NodeName, percent: u8, seen: String, done: bool },
+}
+
+impl Report {
+    /// The node that it is about.
+    ///
+    /// # Panics
+    /// For [`Report::Exported`], which is about the cluster.
+    pub fn node(&self) -> &NodeName {
+        match self {
+            Report::Exported { .. } => unreachable!("an export is about the cluster"),
+            Report::Snapshot { node, .. }
+            | Report::Drain { node, .. }
+            | Report::Inputs { node, .. }
+            | Report::Submitted { node, .. }
+            | Report::Started { node, .. }
+            | Report::Ended { node, .. }
+            | Report::Copied { node, .. }
+            | Report::Archived { node, .. }
+            | Report::Foreign { node, .. }
+            | Report::Leftovers { node, .. }
+            | Report::LeftoversAnswered { node, .. }
+            | Report::Farewell { node, .. }
+            | Report::Installer { node, .. } => node,
+        }
+    }
+}
+
+/// A request that the rules do not allow now: an answer to a person, not a failure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No migration of this cluster is known.
+    #[error("no migration of cluster {0} is known: start one with `rehull migrate start -f`")]
+    NoMigration(ClusterName),
+    /// It has one already.
+    #[error("cluster {0} is being migrated already: see `rehull status {0}`")]
+    AlreadyRunning(ClusterName),
+    /// It does not have this node.
+    #[error("the migration of {cluster} has no node {node}: see `rehull status {cluster}`")]
+    NoNode {
+        /// The cluster.
+        cluster: ClusterName,
+        /// What was asked for.
+        node: NodeName,
+    },
+    /// The plan cannot be carried out.
+    #[error("the plan of {cluster} is refused: {why}")]
+    BadPlan {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The field, and what is wrong with it.
+        why: String,
+    },
+    /// It makes no sense now.
+    #[error("{subject} is {phase}: {why}")]
+    NotNow {
+        /// Whom it was about.
+        subject: Subject,
+        /// Where it is.
+        phase: String,
+        /// What could be done instead.
+        why: String,
+    },
+    /// A host may not enrol.
+    #[error("enrolment of {node} is refused: {why}")]
+    Enrolment {
+        /// The node it wants to be.
+        node: NodeName,
+        /// Why not.
+        why: &'static str,
+    },
+}

@@ -1,0 +1,228 @@
+//! The rules: given the state, a command and the time, what happens; or why not.
+
+use rehull_shared::{
+    ids::{ClusterName, Epoch, NodeName},
+    time::Timestamp,
+};
+
+use super::{
+    command::{Command, Refusal, Request},
+    event::{Event, Recorded},
+    plan::{Plan, PlannedNode},
+    state::{Corrupt, Fleet, Migration, Phase, Subject},
+};
+
+mod enrolment;
+mod gates;
+mod operations;
+mod reinstalls;
+
+/// What one command did to the fleet: the events, in order, and the state behind them.
+///
+/// The state is a working copy: it is published only when the events are on disk.
+#[derive(Debug)]
+pub struct Decision {
+    /// What happened.
+    pub events: Vec<Recorded>,
+    /// The state behind it.
+    pub fleet: Fleet,
+}
+
+/// Decides one command. An `Err` is an answer to the asker, and nothing has happened.
+///
+/// # Errors
+/// A [`Refusal`], if the rules do not allow the command now.
+pub fn decide(fleet: &Fleet, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
+    let mut scribe = Scribe { fleet: fleet.clone(), events: Vec::new(), epoch: fleet.epoch, now };
+    match command {
+        Command::TakeLeadership => {
+            scribe.epoch = Epoch(fleet.epoch.0 + 1);
+            scribe.write(None, Event::LeadershipTaken);
+        }
+        Command::Tick => {
+            for cluster in fleet.migrations.keys() {
+                Desk { scribe: &mut scribe, cluster }.tick();
+            }
+        }
+        Command::Of(cluster, request) => Desk { scribe: &mut scribe, cluster }.answer(request)?,
+    }
+    Ok(Decision { events: scribe.events, fleet: scribe.fleet })
+}
+
+/// Writes events down and lets the working copy follow them, so that the next rule sees them.
+struct Scribe {
+    fleet: Fleet,
+    events: Vec<Recorded>,
+    epoch: Epoch,
+    now: Timestamp,
+}
+
+impl Scribe {
+    fn write(&mut self, cluster: Option<&ClusterName>, event: Event) {
+        let recorded =
+            Recorded { at: self.now, epoch: self.epoch, cluster: cluster.cloned(), event };
+        let followed: Result<(), Corrupt> = self.fleet.evolve(&recorded);
+        followed.expect("an event that the rules have decided can follow the state it is for");
+        self.events.push(recorded);
+    }
+}
+
+/// The rules at work on one cluster.
+struct Desk<'a> {
+    scribe: &'a mut Scribe,
+    cluster: &'a ClusterName,
+}
+
+impl Desk<'_> {
+    fn write(&mut self, event: Event) {
+        self.scribe.write(Some(self.cluster), event);
+    }
+
+    fn now(&self) -> Timestamp {
+        self.scribe.now
+    }
+
+    fn migration(&self) -> Option<&Migration> {
+        self.scribe.fleet.migrations.get(self.cluster).map(AsRef::as_ref)
+    }
+
+    fn known(&self) -> Result<&Migration, Refusal> {
+        self.migration().ok_or_else(|| Refusal::NoMigration(self.cluster.clone()))
+    }
+
+    fn knows(&self, node: &NodeName) -> Result<(), Refusal> {
+        let (cluster, node) = (self.cluster.clone(), node.clone());
+        match self.known()?.node(&node) {
+            Some(_) => Ok(()),
+            None => Err(Refusal::NoNode { cluster, node }),
+        }
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<(), Refusal> {
+        match request {
+            Request::Start { id, plan, nodes, by } => {
+                self.start(*id, plan, nodes, by)?;
+            }
+            Request::Pause { by } => self.pause(by)?,
+            Request::Resume { by } => self.resume(by)?,
+            Request::Retry { subject, resubmit, by } => self.retry(subject, *resubmit, by)?,
+            Request::ConfirmReinstalled { node, by } => self.confirm_reinstalled(node, by)?,
+            Request::IssueToken { node, token, by } => self.issue_token(node, token, by),
+            Request::Enrol { node, token_sha256, identity } => {
+                self.enrol(node, token_sha256, identity)?;
+            }
+            Request::Submit { subject, evidence } => self.hear(subject, evidence)?,
+            Request::Report(report) => self.take(report)?,
+        }
+        self.advance();
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        id: uuid::Uuid,
+        plan: &Plan,
+        nodes: &[PlannedNode],
+        by: &str,
+    ) -> Result<(), Refusal> {
+        if self.migration().is_some_and(|migration| !migration.is_finished()) {
+            return Err(Refusal::AlreadyRunning(self.cluster.clone()));
+        }
+        if let Some(why) = fault_of(plan, nodes, self.cluster) {
+            return Err(Refusal::BadPlan { cluster: self.cluster.clone(), why });
+        }
+        self.write(Event::MigrationStarted { id, plan: Box::new(plan.clone()), by: by.to_owned() });
+        for node in nodes {
+            self.write(Event::NodePlanned { node: node.clone() });
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, by: &str) -> Result<(), Refusal> {
+        if self.known()?.paused_by.is_none() {
+            self.write(Event::MigrationPaused { by: by.to_owned() });
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, by: &str) -> Result<(), Refusal> {
+        if self.known()?.paused_by.is_some() {
+            self.write(Event::MigrationResumed { by: by.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Deadlines, turns, and steps that a crash has left between two packs of the log.
+    fn tick(&mut self) {
+        let Some(migration) = self.migration() else { return };
+        let mut subjects = vec![Subject::Cluster];
+        let active = migration.nodes.iter().filter(|node| node.is_active());
+        subjects.extend(active.map(|node| Subject::Node(node.planned.name.clone())));
+        for subject in subjects {
+            self.enforce_deadline(&subject);
+        }
+        self.advance();
+    }
+
+    /// Begins every step that may begin.
+    fn advance(&mut self) {
+        let Some(migration) = self.migration() else { return };
+        let names: Vec<_> = migration.nodes.iter().map(|node| node.planned.name.clone()).collect();
+        self.step(&Subject::Cluster);
+        for name in names {
+            self.begin_turn(&name);
+            self.look_at_new_system(&name);
+            self.step(&Subject::Node(name));
+        }
+        self.finish_work();
+    }
+
+    /// Gives a planned node its turn, if the budget allows one more.
+    fn begin_turn(&mut self, name: &NodeName) {
+        let Some(migration) = self.migration() else { return };
+        let planned = migration.node(name).is_some_and(|n| n.track.phase == Phase::Planned);
+        let working = migration.track.phase == Phase::Working && migration.paused_by.is_none();
+        let active = migration.nodes.iter().filter(|node| node.is_active());
+        // The canary goes alone, and nobody passes a node that a person must look at.
+        let canary_open = active.clone().any(|node| node.planned.canary);
+        let held = active.clone().any(|node| matches!(node.track.phase, Phase::Held { .. }));
+        let room = active.count() < migration.plan.policy.max_out as usize;
+        if planned && working && room && !canary_open && !held {
+            self.write(Event::NodeStarted { node: name.clone() });
+        }
+    }
+
+    /// Goes on to the end when every node is done.
+    fn finish_work(&mut self) {
+        let Some(migration) = self.migration() else { return };
+        let all_done = migration.nodes.iter().all(|node| node.track.phase == Phase::Done);
+        if migration.track.phase == Phase::Working && all_done && migration.paused_by.is_none() {
+            self.ask(&Subject::Cluster, super::gate::Gate::Finalize);
+        }
+    }
+}
+
+/// What is wrong with a plan, beyond what its types already forbid.
+fn fault_of(plan: &Plan, nodes: &[PlannedNode], cluster: &ClusterName) -> Option<String> {
+    let names: std::collections::BTreeSet<_> = nodes.iter().map(|node| &node.name).collect();
+    let under = plan.policy.under_floor();
+    if plan.cluster != *cluster {
+        Some(format!("it is for cluster {}", plan.cluster))
+    } else if plan.source == plan.target {
+        Some(format!("spec.source and spec.target are both {}", plan.source))
+    } else if nodes.is_empty() {
+        Some("spec.nodes selects no node".to_owned())
+    } else if names.len() != nodes.len() {
+        Some("spec.nodes names a node twice".to_owned())
+    } else if plan.api_servers.is_empty() {
+        Some("spec.workload.apiServers is empty: nobody could confirm that a node is gone".into())
+    } else if plan.policy.max_out != 1 {
+        Some("spec.policy.maxOut: only 1 is possible until capacity can be proved".to_owned())
+    } else if !under.is_empty() && plan.unsafe_because.is_none() {
+        let under: Vec<String> = under.iter().map(ToString::to_string).collect();
+        let list = under.join(", ");
+        Some(format!("spec.policy is under its floor: {list}; say why in spec.unsafe to accept it"))
+    } else {
+        None
+    }
+}

@@ -1,0 +1,148 @@
+//! Rounds of evidence: asking, hearing, judging, holding, retrying.
+
+use rehull_shared::{evidence::Evidence, ids::Round};
+
+use super::Desk;
+use crate::domain::{
+    command::Refusal,
+    event::Event,
+    gate::{Blocker, Gate},
+    state::{Phase, Step, Subject},
+};
+
+impl Desk<'_> {
+    /// Opens a new round for a gate.
+    pub(super) fn ask(&mut self, subject: &Subject, gate: Gate) {
+        let Some(track) = self.migration().and_then(|migration| migration.track(subject)) else {
+            return;
+        };
+        let round = Round(track.round.0 + 1);
+        self.write(Event::EvidenceRequested { subject: subject.clone(), gate, round });
+    }
+
+    /// Takes an answer in, and judges the gate with it.
+    pub(super) fn hear(&mut self, subject: &Subject, evidence: &Evidence) -> Result<(), Refusal> {
+        let migration = self.known()?;
+        let bench = migration.bench(subject);
+        let Some(Phase::Asking { gate, asked, dossier }) =
+            migration.track(subject).map(|track| &track.phase)
+        else {
+            return Ok(()); // a late answer is no error: it answers a question that is closed
+        };
+        let Some(need) = gate.needs().iter().find(|need| need.check == evidence.check) else {
+            return Ok(());
+        };
+        let expected = bench.witnesses(need).contains(&evidence.source);
+        if evidence.round != asked.round || evidence.observed_at < asked.at || !expected {
+            return Ok(());
+        }
+        let policy = &migration.plan.policy;
+        let mut with = dossier.clone();
+        with.add(evidence.clone(), policy.evidence_max_age);
+        let verdict = bench.judge(*gate, *asked, &with, self.now());
+        if verdict.is_ok() || dossier.is_news(evidence, need.age.limit(policy)) {
+            let (subject, evidence) = (subject.clone(), evidence.clone());
+            self.write(Event::EvidenceRecorded { subject, evidence });
+        }
+        if let Ok(proof) = verdict {
+            self.write(Event::GatePassed { subject: subject.clone(), proof });
+        }
+        Ok(())
+    }
+
+    /// Holds what has waited for longer than it may.
+    pub(super) fn enforce_deadline(&mut self, subject: &Subject) {
+        let Some(migration) = self.migration() else { return };
+        let Some(track) = migration.track(subject) else { return };
+        let now = self.now();
+        let bench = migration.bench(subject);
+        match &track.phase {
+            Phase::Asking { gate, asked, dossier } => {
+                let patience = gate.deadline(&migration.plan.policy, bench.canary);
+                if now < track.since + patience {
+                    return;
+                }
+                let (subject, gate) = (subject.clone(), *gate);
+                match bench.judge(gate, *asked, dossier, now) {
+                    Ok(proof) => self.write(Event::GatePassed { subject, proof }),
+                    Err(why) => self.write(Event::Held { subject, why, resume: Step::Ask(gate) }),
+                }
+            }
+            Phase::Operating => self.enforce_operation_deadline(subject),
+            Phase::Reinstalling(reinstall) => {
+                if now < track.since + migration.plan.policy.reinstall_deadline {
+                    return;
+                }
+                let announced = reinstall.announced_by.is_some();
+                let why = vec![Blocker::NotEnrolled { announced }];
+                let subject = subject.clone();
+                self.write(Event::Held { subject, why, resume: Step::Reinstall });
+            }
+            // These wait for a person, for their turn, or for nothing.
+            Phase::Planned
+            | Phase::Ready { .. }
+            | Phase::Working
+            | Phase::Held { .. }
+            | Phase::Done => (),
+        }
+    }
+
+    /// A person asks to go on.
+    pub(super) fn retry(
+        &mut self,
+        subject: &Subject,
+        resubmit: bool,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        if let Subject::Node(node) = subject {
+            self.knows(node)?;
+        }
+        let migration = self.known()?;
+        let phase = migration.track(subject).map(|track| &track.phase);
+        let not_now = |phase: &str, why: &str| Refusal::NotNow {
+            subject: subject.clone(),
+            phase: phase.to_owned(),
+            why: why.to_owned(),
+        };
+        match phase {
+            Some(Phase::Held { resume, .. }) if resubmit && resume.retried(true) == *resume => {
+                Err(not_now("held", "there is no operation to submit again; retry without it"))
+            }
+            Some(Phase::Held { .. }) => {
+                let (subject, by) = (subject.clone(), by.to_owned());
+                self.write(Event::RetryRequested { subject, resubmit, by });
+                Ok(())
+            }
+            other => {
+                let phase = other.map_or("unknown", Phase::word);
+                Err(not_now(phase, "only what is held can be retried"))
+            }
+        }
+    }
+
+    /// Begins the next step of a subject that is ready for it, unless a pause lets it rest.
+    pub(super) fn step(&mut self, subject: &Subject) {
+        let Some(migration) = self.migration() else { return };
+        let Some(Phase::Ready { next }) = migration.track(subject).map(|track| &track.phase) else {
+            return;
+        };
+        let next = *next;
+        if migration.paused_by.is_some() && next.is_safe_to_rest_before() {
+            return;
+        }
+        match (next, subject) {
+            (Step::Ask(gate), _) => self.ask(subject, gate),
+            (Step::Submit(kind), Subject::Node(node)) => self.intend(node, kind),
+            (Step::Reinstall, Subject::Node(node)) => {
+                self.write(Event::ReinstallAuthorized { node: node.clone() });
+            }
+            (Step::Finish, Subject::Node(node)) => {
+                self.write(Event::NodeFinished { node: node.clone() });
+            }
+            (Step::Finish, Subject::Cluster) => self.write(Event::MigrationCompleted),
+            (Step::Work, Subject::Cluster) => self.write(Event::WorkBegun),
+            (Step::Submit(_) | Step::Reinstall, Subject::Cluster)
+            | (Step::Work, Subject::Node(_)) => (),
+        }
+    }
+}

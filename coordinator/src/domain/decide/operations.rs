@@ -1,0 +1,198 @@
+//! Operations: intended before they are created, believed in nothing, and what they leave behind.
+
+use rehull_shared::ids::NodeName;
+
+use super::Desk;
+use crate::domain::{
+    command::{Refusal, Report},
+    event::Event,
+    gate::Gate,
+    operation,
+    state::{
+        Kind, Leftovers, OperationIntent, Outcome, Phase, Process, Progress,
+        START_DELAY_PER_OPERATION, Subject,
+    },
+};
+use rehull_shared::{
+    evidence::{Check, Source, Verdict},
+    time::Span,
+};
+
+/// How long an intended operation may take to be created before it is given up. The operator's
+/// webhook refuses for as long as another operation runs, so this is long.
+const CREATE_DEADLINE: Span = Span::from_mins(5);
+
+/// How long beyond its own deadline an operation is followed before its outcome is unknown.
+const GRACE: Span = Span::from_mins(5);
+
+impl Desk<'_> {
+    /// Intends an operation: from here on it may exist, whatever happens to this process.
+    pub(super) fn intend(&mut self, name: &NodeName, kind: Kind) {
+        let Some(node) = self.migration().and_then(|migration| migration.node(name)) else {
+            return;
+        };
+        let attempt = node.next_attempt(kind);
+        let Some(inputs) = node.inputs.clone() else { return };
+        let name = operation::name(self.cluster, kind, name, attempt);
+        let node = node.planned.name.clone();
+        let intent = OperationIntent { name, kind, attempt, inputs };
+        self.write(Event::OperationIntended { node, attempt, intent });
+    }
+
+    /// Gives up waiting for an operation that does not start or does not end.
+    pub(super) fn enforce_operation_deadline(&mut self, subject: &Subject) {
+        let Subject::Node(name) = subject else { return };
+        let Some(migration) = self.migration() else { return };
+        let Some(node) = migration.node(name) else { return };
+        let Some(operation) = node.operation() else { return };
+        let policy = &migration.plan.policy;
+        let patience = match &operation.progress {
+            Progress::Intended => CREATE_DEADLINE,
+            Progress::Submitted { others, .. } => {
+                let delay = START_DELAY_PER_OPERATION.as_secs().saturating_mul(*others);
+                policy.start_deadline + Span::from_secs(delay)
+            }
+            Progress::Withdrawing { .. } => policy.gate_deadline,
+            Progress::Started { .. } => policy.operation_deadline + GRACE,
+            Progress::Ended { .. } => return,
+        };
+        if self.now() < node.track.since + patience {
+            return;
+        }
+        let (node, name) = (node.planned.name.clone(), operation.intent.name.clone());
+        match &operation.progress {
+            Progress::Intended | Progress::Submitted { .. } => {
+                self.write(Event::OperationWithdrawn { node, name });
+            }
+            _ => {
+                let seen = format!("no end was seen within {patience}");
+                let outcome = Outcome::Unknown;
+                self.write(Event::OperationEnded { node, name, outcome, seen });
+            }
+        }
+    }
+
+    /// Takes in what an effect has seen or done. Reports about what is over are no error.
+    pub(super) fn take(&mut self, report: &Report) -> Result<(), Refusal> {
+        let migration = self.known()?;
+        if let Report::Exported { sha256 } = report {
+            if migration.export.is_none() {
+                self.write(Event::ObjectsExported { sha256: sha256.clone() });
+            }
+            return Ok(());
+        }
+        let name = report.node();
+        self.knows(name)?;
+        if let Some(event) = self.event_of(report) {
+            self.write(event);
+            if matches!(report, Report::LeftoversAnswered { .. }) {
+                // What was seen before the kill proves nothing about the time after it.
+                self.ask(&Subject::Node(name.clone()), Gate::Removal);
+            }
+        }
+        Ok(())
+    }
+
+    /// The event that a report amounts to now; `None` if it says nothing new.
+    fn event_of(&self, report: &Report) -> Option<Event> {
+        let node = self.migration()?.node(report.node())?;
+        let asking = match &node.track.phase {
+            Phase::Asking { gate, .. } => Some(*gate),
+            _ => None,
+        };
+        let operating = node.track.phase == Phase::Operating;
+        let of_last = |name: &str| node.operation().is_some_and(|op| op.intent.name == name);
+        let of_any = |name: &str| node.operations.iter().find(|op| op.intent.name == name);
+        match report.clone() {
+            Report::Exported { .. } => None,
+            Report::Snapshot { node: name, snapshot } => (asking == Some(Gate::Snapshot)
+                && node.snapshot.is_none())
+            .then_some(Event::SnapshotRecorded { node: name, snapshot }),
+            Report::Drain { node: name, drain } => (asking == Some(Gate::Drain)
+                && node.drain.as_ref() != Some(&drain))
+            .then_some(Event::DrainProgressed { node: name, drain }),
+            Report::Inputs { node: name, inputs } => (node.inputs.is_none()
+                && matches!(asking, Some(Gate::RemoveAdmission | Gate::JoinAdmission)))
+            .then_some(Event::InputsPrepared { node: name, inputs }),
+            Report::Submitted { node: owner, name, uid, others } => (operating
+                && of_last(&name)
+                && node.operation()?.progress == Progress::Intended)
+                .then_some(Event::OperationSubmitted { node: owner, name, uid, others }),
+            Report::Started { node: owner, name, pod, pod_node, image_id } => (operating
+                && of_last(&name)
+                && matches!(
+                    node.operation()?.progress,
+                    Progress::Submitted { .. } | Progress::Withdrawing { .. }
+                ))
+            .then_some(Event::OperationStarted { node: owner, name, pod, pod_node, image_id }),
+            Report::Ended { node: owner, name, outcome, seen } => (operating && of_last(&name))
+                .then_some(Event::OperationEnded { node: owner, name, outcome, seen }),
+            Report::Copied { node: owner, name, part, number, text } => {
+                (!of_any(&name)?.archived).then_some(Event::OperationCopied {
+                    node: owner,
+                    name,
+                    part,
+                    number,
+                    text,
+                })
+            }
+            Report::Archived { node: owner, name, seen } => (!of_any(&name)?.archived)
+                .then_some(Event::OperationArchived { node: owner, name, seen }),
+            Report::Foreign { node: owner, name } => {
+                operating.then_some(Event::ForeignOperationSeen { node: owner, name })
+            }
+            Report::Leftovers { node: owner, processes } => self.kill(owner, processes),
+            Report::LeftoversAnswered { node: owner, order, seen } => (asking
+                == Some(Gate::Removal)
+                && matches!(&node.leftovers, Leftovers::Ordered { order: now, .. } if *now == order))
+            .then_some(Event::LeftoversAnswered { node: owner, order, seen }),
+            Report::Farewell { node: owner, generation } => (asking == Some(Gate::Reinstall)
+                && node.farewell.is_none())
+            .then_some(Event::FarewellSaid { node: owner, generation }),
+            Report::Installer { node: owner, percent, seen, done } => {
+                installer_event(&node.track.phase, owner, percent, seen, done)
+            }
+        }
+    }
+
+    /// Orders survivors of a removal to be killed: once an attempt, and only when a witness of
+    /// this round has seen that no kubelet runs (it would start them again) and the API servers
+    /// say that the Node is gone (else the removal itself has not happened).
+    fn kill(&self, node: NodeName, processes: Vec<Process>) -> Option<Event> {
+        let migration = self.migration()?;
+        let state = migration.node(&node)?;
+        let Phase::Asking { gate: Gate::Removal, asked, dossier } = &state.track.phase else {
+            return None;
+        };
+        let passes = |check, source| {
+            let seen = dossier.get(check, &source);
+            seen.is_some_and(|seen| matches!(seen.evidence.verdict, Verdict::Pass(_)))
+        };
+        let mut servers = migration.plan.api_servers.iter();
+        let gone = servers.all(|at| passes(Check::NodeAbsent, Source::ApiServer(at.clone())));
+        let dead = passes(Check::KubeletStopped, Source::Agent(node.clone()));
+        let untouched = state.leftovers == Leftovers::Untouched;
+        (untouched && gone && dead && !processes.is_empty()).then(|| Event::LeftoversOrdered {
+            order: format!("{}/{}/{}/{}", migration.id, node, state.attempt, asked.round),
+            node,
+            processes,
+        })
+    }
+}
+
+fn installer_event(
+    phase: &Phase,
+    node: NodeName,
+    percent: u8,
+    seen: String,
+    done: bool,
+) -> Option<Event> {
+    let Phase::Reinstalling(reinstall) = phase else { return None };
+    if done {
+        let announced = reinstall.announced_by.is_some();
+        return (!announced)
+            .then(|| Event::ReinstallAnnounced { node, by: "installer".to_owned() });
+    }
+    let news = reinstall.progress.as_ref() != Some(&(percent, seen.clone()));
+    news.then_some(Event::InstallerProgressed { node, percent, seen })
+}

@@ -1,0 +1,146 @@
+//! What should be happening now: a function of the state, so a restart forgets nothing.
+
+use rehull_shared::ids::{Attempt, ClusterName, NodeName, Round};
+
+use super::{
+    gate::Gate,
+    plan::Installer,
+    state::{Fleet, Kind, Leftovers, Migration, Node, Phase, Process, Progress, Subject},
+};
+
+/// One thing to be done. Doing it twice is doing it once: the world is asked by name first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Effect {
+    /// For which cluster.
+    pub cluster: ClusterName,
+    /// What.
+    pub work: Work,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Work {
+    /// Gather answers for an open round.
+    Collect { subject: Subject, gate: Gate, round: Round },
+    /// Store the objects that a recovery needs.
+    Export,
+    /// Store what the node is.
+    TakeSnapshot { node: NodeName },
+    /// Cordon the node of the recorded UID.
+    Cordon { node: NodeName },
+    /// Evict its pods.
+    Drain { node: NodeName },
+    /// Store inventory and vars of the next operation.
+    PrepareInputs { node: NodeName, kind: Kind, attempt: Attempt },
+    /// Create the operation if it is not there, and follow it to its end.
+    RunOperation { node: NodeName, name: String },
+    /// Delete the operation that did not start, unless it has started.
+    WithdrawOperation { node: NodeName, name: String },
+    /// Copy what it left behind.
+    ArchiveOperation { node: NodeName, name: String },
+    /// Have the agent kill processes.
+    KillLeftovers { node: NodeName, order: String, processes: Vec<Process> },
+    /// Have the agent of the old installation say farewell.
+    Farewell { node: NodeName },
+    /// Have the installer reinstall the host.
+    Install { node: NodeName, attempt: Attempt },
+    /// Give the node back what it carried.
+    RestoreMetadata { node: NodeName },
+    /// Remove the objects that were made for operations.
+    CleanUp,
+}
+
+/// Everything that should be happening now, in a fixed order.
+pub fn due(fleet: &Fleet) -> Vec<Effect> {
+    let mut due = Vec::new();
+    for (cluster, migration) in &fleet.migrations {
+        let mut add = |work| due.push(Effect { cluster: cluster.clone(), work });
+        due_of_cluster(migration, &mut add);
+        for node in &migration.nodes {
+            let enrolled = fleet.enrolled_after_farewell(cluster, node).is_some();
+            due_of_node(migration, node, enrolled, &mut add);
+        }
+    }
+    due
+}
+
+fn due_of_cluster(migration: &Migration, add: &mut impl FnMut(Work)) {
+    let Phase::Asking { gate, asked, .. } = &migration.track.phase else { return };
+    match gate {
+        Gate::Backup if migration.export.is_none() => add(Work::Export),
+        Gate::Finalize => add(Work::CleanUp),
+        _ => (),
+    }
+    add(Work::Collect { subject: Subject::Cluster, gate: *gate, round: asked.round });
+}
+
+fn due_of_node(migration: &Migration, node: &Node, enrolled: bool, add: &mut impl FnMut(Work)) {
+    let name = || node.planned.name.clone();
+    for operation in &node.operations {
+        if matches!(operation.progress, Progress::Ended { .. }) && !operation.archived {
+            add(Work::ArchiveOperation { node: name(), name: operation.intent.name.clone() });
+        }
+    }
+    match &node.track.phase {
+        Phase::Asking { gate, asked, .. } => {
+            if let Some(work) = work_of_gate(node, *gate) {
+                add(work);
+            }
+            add(Work::Collect { subject: Subject::Node(name()), gate: *gate, round: asked.round });
+        }
+        Phase::Operating => {
+            if let Some(operation) = node.operation() {
+                let operation_name = operation.intent.name.clone();
+                add(match operation.progress {
+                    Progress::Withdrawing { .. } => {
+                        Work::WithdrawOperation { node: name(), name: operation_name }
+                    }
+                    _ => Work::RunOperation { node: name(), name: operation_name },
+                });
+            }
+        }
+        Phase::Reinstalling(reinstall) => {
+            let automatic = matches!(migration.plan.installer, Installer::Command { .. });
+            if automatic && reinstall.announced_by.is_none() && !enrolled {
+                add(Work::Install { node: name(), attempt: node.attempt });
+            }
+        }
+        Phase::Planned
+        | Phase::Ready { .. }
+        | Phase::Working
+        | Phase::Held { .. }
+        | Phase::Done => (),
+    }
+}
+
+/// What must be done so that a gate can be passed.
+fn work_of_gate(node: &Node, gate: Gate) -> Option<Work> {
+    let name = node.planned.name.clone();
+    let inputs = |kind| {
+        node.inputs.is_none().then(|| Work::PrepareInputs {
+            node: name.clone(),
+            kind,
+            attempt: node.next_attempt(kind),
+        })
+    };
+    match gate {
+        Gate::Snapshot => {
+            node.snapshot.is_none().then(|| Work::TakeSnapshot { node: name.clone() })
+        }
+        Gate::Cordon => Some(Work::Cordon { node: name }),
+        Gate::Drain => Some(Work::Drain { node: name }),
+        Gate::RemoveAdmission => inputs(Kind::Remove),
+        Gate::JoinAdmission => inputs(Kind::Join),
+        Gate::Removal => match &node.leftovers {
+            Leftovers::Ordered { order, processes } => Some(Work::KillLeftovers {
+                node: name,
+                order: order.clone(),
+                processes: processes.clone(),
+            }),
+            Leftovers::Untouched | Leftovers::Answered => None,
+        },
+        Gate::Reinstall => node.farewell.is_none().then(|| Work::Farewell { node: name.clone() }),
+        Gate::Metadata => Some(Work::RestoreMetadata { node: name }),
+        _ => None,
+    }
+}

@@ -1,0 +1,133 @@
+//! Everything that has happened. Past tense; appended once, never changed.
+//!
+//! How events grow: a new kind of event is a new variant; a new fact of an old event is a new field
+//! at the end of its variant or struct, with `#[serde(default)]`. Names of variants are stored:
+//! never rename one. A sample of every event ever released replays in a test for ever.
+
+use rehull_shared::{
+    evidence::Evidence,
+    ids::{Attempt, ClusterName, Epoch, Generation, NodeName, Round},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    gate::{Blocker, Gate, Proof},
+    plan::{Plan, PlannedNode},
+    state::{
+        Drain, HostIdentity, Inputs, OperationIntent, Outcome, Process, Snapshot, Step, Subject,
+        Token,
+    },
+};
+
+/// An event with its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Under whose leadership.
+    pub epoch: Epoch,
+    /// Whose stream; `None` for the coordinator itself.
+    pub cluster: Option<ClusterName>,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A coordinator has begun to write, under the epoch of the record.
+    LeadershipTaken,
+
+    /// A migration was asked for and understood.
+    MigrationStarted { id: Uuid, plan: Box<Plan>, by: String },
+    /// A node belongs to it, next in order.
+    NodePlanned { node: PlannedNode },
+    /// No new step is begun from here on; what runs goes on to its next safe point.
+    MigrationPaused { by: String },
+    /// Steps are begun again.
+    MigrationResumed { by: String },
+    /// The objects that a recovery needs are stored under this content hash.
+    ObjectsExported { sha256: String },
+    /// The nodes may begin.
+    WorkBegun,
+    /// Nothing is left to do.
+    MigrationCompleted,
+
+    /// A node's turn has come.
+    NodeStarted { node: NodeName },
+    /// A gate was asked.
+    EvidenceRequested { subject: Subject, gate: Gate, round: Round },
+    /// An answer arrived that says something new.
+    EvidenceRecorded { subject: Subject, evidence: Evidence },
+    /// A gate was passed.
+    GatePassed { subject: Subject, proof: Proof },
+    /// A person is needed.
+    Held { subject: Subject, why: Vec<Blocker>, resume: Step },
+    /// A person has asked to go on.
+    RetryRequested { subject: Subject, resubmit: bool, by: String },
+
+    /// What the node was is stored.
+    SnapshotRecorded { node: NodeName, snapshot: Snapshot },
+    /// The eviction of its pods has come further.
+    DrainProgressed { node: NodeName, drain: Drain },
+    /// Inputs of the next operation are stored.
+    InputsPrepared { node: NodeName, inputs: Inputs },
+    /// An operation will be created under this name. For a removal: the point of no return.
+    OperationIntended { node: NodeName, attempt: Attempt, intent: OperationIntent },
+    /// It exists.
+    OperationSubmitted { node: NodeName, name: String, uid: String, others: u32 },
+    /// It did not start in time; it will be deleted unless it starts before.
+    OperationWithdrawn { node: NodeName, name: String },
+    /// A pod of it has started.
+    OperationStarted {
+        node: NodeName,
+        name: String,
+        pod: String,
+        pod_node: String,
+        image_id: String,
+    },
+    /// It is over, or nobody knows.
+    OperationEnded { node: NodeName, name: String, outcome: Outcome, seen: String },
+    /// A piece of what it left behind, before retention deletes it.
+    OperationCopied { node: NodeName, name: String, part: CopiedPart, number: u32, text: String },
+    /// All that could be kept of it is kept.
+    OperationArchived { node: NodeName, name: String, seen: String },
+    /// An operation that is not ours was seen beside ours.
+    ForeignOperationSeen { node: NodeName, name: String },
+
+    /// The agent is to kill these processes.
+    LeftoversOrdered { node: NodeName, order: String, processes: Vec<Process> },
+    /// The agent has answered.
+    LeftoversAnswered { node: NodeName, order: String, seen: String },
+    /// The agent of the old installation has said farewell.
+    FarewellSaid { node: NodeName, generation: Generation },
+    /// The host may be reinstalled: the data on it is given up.
+    ReinstallAuthorized { node: NodeName },
+    /// The installer has said how far it is.
+    InstallerProgressed { node: NodeName, percent: u8, seen: String },
+    /// A person or the installer says that the new system is installed.
+    ReinstallAnnounced { node: NodeName, by: String },
+
+    /// A host was invited to enrol.
+    TokenIssued { node: NodeName, token: Token, by: String },
+    /// A host has enrolled.
+    AgentEnrolled { node: NodeName, generation: Generation, identity: HostIdentity },
+
+    /// A node is finished.
+    NodeFinished { node: NodeName },
+}
+
+/// Which piece of an operation was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum CopiedPart {
+    /// The `ClusterOperation`, as JSON.
+    Operation,
+    /// Its Job, as JSON.
+    Job,
+    /// Its Pod, as JSON.
+    Pod,
+    /// The log of its pod.
+    Log,
+}

@@ -1,0 +1,78 @@
+//! What was agreed on at the start of a migration: it does not change while it runs.
+
+use rehull_shared::ids::{ClusterName, NodeName};
+use serde::{Deserialize, Serialize};
+
+use super::{policy::Policy, profile::ProfileId};
+
+/// One migration, as its document was understood. Nodes are planned by events of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Kubean `Cluster`.
+    pub cluster: ClusterName,
+    /// How to reach the management cluster.
+    pub management: Access,
+    /// How to reach the workload cluster.
+    pub workload: Access,
+    /// Namespace of Kubean's operator; operations and their ConfigMaps live there.
+    pub namespace: String,
+    /// Addresses (`host:port`) of every API server of the workload cluster.
+    pub api_servers: Vec<String>,
+    /// The OS to leave.
+    pub source: ProfileId,
+    /// The OS to reach.
+    pub target: ProfileId,
+    /// Spray-job image of every operation, pinned by tag or digest.
+    pub image: String,
+    /// The running Kubernetes version, as kubelets report it (`v1.27.5`).
+    pub kubernetes_version: String,
+    /// `kube_version` as the pinned kubespray wants it: with or without the `v` (errata E16).
+    pub kube_version_arg: String,
+    /// Whether the pinned image has `facts.yml` (Kubean from 0.22.2 on) and wants it before a join.
+    pub facts_hook: bool,
+    /// Lines of `enable-repo.yml` for the target OS; empty where hosts reach their repositories.
+    pub repos: Vec<String>,
+    /// How hosts are reinstalled.
+    pub installer: Installer,
+    /// Windows, soaks, deadlines, budgets.
+    pub policy: Policy,
+    /// Why values under their floor are accepted; shown wherever the migration is.
+    pub unsafe_because: Option<String>,
+    /// Control planes are left as they are: the migration ends with the workers.
+    pub control_planes_excluded: bool,
+}
+
+/// Where a kubeconfig is. Paths and names only: no credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// Path of a kubeconfig on the coordinator's machine; `None` takes the one that Kubean keeps
+    /// (workload) or the coordinator's own service account (management).
+    pub kubeconfig: Option<String>,
+    /// Context in it; `None` takes the current one.
+    pub context: Option<String>,
+}
+
+/// How hosts are reinstalled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Installer {
+    /// A person does it, and says so by typing the name of the node.
+    Manual,
+    /// A program of the site is run with these arguments.
+    Command {
+        /// Path of the program on the coordinator's machine.
+        program: String,
+        /// Its arguments; node and target are in its environment.
+        args: Vec<String>,
+    },
+}
+
+/// One node to be migrated, in the order of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedNode {
+    /// Inventory host, and name of the Node object.
+    pub name: NodeName,
+    /// Address by which Ansible and the cluster reach it; it does not change.
+    pub address: String,
+    /// The first one is watched longer.
+    pub canary: bool,
+}

@@ -1,0 +1,358 @@
+//! How each event changes the state. It checks again what `decide` has checked: an event that
+//! cannot follow the ones before it means that the log is damaged, and everything stops.
+
+use std::sync::Arc;
+
+use rehull_shared::{
+    ids::{ClusterName, NodeName},
+    time::Timestamp,
+};
+
+use super::{
+    Asked, Fleet, Host, Leftovers, Migration, Node, Operation, Outcome, Phase, Progress, Reinstall,
+    Step, Subject, Track,
+};
+use crate::domain::{
+    event::{Event, Recorded},
+    gate::{Dossier, Gate},
+    plan::PlannedNode,
+};
+
+/// The log contains an event that cannot follow the ones before it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the log has an impossible event: {what} while {subject} is {phase}")]
+pub struct Corrupt {
+    what: String,
+    subject: String,
+    phase: String,
+}
+
+fn corrupt(what: &Event, subject: impl ToString, phase: impl ToString) -> Corrupt {
+    let what: String = format!("{what:?}").chars().take_while(|c| c.is_alphanumeric()).collect();
+    Corrupt { what, subject: subject.to_string(), phase: phase.to_string() }
+}
+
+impl Fleet {
+    /// Takes one event in.
+    pub fn evolve(&mut self, recorded: &Recorded) -> Result<(), Corrupt> {
+        let (at, event) = (recorded.at, &recorded.event);
+        if recorded.epoch < self.epoch {
+            return Err(corrupt(event, "the coordinator", format!("at epoch {}", self.epoch)));
+        }
+        self.epoch = recorded.epoch;
+        let Some(cluster) = &recorded.cluster else {
+            return match event {
+                Event::LeadershipTaken => Ok(()),
+                other => Err(corrupt(other, "no cluster", "named")),
+            };
+        };
+        match event {
+            Event::MigrationStarted { id, plan, by } => {
+                let migration = Migration {
+                    id: *id,
+                    plan: (**plan).clone(),
+                    by: by.clone(),
+                    started_at: at,
+                    paused_by: None,
+                    track: Track::new(Phase::Ready { next: Step::first_of_cluster() }, at),
+                    nodes: Vec::new(),
+                    export: None,
+                };
+                match self.migrations.insert(cluster.clone(), Arc::new(migration)) {
+                    Some(old) if !old.is_finished() => {
+                        Err(corrupt(event, cluster, "being migrated already"))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Event::TokenIssued { node, token, .. } => {
+                self.host(cluster, node).token = Some(token.clone());
+                Ok(())
+            }
+            Event::AgentEnrolled { node, generation, identity } => {
+                let host = self.host(cluster, node);
+                if generation.0 != host.generation.0 + 1 || host.token.is_none() {
+                    return Err(corrupt(event, node, format!("at {:?}", host.generation)));
+                }
+                *host =
+                    Host { generation: *generation, token: None, identity: Some(identity.clone()) };
+                Ok(())
+            }
+            event => match self.migrations.get_mut(cluster) {
+                Some(migration) => Arc::make_mut(migration).evolve(event, at),
+                None => Err(corrupt(event, cluster, "unknown")),
+            },
+        }
+    }
+
+    fn host(&mut self, cluster: &ClusterName, node: &NodeName) -> &mut Host {
+        self.hosts.entry((cluster.clone(), node.clone())).or_default()
+    }
+}
+
+impl Migration {
+    fn evolve(&mut self, event: &Event, at: Timestamp) -> Result<(), Corrupt> {
+        match event {
+            Event::NodePlanned { node } => self.nodes.push(Node::new(node.clone(), at)),
+            Event::MigrationPaused { by } => self.paused_by = Some(by.clone()),
+            Event::MigrationResumed { .. } => self.paused_by = None,
+            Event::ObjectsExported { sha256 } => self.export = Some(sha256.clone()),
+            Event::WorkBegun => {
+                self.track.may(event, Step::Work)?;
+                self.track.enter(Phase::Working, at);
+            }
+            Event::MigrationCompleted => {
+                self.track.may(event, Step::Finish)?;
+                self.track.enter(Phase::Done, at);
+            }
+            Event::EvidenceRequested { subject, .. }
+            | Event::EvidenceRecorded { subject, .. }
+            | Event::GatePassed { subject, .. }
+            | Event::Held { subject, .. }
+            | Event::RetryRequested { subject, .. } => self.evolve_track(subject, event, at)?,
+            event => {
+                let name = node_of(event)?;
+                let node = self.nodes.iter_mut().find(|node| &node.planned.name == name);
+                node.ok_or_else(|| corrupt(event, name, "unknown"))?.evolve(event, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn evolve_track(
+        &mut self,
+        subject: &Subject,
+        event: &Event,
+        at: Timestamp,
+    ) -> Result<(), Corrupt> {
+        let break_max = self.plan.policy.evidence_max_age;
+        let track = match subject {
+            Subject::Cluster => &mut self.track,
+            Subject::Node(name) => {
+                let node = self.nodes.iter_mut().find(|node| &node.planned.name == name);
+                let node = node.ok_or_else(|| corrupt(event, name, "unknown"))?;
+                if let Event::RetryRequested { resubmit, .. } = event {
+                    // A kill that was tried may be tried once more, and inputs are made anew.
+                    node.leftovers = Leftovers::Untouched;
+                    node.inputs = if *resubmit { None } else { node.inputs.take() };
+                }
+                &mut node.track
+            }
+        };
+        match (&mut track.phase, event) {
+            (
+                Phase::Ready { .. }
+                | Phase::Asking { .. }
+                | Phase::Reinstalling(_)
+                | Phase::Working,
+                Event::EvidenceRequested { gate, round, .. },
+            ) => {
+                if round.0 != track.round.0 + 1 {
+                    return Err(corrupt(event, subject, format!("in round {}", track.round)));
+                }
+                let follows = match &track.phase {
+                    Phase::Ready { next } => *next == Step::Ask(*gate),
+                    Phase::Asking { gate: now, .. } => now == gate,
+                    Phase::Reinstalling(_) => *gate == Gate::Os,
+                    _ => *gate == Gate::Finalize,
+                };
+                if !follows {
+                    return Err(corrupt(event, subject, track.phase.word()));
+                }
+                track.round = *round;
+                let asked = Asked { round: *round, at };
+                let again = matches!(&track.phase, Phase::Asking { .. });
+                let phase = Phase::Asking { gate: *gate, asked, dossier: Dossier::default() };
+                // A new round of the same gate does not push its deadline away.
+                if again { track.phase = phase } else { track.enter(phase, at) }
+            }
+            (Phase::Asking { dossier, .. }, Event::EvidenceRecorded { evidence, .. }) => {
+                dossier.add(evidence.clone(), break_max);
+            }
+            (Phase::Asking { gate, asked, .. }, Event::GatePassed { proof, .. })
+                if proof.gate() == *gate && proof.round() == asked.round =>
+            {
+                let next = gate.next();
+                track.enter(Phase::Ready { next }, at);
+            }
+            (Phase::Asking { .. } | Phase::Reinstalling(_), Event::Held { why, resume, .. }) => {
+                track.enter(Phase::Held { why: why.clone(), resume: *resume }, at);
+            }
+            (Phase::Held { resume, .. }, Event::RetryRequested { resubmit, .. }) => {
+                let next = resume.retried(*resubmit);
+                track.enter(Phase::Ready { next }, at);
+            }
+            (phase, event) => return Err(corrupt(event, subject, phase.word())),
+        }
+        Ok(())
+    }
+}
+
+impl Node {
+    fn new(planned: PlannedNode, at: Timestamp) -> Self {
+        Self {
+            planned,
+            attempt: Default::default(),
+            track: Track::new(Phase::Planned, at),
+            snapshot: None,
+            drain: None,
+            inputs: None,
+            operations: Vec::new(),
+            leftovers: Leftovers::default(),
+            farewell: None,
+        }
+    }
+
+    fn evolve(&mut self, event: &Event, at: Timestamp) -> Result<(), Corrupt> {
+        match (&mut self.track.phase, event) {
+            (Phase::Planned, Event::NodeStarted { .. }) => {
+                self.track.enter(Phase::Ready { next: Step::first_of_node() }, at);
+            }
+            (_, Event::SnapshotRecorded { snapshot, .. }) => self.snapshot = Some(snapshot.clone()),
+            (_, Event::DrainProgressed { drain, .. }) => self.drain = Some(drain.clone()),
+            (_, Event::InputsPrepared { inputs, .. }) => self.inputs = Some(inputs.clone()),
+            (Phase::Ready { next }, Event::OperationIntended { attempt, intent, .. })
+                if *next == Step::Submit(intent.kind) =>
+            {
+                self.attempt = *attempt;
+                self.inputs = None;
+                self.leftovers = Leftovers::Untouched;
+                let progress = Progress::Intended;
+                let intent = intent.clone();
+                self.operations.push(Operation { intent, progress, archived: false });
+                self.track.enter(Phase::Operating, at);
+            }
+            (_, Event::OperationCopied { .. } | Event::ForeignOperationSeen { .. }) => (),
+            (_, Event::OperationArchived { name, .. }) => {
+                for operation in self.operations.iter_mut().filter(|op| op.intent.name == *name) {
+                    operation.archived = true;
+                }
+            }
+            (Phase::Operating, event) => self.evolve_operation(event, at)?,
+            (_, Event::LeftoversOrdered { order, processes, .. }) => {
+                let (order, processes) = (order.clone(), processes.clone());
+                self.leftovers = Leftovers::Ordered { order, processes };
+            }
+            (_, Event::LeftoversAnswered { .. }) => self.leftovers = Leftovers::Answered,
+            (_, Event::FarewellSaid { generation, .. }) => self.farewell = Some(*generation),
+            (Phase::Ready { next: Step::Reinstall }, Event::ReinstallAuthorized { .. }) => {
+                self.track.enter(Phase::Reinstalling(Reinstall::default()), at);
+            }
+            (Phase::Reinstalling(reinstall), Event::InstallerProgressed { percent, seen, .. }) => {
+                reinstall.progress = Some((*percent, seen.clone()));
+            }
+            (Phase::Reinstalling(reinstall), Event::ReinstallAnnounced { by, .. }) => {
+                reinstall.announced_by = Some(by.clone());
+            }
+            (Phase::Ready { next: Step::Finish }, Event::NodeFinished { .. }) => {
+                self.track.enter(Phase::Done, at);
+            }
+            (phase, event) => return Err(corrupt(event, &self.planned.name, phase.word())),
+        }
+        Ok(())
+    }
+
+    fn evolve_operation(&mut self, event: &Event, at: Timestamp) -> Result<(), Corrupt> {
+        let name = &self.planned.name;
+        let operation = self.operations.last_mut().expect("operating means that one was intended");
+        let (progress, uid) = (&operation.progress, operation.uid().map(str::to_owned));
+        let next = match (progress, event) {
+            (Progress::Intended, Event::OperationSubmitted { uid, others, .. }) => {
+                Progress::Submitted { uid: uid.clone(), others: *others }
+            }
+            (Progress::Intended | Progress::Submitted { .. }, Event::OperationWithdrawn { .. }) => {
+                Progress::Withdrawing { uid }
+            }
+            (
+                Progress::Submitted { .. } | Progress::Withdrawing { .. },
+                Event::OperationStarted { pod, .. },
+            ) => Progress::Started { uid: uid.unwrap_or_default(), pod: pod.clone() },
+            (progress, Event::OperationEnded { outcome, .. })
+                if !matches!(progress, Progress::Ended { .. }) =>
+            {
+                Progress::Ended { uid, outcome: *outcome }
+            }
+            (progress, event) => return Err(corrupt(event, name, format!("{progress:?}"))),
+        };
+        operation.progress = next;
+        let kind = operation.intent.kind;
+        match operation.progress {
+            // Whatever it said, the next step is to look.
+            Progress::Ended { .. } => {
+                self.track.enter(Phase::Ready { next: Step::Ask(kind.verified_by()) }, at);
+            }
+            _ => self.track.since = at,
+        }
+        Ok(())
+    }
+}
+
+impl Track {
+    fn new(phase: Phase, since: Timestamp) -> Self {
+        Self { round: Default::default(), phase, since }
+    }
+
+    fn enter(&mut self, phase: Phase, at: Timestamp) {
+        self.phase = phase;
+        self.since = at;
+    }
+
+    fn may(&self, event: &Event, step: Step) -> Result<(), Corrupt> {
+        match &self.phase {
+            Phase::Ready { next } if *next == step => Ok(()),
+            phase => Err(corrupt(event, "the cluster", phase.word())),
+        }
+    }
+}
+
+impl Phase {
+    /// One word for messages.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Phase::Planned => "planned",
+            Phase::Ready { .. } => "ready",
+            Phase::Asking { .. } => "asking",
+            Phase::Operating => "operating",
+            Phase::Reinstalling(_) => "reinstalling",
+            Phase::Working => "working",
+            Phase::Held { .. } => "held",
+            Phase::Done => "done",
+        }
+    }
+}
+
+fn node_of(event: &Event) -> Result<&NodeName, Corrupt> {
+    match event {
+        Event::NodeStarted { node }
+        | Event::SnapshotRecorded { node, .. }
+        | Event::DrainProgressed { node, .. }
+        | Event::InputsPrepared { node, .. }
+        | Event::OperationIntended { node, .. }
+        | Event::OperationSubmitted { node, .. }
+        | Event::OperationWithdrawn { node, .. }
+        | Event::OperationStarted { node, .. }
+        | Event::OperationEnded { node, .. }
+        | Event::OperationCopied { node, .. }
+        | Event::OperationArchived { node, .. }
+        | Event::ForeignOperationSeen { node, .. }
+        | Event::LeftoversOrdered { node, .. }
+        | Event::LeftoversAnswered { node, .. }
+        | Event::FarewellSaid { node, .. }
+        | Event::ReinstallAuthorized { node }
+        | Event::InstallerProgressed { node, .. }
+        | Event::ReinstallAnnounced { node, .. }
+        | Event::NodeFinished { node } => Ok(node),
+        other => Err(corrupt(other, "no node", "named")),
+    }
+}
+
+// Kept beside `Outcome` so that an outcome can never be read without its uncertainty.
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Outcome::Succeeded => "says Succeeded",
+            Outcome::Failed => "says Failed",
+            Outcome::Unknown => "unknown",
+        })
+    }
+}
