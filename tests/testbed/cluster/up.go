@@ -1,0 +1,72 @@
+// Package cluster brings up what the hosts are for: a management cluster and a workload cluster.
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"rehull.dev/testbed/hosts"
+)
+
+// Machines of the testbed. Addresses and firmware never change; systems do.
+var machines = []struct {
+	machine hosts.Machine
+	profile string
+}{
+	{machine("mgmt", 2), "ubuntu2204"},
+	{machine("master1", 11), "centos7"},
+	{machine("worker1", 21), "centos7"},
+	{machine("worker2", 22), "centos7"},
+}
+
+func machine(name string, number int) hosts.Machine {
+	return hosts.Machine{Name: name, Address: fmt.Sprintf("10.77.0.%d", number),
+		MAC:         fmt.Sprintf("52:54:00:77:00:%02x", number),
+		ProductUUID: fmt.Sprintf("77000000-0000-4000-8000-0000000000%02x", number),
+		Serial:      fmt.Sprintf("TB-%04d", number)}
+}
+
+// ManagementConfig and WorkloadConfig are the kubeconfigs' paths on the machine below.
+func ManagementConfig(dir string) string { return filepath.Join(dir, "management.conf") }
+func WorkloadConfig(dir string) string   { return filepath.Join(dir, "workload.conf") }
+
+// Up makes all hosts and both clusters. Detached, they outlive this process.
+func Up(ctx context.Context, dir string, detached bool, say func(string)) (*hosts.Testbed, error) {
+	begin := time.Now()
+	progress := func(format string, args ...any) {
+		say(fmt.Sprintf("%5.1fs ", time.Since(begin).Seconds()) + fmt.Sprintf(format, args...))
+	}
+	testbed, err := hosts.Start(dir, detached)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := sshKey(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, each := range machines {
+		if each.machine.Name == "mgmt" {
+			each.machine.Binds = map[string]string{filepath.Join(dir, "run"): "/run/testbed"}
+		}
+		if err := testbed.Create(each.machine, each.profile, keys); err != nil {
+			return nil, err
+		}
+	}
+	progress("%d hosts boot", len(machines))
+	return testbed, nil
+}
+
+// sshKey makes the key pair that the inventory's sshAuthRef carries.
+func sshKey(dir string) ([]byte, error) {
+	path := filepath.Join(dir, "ssh-privatekey")
+	out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "kubean", "-f", path).
+		CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("ssh-keygen: %w: %s", err, out)
+	}
+	return os.ReadFile(path + ".pub")
+}

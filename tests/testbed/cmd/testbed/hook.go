@@ -1,0 +1,41 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+
+	"rehull.dev/testbed/cluster"
+	"rehull.dev/testbed/hosts"
+)
+
+// reinstallHook is a site's installer as rehull's `command` installer runs it, inside host mgmt:
+// it orders the new system and puts the agent with its one-time token on the disk.
+func reinstallHook() error {
+	env := os.Getenv
+	profile, ok := map[string]string{"ubuntu": "ubuntu2204", "ubuntu-22.04": "ubuntu2204",
+		"ubuntu2204": "ubuntu2204", "centos7": "centos7", "centos-7": "centos7"}[env("REHULL_TARGET_OS")]
+	if !ok {
+		return fmt.Errorf("no image for REHULL_TARGET_OS=%q", env("REHULL_TARGET_OS"))
+	}
+	token, err := os.ReadFile(env("REHULL_TOKEN_FILE"))
+	if err != nil {
+		return fmt.Errorf("REHULL_TOKEN_FILE: %w", err)
+	}
+	config, err := json.Marshal(cluster.AgentConfig{Coordinator: env("REHULL_COORDINATOR"),
+		Cluster: env("REHULL_CLUSTER"), Node: env("REHULL_NODE"), CA: env("REHULL_CA_SHA256")})
+	if err != nil {
+		return err
+	}
+	program, err := os.ReadFile(cluster.AgentProgram)
+	if err != nil {
+		return err
+	}
+	fmt.Println("powering off", env("REHULL_NODE"))
+	files := cluster.AgentFiles(program, config, token)
+	if err := hosts.Reinstall(hosts.SocketInHost, env("REHULL_NODE"), profile, files); err != nil {
+		return err
+	}
+	fmt.Println("installed", profile, "on", env("REHULL_NODE"))
+	return nil
+}
