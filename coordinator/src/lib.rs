@@ -1,3 +1,10 @@
 //! The coordinator: everything behind `rehull`, in reading order.
 
+pub mod agents;
+pub mod blobs;
+pub mod clients;
 pub mod domain;
+pub mod effects;
+pub mod engine;
+pub mod history;
+pub mod log;

@@ -131,3 +131,45 @@ pub enum CopiedPart {
     /// The log of its pod.
     Log,
 }
+
+impl Event {
+    /// Name of the variant, as it is stored.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Event::LeadershipTaken => "LeadershipTaken",
+            Event::MigrationStarted { .. } => "MigrationStarted",
+            Event::NodePlanned { .. } => "NodePlanned",
+            Event::MigrationPaused { .. } => "MigrationPaused",
+            Event::MigrationResumed { .. } => "MigrationResumed",
+            Event::ObjectsExported { .. } => "ObjectsExported",
+            Event::WorkBegun => "WorkBegun",
+            Event::MigrationCompleted => "MigrationCompleted",
+            Event::NodeStarted { .. } => "NodeStarted",
+            Event::EvidenceRequested { .. } => "EvidenceRequested",
+            Event::EvidenceRecorded { .. } => "EvidenceRecorded",
+            Event::GatePassed { .. } => "GatePassed",
+            Event::Held { .. } => "Held",
+            Event::RetryRequested { .. } => "RetryRequested",
+            Event::SnapshotRecorded { .. } => "SnapshotRecorded",
+            Event::DrainProgressed { .. } => "DrainProgressed",
+            Event::InputsPrepared { .. } => "InputsPrepared",
+            Event::OperationIntended { .. } => "OperationIntended",
+            Event::OperationSubmitted { .. } => "OperationSubmitted",
+            Event::OperationWithdrawn { .. } => "OperationWithdrawn",
+            Event::OperationStarted { .. } => "OperationStarted",
+            Event::OperationEnded { .. } => "OperationEnded",
+            Event::OperationCopied { .. } => "OperationCopied",
+            Event::OperationArchived { .. } => "OperationArchived",
+            Event::ForeignOperationSeen { .. } => "ForeignOperationSeen",
+            Event::LeftoversOrdered { .. } => "LeftoversOrdered",
+            Event::LeftoversAnswered { .. } => "LeftoversAnswered",
+            Event::FarewellSaid { .. } => "FarewellSaid",
+            Event::ReinstallAuthorized { .. } => "ReinstallAuthorized",
+            Event::InstallerProgressed { .. } => "InstallerProgressed",
+            Event::ReinstallAnnounced { .. } => "ReinstallAnnounced",
+            Event::TokenIssued { .. } => "TokenIssued",
+            Event::AgentEnrolled { .. } => "AgentEnrolled",
+            Event::NodeFinished { .. } => "NodeFinished",
+        }
+    }
+}

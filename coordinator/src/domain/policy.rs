@@ -50,6 +50,9 @@ pub struct Policy {
     pub disk_free_gib: u32,
     /// Nodes between removal and completion at the same time.
     pub max_out: u32,
+    /// How long to wait between two looks at the world for the same question.
+    #[schemars(with = "String")]
+    pub poll_interval: Span,
 }
 
 impl Default for Policy {
@@ -69,6 +72,7 @@ impl Default for Policy {
             certificate_horizon: Span::from_secs(30 * 86_400),
             disk_free_gib: 20,
             max_out: 1,
+            poll_interval: Span::from_secs(5),
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Fleet {
     /// One migration a cluster: the latest. Shared, so that a reader's copy is cheap.
     pub migrations: BTreeMap<ClusterName, Arc<Migration>>,
     /// Hosts whose agents have been invited or have enrolled.
-    pub hosts: BTreeMap<(ClusterName, NodeName), Host>,
+    pub hosts: Arc<BTreeMap<(ClusterName, NodeName), Host>>,
 }
 
 /// One cluster's move to the target OS.

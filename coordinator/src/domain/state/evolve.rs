@@ -86,7 +86,7 @@ impl Fleet {
     }
 
     fn host(&mut self, cluster: &ClusterName, node: &NodeName) -> &mut Host {
-        self.hosts.entry((cluster.clone(), node.clone())).or_default()
+        Arc::make_mut(&mut self.hosts).entry((cluster.clone(), node.clone())).or_default()
     }
 }
 

@@ -1,0 +1,119 @@
+//! Effects: what the rules want to happen, made to happen. Nothing here decides.
+//!
+//! An effect is carried out in *passes*. One pass asks the world by name how far the effect is,
+//! does at most the next thing, and says what it saw. A pass may be cut short anywhere and may be
+//! run twice; the runner repeats passes until the effect is no longer due. The rehearsal runs the
+//! very same passes, one after the other, in virtual time.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use rehull_shared::{
+    ids::{Epoch, NodeName},
+    time::Timestamp,
+};
+
+use crate::{
+    agents::Agents,
+    blobs::Blobs,
+    clients::{Clients, Trouble},
+    domain::{
+        command::Request,
+        effect::{Effect, Work},
+        state::{Fleet, Migration, Node},
+    },
+};
+
+mod collect;
+mod hosts;
+mod inputs;
+mod installers;
+mod operations;
+mod runner;
+mod snapshots;
+mod workload;
+
+pub use installers::{Exit, Invocation, RunProgram, run_program};
+pub use runner::{Troubles, run};
+
+/// How far what an operator typed may be read: the one clock, or a virtual one.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What effects work with.
+#[derive(Clone)]
+pub struct Context {
+    /// API clients of both clusters.
+    pub clients: Clients,
+    /// Connected agents.
+    pub agents: Agents,
+    /// Stored snapshots.
+    pub blobs: Blobs,
+    /// Runs the site's installer.
+    pub run_program: RunProgram,
+    /// What time it is.
+    pub clock: Clock,
+    /// Directory of the coordinator, for files that are handed to installers.
+    pub dir: std::path::PathBuf,
+    /// Address by which hosts reach the coordinator, `host:port`; goes to installers.
+    pub advertised: String,
+    /// SHA-256 of the CA certificate's DER, hexadecimal; goes to installers.
+    pub ca_sha256: String,
+}
+
+/// One pass of one effect, and what it may know.
+struct Pass<'a> {
+    context: &'a Context,
+    fleet: &'a Fleet,
+    migration: &'a Migration,
+    effect: &'a Effect,
+}
+
+/// What a pass leads to: requests for the rules, in order.
+type Requests = Vec<Request>;
+
+/// Carries out one pass of an effect.
+///
+/// # Errors
+/// A [`Trouble`] in words for an operator, if the world could not be asked or changed; the pass is
+/// repeated later.
+pub async fn pass(
+    effect: &Effect,
+    fleet: &Fleet,
+    context: &Context,
+) -> Result<Vec<Request>, Trouble> {
+    let Some(migration) = fleet.migrations.get(&effect.cluster) else { return Ok(Vec::new()) };
+    let pass = Pass { context, fleet, migration, effect };
+    match &effect.work {
+        Work::Collect { subject, gate, round } => pass.collect(subject, *gate, *round).await,
+        Work::Export => pass.export().await,
+        Work::TakeSnapshot { node } => pass.take_snapshot(node).await,
+        Work::Cordon { node } => pass.cordon(node).await,
+        Work::Drain { node } => pass.drain(node).await,
+        Work::PrepareInputs { node, kind, attempt } => pass.prepare(node, *kind, *attempt).await,
+        Work::RunOperation { node, name } => pass.run_operation(node, name).await,
+        Work::WithdrawOperation { node, name } => pass.withdraw_operation(node, name).await,
+        Work::ArchiveOperation { node, name } => pass.archive_operation(node, name).await,
+        Work::KillLeftovers { node, order, processes } => {
+            pass.kill_leftovers(node, order, processes).await
+        }
+        Work::Farewell { node } => pass.farewell(node).await,
+        Work::Install { node, attempt } => pass.install(node, *attempt).await,
+        Work::RestoreMetadata { node } => pass.restore_metadata(node).await,
+        Work::CleanUp => pass.clean_up().await,
+    }
+}
+
+impl Pass<'_> {
+    fn now(&self) -> Timestamp {
+        (self.context.clock)()
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.fleet.epoch
+    }
+
+    fn node(&self, name: &NodeName) -> Result<&Node, Trouble> {
+        let node = self.migration.node(name);
+        node.ok_or_else(|| Trouble::new(name, "is no longer a node of this migration"))
+    }
+}

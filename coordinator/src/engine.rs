@@ -1,0 +1,184 @@
+//! The only writer: decides, appends, follows, publishes, in this order and on one thread.
+
+use std::{path::Path, sync::Arc};
+
+use rehull_shared::time::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    domain::{
+        command::{Command, Refusal},
+        decide::decide,
+        event::Recorded,
+        state::{Corrupt, Fleet},
+    },
+    history::History,
+    log::{self, Log},
+};
+
+/// Commands that may wait before askers must: about a second of work.
+const INBOX: usize = 4_096;
+
+/// Why the engine stopped. The process must end and start again: it replays.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log could not be read or written.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// The log has an event that cannot follow the ones before it.
+    #[error("event {seq}: {source}; run `rehull log verify`, and restore the log from a backup")]
+    Corrupt {
+        /// Its number.
+        seq: u64,
+        /// What is wrong.
+        source: Corrupt,
+    },
+    /// Nothing takes commands any more.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+/// What everybody may see: all of it is on disk.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// The state.
+    pub fleet: Fleet,
+    /// Number of the last event in it.
+    pub sequence: u64,
+}
+
+/// Owns the log and the state.
+pub struct Engine {
+    log: Log,
+    fleet: Fleet,
+    inbox: mpsc::Receiver<Input>,
+    published: watch::Sender<Published>,
+    history: History,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+/// How the rest of the process talks to the engine; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Input>,
+    published: watch::Receiver<Published>,
+    history: History,
+}
+
+struct Input {
+    command: Command,
+    reply: oneshot::Sender<Result<u64, Refusal>>,
+}
+
+impl Engine {
+    /// Opens the log in `dir`, replays it, and takes leadership: the epoch is one more than the
+    /// last one.
+    ///
+    /// # Errors
+    /// If the log is damaged, locked, or cannot be written.
+    pub fn open(
+        dir: &Path,
+        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    ) -> Result<(Self, Handle), Error> {
+        let (mut fleet, history) = (Fleet::default(), History::default());
+        let mut corrupt = None;
+        let log = Log::open(dir, |seq, recorded: Recorded| {
+            if corrupt.is_none() {
+                if let Err(source) = fleet.evolve(&recorded) {
+                    corrupt = Some(Error::Corrupt { seq, source });
+                }
+                history.add(seq, recorded);
+            }
+        })?;
+        if let Some(error) = corrupt {
+            return Err(error);
+        }
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let sequence = log.head().seq;
+        let (published, watched) = watch::channel(Published { fleet: fleet.clone(), sequence });
+        let handle = Handle { inbox: sender, published: watched, history: history.clone() };
+        let mut engine = Self { log, fleet, inbox, published, history, clock };
+        engine.commit(&mut vec![(Command::TakeLeadership, None)])?;
+        Ok((engine, handle))
+    }
+
+    /// Runs until every handle is gone, on a thread of its own: the log blocks.
+    ///
+    /// # Errors
+    /// Every error is fatal: what was not acknowledged may or may not be on disk.
+    pub fn run(mut self) -> Result<(), Error> {
+        let mut waiting = Vec::new();
+        while let Some(first) = self.inbox.blocking_recv() {
+            waiting.push((first.command, Some(first.reply)));
+            while waiting.len() < INBOX
+                && let Ok(next) = self.inbox.try_recv()
+            {
+                waiting.push((next.command, Some(next.reply)));
+            }
+            self.commit(&mut waiting)?;
+        }
+        Ok(())
+    }
+
+    /// Decides commands in order, commits their events together, and only then answers.
+    fn commit(
+        &mut self,
+        commands: &mut Vec<(Command, Option<oneshot::Sender<Result<u64, Refusal>>>)>,
+    ) -> Result<(), Error> {
+        let mut fleet = self.fleet.clone();
+        let mut events: Vec<Recorded> = Vec::new();
+        let mut answers = Vec::with_capacity(commands.len());
+        let before = self.log.head().seq;
+        for (command, reply) in commands.drain(..) {
+            let answer = decide(&fleet, &command, (self.clock)()).map(|decision| {
+                fleet = decision.fleet;
+                let changed = !decision.events.is_empty();
+                events.extend(decision.events);
+                if changed { before + events.len() as u64 } else { 0 }
+            });
+            answers.push((reply, answer));
+        }
+        if !events.is_empty() {
+            let sequence = self.log.append(&events)?;
+            self.fleet = fleet;
+            for (seq, recorded) in (before + 1..).zip(events) {
+                tracing::info!(seq, cluster = ?recorded.cluster, event = recorded.event.name());
+                self.history.add(seq, recorded);
+            }
+            self.published.send_replace(Published { fleet: self.fleet.clone(), sequence });
+        }
+        for (reply, answer) in answers {
+            if let Some(reply) = reply {
+                _ = reply.send(answer); // the asker may have gone; the decision stands
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Handle {
+    /// Has a command decided. Returns the number of the last event behind it, 0 if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] when the engine is gone; the inner `Err` is the rules' refusal.
+    pub async fn submit(&self, command: Command) -> Result<Result<u64, Refusal>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Input { command, reply }).await.map_err(|_| Error::Stopped)?;
+        answer.await.map_err(|_| Error::Stopped)
+    }
+
+    /// What is on disk now.
+    pub fn published(&self) -> Published {
+        self.published.borrow().clone()
+    }
+
+    /// The same, with news.
+    pub fn watch(&self) -> watch::Receiver<Published> {
+        self.published.clone()
+    }
+
+    /// What happened last.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+}
