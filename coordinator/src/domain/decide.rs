@@ -218,6 +218,8 @@ fn fault_of(plan: &Plan, nodes: &[PlannedNode], cluster: &ClusterName) -> Option
         Some("spec.workload.apiServers is empty: nobody could confirm that a node is gone".into())
     } else if plan.policy.max_out != 1 {
         Some("spec.policy.maxOut: only 1 is possible until capacity can be proved".to_owned())
+    } else if !(1..=10).contains(&plan.policy.poll_interval.as_secs()) {
+        Some("spec.policy.pollInterval: from 1s to 10s, or answers are too old when judged".into())
     } else if !under.is_empty() && plan.unsafe_because.is_none() {
         let under: Vec<String> = under.iter().map(ToString::to_string).collect();
         let list = under.join(", ");

@@ -561,11 +561,14 @@ impl Dossier {
     }
 
     /// Whether an answer must be kept in the log: it is the first of its source, says something
-    /// else than the last, or the last is half as old as it may be. The rest is noise.
-    pub fn is_news(&self, evidence: &Evidence, age_max: Span) -> bool {
+    /// else than the last, completes the window, or the last is half as old as it may be. The rest
+    /// is noise.
+    pub fn is_news(&self, evidence: &Evidence, age_max: Span, window: Span) -> bool {
         let Some(last) = self.get(evidence.check, &evidence.source) else { return true };
+        let end = last.passing_since + window;
         last.evidence.verdict.word() != evidence.verdict.word()
             || last.evidence.generation != evidence.generation
+            || (last.evidence.observed_at < end && evidence.observed_at >= end)
             || evidence.observed_at.since(last.evidence.observed_at).as_secs() * 2
                 >= age_max.as_secs()
     }

@@ -384,12 +384,14 @@ impl Step {
         Step::Ask(Gate::Preflight)
     }
 
-    /// Where a retry goes on. With `resubmit`, a look at an operation goes back to the gate before
-    /// it, so that a new attempt is admitted on fresh evidence; others have nothing to resubmit.
+    /// Where a retry goes on. With `resubmit`, a look at what an operation or a reinstall did goes
+    /// back to the gate before it, so that another one is admitted on fresh evidence; other steps
+    /// have nothing to do again.
     pub const fn retried(self, resubmit: bool) -> Self {
         match self {
             Step::Ask(Gate::Removal) if resubmit => Step::Ask(Kind::Remove.admitted_by()),
             Step::Ask(Gate::Join) if resubmit => Step::Ask(Kind::Join.admitted_by()),
+            Step::Ask(Gate::Os) if resubmit => Step::Ask(Gate::Reinstall),
             step => step,
         }
     }

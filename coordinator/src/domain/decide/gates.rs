@@ -40,7 +40,8 @@ impl Desk<'_> {
         let mut with = dossier.clone();
         with.add(evidence.clone(), policy.evidence_max_age);
         let verdict = bench.judge(*gate, *asked, &with, self.now());
-        if verdict.is_ok() || dossier.is_news(evidence, need.age.limit(policy)) {
+        let window = need.window.length(policy, bench.canary);
+        if verdict.is_ok() || dossier.is_news(evidence, need.age.limit(policy), window) {
             let (subject, evidence) = (subject.clone(), evidence.clone());
             self.write(Event::EvidenceRecorded { subject, evidence });
         }

@@ -132,9 +132,7 @@ impl Migration {
                 let node = self.nodes.iter_mut().find(|node| &node.planned.name == name);
                 let node = node.ok_or_else(|| corrupt(event, name, "unknown"))?;
                 if let Event::RetryRequested { resubmit, .. } = event {
-                    // A kill that was tried may be tried once more, and inputs are made anew.
-                    node.leftovers = Leftovers::Untouched;
-                    node.inputs = if *resubmit { None } else { node.inputs.take() };
+                    node.forget_for_retry(*resubmit);
                 }
                 &mut node.track
             }
@@ -250,6 +248,18 @@ impl Node {
             (phase, event) => return Err(corrupt(event, &self.planned.name, phase.word())),
         }
         Ok(())
+    }
+
+    /// What may be done again after a retry: a kill, inputs made from today's inventory, and, if a
+    /// reinstall is to be repeated, the farewell of the system that is there now.
+    fn forget_for_retry(&mut self, resubmit: bool) {
+        self.leftovers = Leftovers::Untouched;
+        self.inputs = None;
+        let wrong_system =
+            matches!(self.track.phase, Phase::Held { resume: Step::Ask(Gate::Os), .. });
+        if resubmit && wrong_system {
+            self.farewell = None;
+        }
     }
 
     fn evolve_operation(&mut self, event: &Event, at: Timestamp) -> Result<(), Corrupt> {
