@@ -3,6 +3,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"rehull.dev/testbed/hosts"
+	"rehull.dev/testbed/playbooks"
 )
 
 // Machines of the testbed. Addresses and firmware never change; systems do.
@@ -17,7 +19,7 @@ var machines = []struct {
 	machine hosts.Machine
 	profile string
 }{
-	{machine("mgmt", 2), "ubuntu2204"},
+	{machine(managementHost, 2), "ubuntu2204"},
 	{machine("master1", 11), "centos7"},
 	{machine("worker1", 21), "centos7"},
 	{machine("worker2", 22), "centos7"},
@@ -44,20 +46,75 @@ func Up(ctx context.Context, dir string, detached bool, say func(string)) (*host
 	if err != nil {
 		return nil, err
 	}
-	keys, err := sshKey(dir)
+	if err := bootAll(testbed); err != nil {
+		return nil, err
+	}
+	progress("%d hosts run", len(machines))
+	done := make(chan error, 2)
+	go func() {
+		err := management(ctx, testbed)
+		if err == nil {
+			err = objects(ctx, testbed)
+		}
+		if err == nil {
+			progress("management cluster answers on 10.77.0.2:6443")
+		}
+		done <- err
+	}()
+	go func() {
+		err := workload(ctx, testbed)
+		if err == nil {
+			progress("first control plane answers on 10.77.0.11:6443")
+		}
+		done <- err
+	}()
+	if err := errors.Join(<-done, <-done); err != nil {
+		return nil, err
+	}
+	if err := kubeconf(ctx, testbed); err != nil {
+		return nil, err
+	}
+	if _, err := Playbook(ctx, testbed, "scale.yml"); err != nil {
+		return nil, err
+	}
+	progress("workers have joined by scale.yml")
+	_, err = shell(ctx, testbed, firstControlPlane,
+		"kubectl wait --for=condition=Ready node --all --timeout=60s")
 	if err != nil {
 		return nil, err
 	}
-	for _, each := range machines {
-		if each.machine.Name == "mgmt" {
-			each.machine.Binds = map[string]string{filepath.Join(dir, "run"): "/run/testbed"}
-		}
-		if err := testbed.Create(each.machine, each.profile, keys); err != nil {
-			return nil, err
-		}
-	}
-	progress("%d hosts boot", len(machines))
+	progress("all nodes are Ready")
 	return testbed, nil
+}
+
+func bootAll(testbed *hosts.Testbed) error {
+	keys, err := sshKey(testbed.Dir)
+	if err != nil {
+		return err
+	}
+	kubespray := filepath.Join(testbed.Dir, "kubespray")
+	if err := playbooks.Copy(kubespray); err != nil {
+		return err
+	}
+	cache, err := hosts.Cache()
+	if err != nil {
+		return err
+	}
+	done := make(chan error)
+	for _, each := range machines {
+		if each.machine.Name == managementHost {
+			each.machine.Binds = map[string]string{
+				filepath.Join(testbed.Dir, "run"): "/run/testbed",
+				kubespray:                         "/kubespray",
+				filepath.Join(cache, "venv"):      "/opt/ansible",
+			}
+		}
+		go func() { done <- testbed.Create(each.machine, each.profile, keys) }()
+	}
+	for range machines {
+		err = errors.Join(err, <-done)
+	}
+	return err
 }
 
 // sshKey makes the key pair that the inventory's sshAuthRef carries.

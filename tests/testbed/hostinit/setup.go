@@ -98,12 +98,14 @@ func mountDevices(_ Spec, root string) error {
 	if err := mount("tmpfs", dev, "tmpfs", 0, "mode=755"); err != nil {
 		return err
 	}
-	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
+	// The kernel's messages are the machine's below; the kubelet only wants to open them.
+	for name, from := range map[string]string{"null": "null", "zero": "zero", "full": "full",
+		"random": "random", "urandom": "urandom", "tty": "tty", "kmsg": "null"} {
 		path := filepath.Join(dev, name)
 		if err := os.WriteFile(path, nil, 0o666); err != nil {
 			return err
 		}
-		if err := mount("/dev/"+name, path, "", syscall.MS_BIND, ""); err != nil {
+		if err := mount("/dev/"+from, path, "", syscall.MS_BIND, ""); err != nil {
 			return err
 		}
 	}

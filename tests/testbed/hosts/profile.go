@@ -26,12 +26,13 @@ ANSI_COLOR="0;31"
 CPE_NAME="cpe:/o:centos:centos:7"
 HOME_URL="https://www.centos.org/"
 `, extra: map[string]string{
-		"etc/redhat-release":             "CentOS Linux release 7.9.2009 (Core)\n",
-		"etc/centos-release":             "CentOS Linux release 7.9.2009 (Core)\n",
-		"etc/system-release":             "CentOS Linux release 7.9.2009 (Core)\n",
-		"etc/yum.repos.d/CentOS.repo":    "[base]\nname=CentOS-7\nbaseurl=http://10.77.0.2:9000/centos\n",
-		"usr/local/bin/firewall-cmd":     "#!/bin/sh\nsystemctl is-active firewalld\n",
-		"etc/systemd/system/" + firewall: service("firewalld - dynamic firewall daemon", "/opt/testbed/bin/firewalld", ""),
+		"etc/redhat-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
+		"etc/centos-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
+		"etc/system-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
+		"etc/yum.repos.d/CentOS.repo":        "[base]\nname=CentOS-7\nbaseurl=http://10.77.0.2:9000/centos\n",
+		"usr/local/bin/firewall-cmd":         "#!/bin/sh\nsystemctl is-active firewalld\n",
+		"etc/systemd/system/network.service": service("LSB: Bring up/down networking", "/bin/true", once),
+		"etc/systemd/system/" + firewall:     service("firewalld - dynamic firewall daemon", "/opt/testbed/bin/firewalld", ""),
 	}},
 	"ubuntu2204": {ID: "ubuntu", sshUnit: "ssh.service", osRelease: `PRETTY_NAME="Ubuntu 22.04.4 LTS"
 NAME="Ubuntu"
@@ -45,17 +46,21 @@ UBUNTU_CODENAME=jammy
 `, extra: map[string]string{
 		"etc/lsb-release": "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=22.04\nDISTRIB_CODENAME=jammy\n" +
 			"DISTRIB_DESCRIPTION=\"Ubuntu 22.04.4 LTS\"\n",
-		"etc/debian_version":                   "bookworm/sid\n",
-		"etc/apt/sources.list":                 "",
-		"var/lib/dpkg/status":                  "",
-		"var/lib/dpkg/lock":                    "",
-		"var/lib/dpkg/lock-frontend":           "",
-		"var/lib/apt/lists/lock":               "",
-		"var/lib/apt/lists/partial/.keep":      "",
-		"var/cache/apt/archives/lock":          "",
-		"var/cache/apt/archives/partial/.keep": "",
+		"etc/systemd/system/systemd-networkd.service": service("Network Configuration", "/bin/true", once),
+		"etc/debian_version":                          "bookworm/sid\n",
+		"etc/apt/sources.list":                        "",
+		"var/lib/dpkg/status":                         "",
+		"var/lib/dpkg/lock":                           "",
+		"var/lib/dpkg/lock-frontend":                  "",
+		"var/lib/apt/lists/lock":                      "",
+		"var/lib/apt/lists/partial/.keep":             "",
+		"var/cache/apt/archives/lock":                 "",
+		"var/cache/apt/archives/partial/.keep":        "",
 	}},
 }
+
+// once marks a unit that does its work and ends.
+const once = "Type=oneshot\nRemainAfterExit=yes\n"
 
 const firewall = "firewalld.service"
 
@@ -68,7 +73,7 @@ func service(description, command, settings string) string {
 // skeleton is every directory that a disk starts with beside the two overlays.
 var skeleton = []string{"root/proc", "root/sys", "root/dev", "root/run", "root/mnt", "root/usr",
 	"root/etc", "root/opt", "root/home", "root/srv", "root/var/lib", "root/var/log",
-	"root/var/cache", "root/var/spool", "root/root/.ssh", "usr", "usr.work", "etc", "etc.work"}
+	"root/var/cache", "root/var/spool", "root/var/lib/nginx", "root/var/log/nginx", "root/root/.ssh", "usr", "usr.work", "etc", "etc.work"}
 
 // place maps a path on the host to where it lies on the disk: /usr and /etc are overlays.
 func place(disk, path string) string {

@@ -28,7 +28,7 @@ func main() {
 	}
 	err := run(os.Args[1], os.Args[2:])
 	var failed *exec.ExitError
-	if errors.As(err, &failed) {
+	if os.Args[1] == "exec" && errors.As(err, &failed) {
 		os.Exit(failed.ExitCode())
 	}
 	if err != nil {
