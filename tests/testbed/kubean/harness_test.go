@@ -2,6 +2,7 @@ package kubean_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,6 +30,11 @@ const slack = 4 * time.Second
 
 func TestMain(m *testing.M) {
 	runner.Main()
+	flag.Parse()
+	// The items wait more than they work, but an operator with many at once is slow.
+	if err := flag.Set("test.parallel", "10"); err != nil {
+		panic(err)
+	}
 	os.Exit(m.Run())
 }
 
@@ -105,17 +111,23 @@ type story struct {
 	cluster string
 }
 
-// story makes the Cluster and the ConfigMaps that it names. The context ends with the test.
+// blank is a story whose Cluster does not exist.
+func (w *world) blank(t *testing.T, cluster string) *story {
+	return &story{world: w, t: t, ctx: t.Context(), cluster: cluster}
+}
+
+// story makes the Cluster and the ConfigMaps that it names.
 func (w *world) story(t *testing.T, cluster string) *story {
-	s := &story{world: w, t: t, ctx: t.Context(), cluster: cluster}
-	s.configMap(cluster+"-hosts", map[string]string{"hosts.yml": "all: {}\n"}, false)
-	s.configMap(cluster+"-vars", map[string]string{"group_vars.yml": "a: 1\n"}, false)
+	s := w.blank(t, cluster)
 	s.makeCluster(nil)
 	return s
 }
 
 func (s *story) makeCluster(key *kubean.Ref) {
 	s.t.Helper()
+	cluster := s.cluster
+	s.configMap(cluster+"-hosts", map[string]string{"hosts.yml": "all: {}\n"}, false)
+	s.configMap(cluster+"-vars", map[string]string{"group_vars.yml": "a: 1\n"}, false)
 	_, err := s.client.CreateCluster(s.ctx, &kubean.Cluster{
 		ObjectMeta: metav1.ObjectMeta{Name: s.cluster},
 		Spec: kubean.ClusterSpec{
@@ -225,17 +237,17 @@ func (s *story) stays(span time.Duration, what string, holds func() bool) {
 }
 
 // stuck demands status "" with a digest, and no Job, for longer than a retry of the operator.
-func (s *story) stuck(name string) *kubean.Operation {
+func (s *story) stuck(names ...string) {
 	s.t.Helper()
-	op := s.reaches(name, "", time.Second)
-	s.stays(5*time.Second, name+" is stuck", func() bool {
-		op = s.get(name)
-		return op.Status.Status == "" && op.Status.JobRef == nil
-	})
-	if s.jobExists(name) {
-		s.t.Errorf("%s has a Job", name)
+	for _, name := range names {
+		s.reaches(name, "", time.Second)
 	}
-	return op
+	s.stays(5*time.Second, strings.Join(names, ", ")+" stuck", func() bool {
+		return !slices.ContainsFunc(names, func(name string) bool {
+			op := s.get(name)
+			return op.Status.Status != "" || op.Status.JobRef != nil || s.jobExists(name)
+		})
+	})
 }
 
 func (s *story) jobExists(name string) bool {

@@ -42,52 +42,79 @@ func Main() {
 	if os.Args[0] != initName {
 		return
 	}
-	box := &sandbox{}
+	box, failure := &sandbox{}, os.NewFile(4, "failure")
+	unix.CloseOnExec(int(failure.Fd()))
 	err := json.NewDecoder(os.NewFile(3, "sandbox")).Decode(box)
 	if err == nil {
+		unix.CloseOnExec(3)
 		err = box.enter()
 	}
 	if err == nil {
 		err = box.become()
 	}
-	fmt.Fprintln(os.Stderr, "pod:", err)
+	fmt.Fprint(failure, err)
 	os.Exit(exitCannotStart)
 }
 
-// start runs the sandbox as process 1 of its own pid, mount and UTS namespaces. The network is the
-// host's, because the pod must reach the cluster's hosts. The pod dies with this process.
+// start runs the sandbox as process 1 of its own pid, mount and UTS namespaces, and returns when
+// the container's command has taken over. The network is the host's, because the pod must reach
+// the cluster's hosts. The pod dies with this process.
 func (s *sandbox) start(stdout, stderr io.Writer) (*os.Process, <-chan int, error) {
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Args = []string{initName}
 	cmd.Env = []string{}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
-	reader, writer, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	defer reader.Close()
-	defer writer.Close()
-	cmd.ExtraFiles = []*os.File{reader}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL, Setsid: true,
 	}
+	orders, order, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer orders.Close()
+	defer order.Close()
+	failures, failure, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer failures.Close()
+	cmd.ExtraFiles = []*os.File{orders, failure}
+	ended, err := run(cmd)
+	failure.Close()
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := json.NewEncoder(order).Encode(s); err != nil {
+		return nil, nil, err
+	}
+	// The child's end of this pipe is closed by its exec: silence means success.
+	why, err := io.ReadAll(failures)
+	if err == nil && len(why) > 0 {
+		err = errors.New(string(why))
+	}
+	if err != nil {
+		cmd.Process.Kill()
+		<-ended
+		return nil, nil, err
+	}
+	return cmd.Process, ended, nil
+}
+
+// run starts the command on a thread that stays as long as it runs: the death signal comes when
+// the thread that started it ends, not the process.
+func run(cmd *exec.Cmd) (<-chan int, error) {
 	started, ended := make(chan error, 1), make(chan int, 1)
 	go func() {
-		// The death signal comes when the thread that started the pod ends, not the process.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
 		started <- err
-		if err != nil {
-			return
+		if err == nil {
+			ended <- exitCode(cmd.Wait())
 		}
-		ended <- exitCode(cmd.Wait())
 	}()
-	if err := <-started; err != nil {
-		return nil, nil, err
-	}
-	return cmd.Process, ended, json.NewEncoder(writer).Encode(s)
+	return ended, <-started
 }
 
 // exitCode is what a container runtime would report: 128 + n after signal n.
