@@ -78,7 +78,7 @@ func program(id, image string, args []string, env []string) shim.Task {
 			_ = os.Symlink(filepath.Join(images, "host"), path) // start fails in words without it
 		}
 	}
-	env = append(env, idVariable+"="+id, "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	env = append(env, "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	return shim.Task{ID: id, Path: path, Args: args, Env: env, Dir: "/"}
 }
 

@@ -3,7 +3,6 @@
 package cri
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -39,9 +38,6 @@ type container struct {
 	Created, Started    time.Time
 }
 
-// idVariable is in the environment of each process, so that a pid can be told from its successor.
-const idVariable = "CONTAINER_ID"
-
 // process is what is known of a task from outside its shim.
 type process struct {
 	pid    int // 0 when none lives
@@ -59,9 +55,9 @@ func look(id string) process {
 	if err != nil {
 		return process{}
 	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
-	if err != nil || !bytes.Contains(env, []byte(idVariable+"="+id+"\x00")) {
+	pidText, started, _ := strings.Cut(string(text), " ")
+	pid, err := strconv.Atoi(pidText)
+	if err != nil || shim.StartTime(pid) != started {
 		return process{exited: &shim.Exit{Code: 255, At: time.Now()}} // its shim was killed
 	}
 	return process{pid: pid}

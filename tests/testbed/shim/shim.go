@@ -4,6 +4,7 @@ package shim
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -41,9 +43,20 @@ type Exit struct {
 // Socket is where the shim of a sandbox listens.
 func Socket(sandbox string) string { return filepath.Join("/run/containerd/s", sandbox) }
 
-// PidFile and ExitFile tell about a task without asking its shim.
+// PidFile (pid and start time) and ExitFile tell about a task without asking its shim.
 func PidFile(id string) string  { return filepath.Join(TaskDir, id, "init.pid") }
 func ExitFile(id string) string { return filepath.Join(TaskDir, id, "exit.json") }
+
+// StartTime tells a process from a later one with the same pid; "" when there is none. The
+// environment would not do: nginx writes its title over it.
+func StartTime(pid int) string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return ""
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	return fields[19] // field 22 of proc(5), counted from the one after the name
+}
 
 // Main runs the shim of one sandbox until it is told to shut down and nothing runs.
 func Main(args []string) error {
@@ -111,8 +124,9 @@ func start(task Task, running *sync.WaitGroup) error {
 	if err := command.Start(); err != nil {
 		return err
 	}
-	pid := fmt.Sprint(command.Process.Pid)
-	if err := os.WriteFile(PidFile(task.ID), []byte(pid), 0o644); err != nil {
+	pid := command.Process.Pid
+	text := fmt.Sprint(pid, " ", StartTime(pid))
+	if err := os.WriteFile(PidFile(task.ID), []byte(text), 0o644); err != nil {
 		return err
 	}
 	running.Add(1)
