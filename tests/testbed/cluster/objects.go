@@ -9,20 +9,53 @@ import (
 	"rehull.dev/testbed/hosts"
 )
 
+// kubeanUnit plays Kubean's operator, its webhook and the node that runs its Jobs' pods.
+const kubeanUnit = `[Unit]
+Description=Kubean's operator, played
+
+[Service]
+ExecStart=/opt/testbed/bin/kubean --kubeconfig /etc/kubernetes/super-admin.conf \
+  --playbooks /kubespray --ansible-bin /usr/local/bin --work /var/lib/kubean \
+  --node-address 10.77.0.2:10250 --webhook-address 10.77.0.2:9443
+Restart=always
+`
+
+const kubeanCluster = `apiVersion: kubean.io/v1alpha1
+kind: Cluster
+metadata: {name: prod, labels: {clusterName: prod}}
+spec:
+  hostsConfRef: {namespace: kubean-system, name: prod-hosts-conf}
+  varsConfRef: {namespace: kubean-system, name: prod-vars-conf}
+  kubeconfRef: {namespace: kubean-system, name: prod-kubeconf}
+  sshAuthRef: {namespace: kubean-system, name: prod-ssh-auth}
+`
+
 // objects puts into the management cluster what Kubean has of a cluster: references to inventory,
 // variables, kubeconfig and ssh key.
 func objects(ctx context.Context, testbed *hosts.Testbed) error {
 	if err := installJoiner(ctx, testbed); err != nil {
 		return err
 	}
+	if err := testbed.Write(ctx, managementHost, "/etc/systemd/system/kubean.service", 0o644,
+		[]byte(kubeanUnit)); err != nil {
+		return err
+	}
+	if err := testbed.Write(ctx, managementHost, "/etc/testbed/cluster.yaml", 0o644,
+		[]byte(kubeanCluster)); err != nil {
+		return err
+	}
 	_, err := shell(ctx, testbed, managementHost, `cd /etc/testbed
+systemctl enable --now kubean
 kubectl -n kubean-system create configmap prod-hosts-conf --from-file=hosts.yml
 kubectl -n kubean-system create configmap prod-vars-conf --from-file=group_vars.yml
-kubectl -n kubean-system create secret generic prod-ssh-auth --from-file=ssh-privatekey`)
+kubectl -n kubean-system create secret generic prod-ssh-auth --from-file=ssh-privatekey
+for try in $(seq 100); do kubectl get crd clusters.kubean.io 2>/dev/null && break; sleep 0.2; done
+kubectl wait --for=condition=Established crd/clusters.kubean.io --timeout=30s
+kubectl apply -f cluster.yaml`)
 	return err
 }
 
-// Kubeconf publishes the workload cluster's kubeconfig as Kubean's kubeconfig.yml does.
+// kubeconf publishes the workload cluster's kubeconfig as Kubean's kubeconfig.yml does.
 func kubeconf(ctx context.Context, testbed *hosts.Testbed) error {
 	admin, err := os.ReadFile(WorkloadConfig(testbed.Dir))
 	if err != nil {
