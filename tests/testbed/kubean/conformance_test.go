@@ -1,6 +1,7 @@
 package kubean_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -62,7 +63,7 @@ func TestConformance(t *testing.T) {
 	w := startWorld(t)
 	w.startOperator(kubean.Options{APIRate: -1, CycleEvery: 5 * time.Second})
 	t.Run("items", func(t *testing.T) {
-		for _, item := range items {
+		for _, item := range slices.Concat(items, beyond) {
 			t.Run(item.name, func(t *testing.T) {
 				t.Parallel()
 				item.check(t, w)
@@ -84,6 +85,14 @@ func TestConformanceUnderLoad(t *testing.T) {
 	})
 	t.Run("35 the webhook races with itself", func(t *testing.T) { webhookRaces(t, w) })
 	t.Run("38 a restarted operator waits for its lease", func(t *testing.T) {
-		restartedOperatorWaits(t, w, stop)
+		stop = restartedOperatorWaits(t, w, stop)
 	})
+	t.Run("no labelled account: stuck until there is one", func(t *testing.T) {
+		withoutAccountStuck(t, w)
+	})
+	t.Run("a pod that cannot be scheduled: Running, no actor", func(t *testing.T) {
+		cordonedNodeTakesNone(t, w)
+	})
+	stop()
+	t.Run("v0.12.2", func(t *testing.T) { oldOperatorDiffers(t, w) })
 }

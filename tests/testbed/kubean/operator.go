@@ -93,15 +93,15 @@ func NewOperator(cfg *rest.Config, options Options) (*Operator, error) {
 	}, nil
 }
 
-// Run leads when nobody else does, and works until ctx ends. The lease is not given back: the
+// Run leads when nobody else does, and works until outer ends. The lease is not given back: the
 // next one waits until it has run out, about 16 s, as with the real one.
-func (o *Operator) Run(ctx context.Context) error {
+func (o *Operator) Run(outer context.Context) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return err
 	}
 	lost := errors.New("kubean: the lease was lost")
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(outer)
 	defer cancel(nil)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
@@ -124,10 +124,10 @@ func (o *Operator) Run(ctx context.Context) error {
 		return err
 	}
 	elector.Run(ctx)
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
+	if outer.Err() != nil {
+		return nil // asked to end
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // work runs the two controllers; it is only called while this process leads.

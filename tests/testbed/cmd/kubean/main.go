@@ -62,10 +62,10 @@ func run(ctx context.Context) error {
 
 // play runs the parts until one fails or ctx ends.
 func play(
-	ctx context.Context, cfg *rest.Config, parts []string, options kubean.Options,
+	outer context.Context, cfg *rest.Config, parts []string, options kubean.Options,
 	pods runner.Options, webhook string,
 ) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(outer)
 	defer cancel(nil)
 	var running []<-chan struct{}
 	start := func(part func() error) {
@@ -103,8 +103,8 @@ func play(
 	for _, done := range running {
 		<-done
 	}
-	if cause := context.Cause(ctx); cause != context.Canceled {
-		return cause
+	if outer.Err() != nil {
+		return nil // asked to end
 	}
-	return nil
+	return context.Cause(ctx)
 }

@@ -58,8 +58,8 @@ type Runner struct {
 	pods map[types.UID]*pod
 }
 
-// Run registers the node and runs pods until ctx ends; then all of them are killed.
-func Run(ctx context.Context, cfg *rest.Config, options Options) error {
+// Run registers the node and runs pods until outer ends; then all of them are killed.
+func Run(outer context.Context, cfg *rest.Config, options Options) error {
 	cfg = rest.CopyConfig(cfg)
 	cfg.QPS, cfg.Burst = 100, 200
 	core, err := kubernetes.NewForConfig(cfg)
@@ -86,7 +86,7 @@ func Run(ctx context.Context, cfg *rest.Config, options Options) error {
 		return err
 	}
 	r := &Runner{options: options, core: core, pods: map[types.UID]*pod{}}
-	ctx, cancel := context.WithCancelCause(ctx)
+	ctx, cancel := context.WithCancelCause(outer)
 	defer cancel(nil)
 	if err := r.serve(ctx, cancel); err != nil {
 		return err
@@ -98,10 +98,10 @@ func Run(ctx context.Context, cfg *rest.Config, options Options) error {
 	r.watch(ctx)
 	<-ctx.Done()
 	r.wait()
-	if cause := context.Cause(ctx); cause != context.Canceled {
-		return cause
+	if outer.Err() != nil {
+		return nil // asked to end
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // addressTowards is the address that this machine uses to reach the API server.
