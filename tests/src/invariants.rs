@@ -1,0 +1,171 @@
+//! Invariants of the domain reference (its section 6), as predicates over the log alone: they read
+//! events, never the state that the rules have made of them.
+
+use std::collections::BTreeMap;
+
+use rehull::domain::{
+    event::{Event, Recorded},
+    gate::Gate,
+    state::{Kind, Subject},
+};
+use rehull_shared::{
+    evidence::{Check, Evidence, Source, Verdict, Witness},
+    ids::{NodeName, Round},
+    time::Timestamp,
+};
+
+#[derive(Default)]
+struct OfNode {
+    passed: Vec<(Gate, usize)>,
+    round_at: BTreeMap<Round, Timestamp>,
+    answers: Vec<Evidence>,
+    intended: Vec<(String, Kind, usize)>,
+    ended: Vec<(String, usize)>,
+    authorized: Vec<usize>,
+    enrolled: Vec<usize>,
+    finished: bool,
+}
+
+/// Checks one cluster's log; the error names the invariant and the event.
+///
+/// # Errors
+/// The first violation, with its place in the log.
+pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
+    let mut nodes: BTreeMap<NodeName, OfNode> = BTreeMap::new();
+    let mut epoch = 0;
+    for (index, recorded) in log.iter().enumerate() {
+        let fail = |rule: &str| Err(format!("invariant {rule} at event {index}: {recorded:?}"));
+        if recorded.epoch.0 < epoch {
+            return fail("25: the epoch never falls");
+        }
+        epoch = recorded.epoch.0;
+        let at = recorded.at;
+        match &recorded.event {
+            Event::EvidenceRequested { subject: Subject::Node(name), round, .. } => {
+                let node = nodes.entry(name.clone()).or_default();
+                if node.round_at.insert(*round, at).is_some() {
+                    return fail("16: a round is asked once");
+                }
+            }
+            Event::EvidenceRecorded { subject: Subject::Node(name), evidence } => {
+                let node = nodes.entry(name.clone()).or_default();
+                match node.round_at.last_key_value() {
+                    Some((round, asked))
+                        if evidence.round == *round && evidence.observed_at >= *asked => {}
+                    _ => return fail("16: evidence answers the open round, after it was asked"),
+                }
+                node.answers.push(evidence.clone());
+            }
+            Event::GatePassed { subject: Subject::Node(name), proof } => {
+                let node = nodes.entry(name.clone()).or_default();
+                if let Some(why) = unproved(node, name, proof.gate(), proof.round(), api_servers) {
+                    return fail(&format!("17, 18, 27: {why}"));
+                }
+                node.passed.push((proof.gate(), index));
+            }
+            Event::OperationIntended { node: name, intent, .. } => {
+                let node = nodes.entry(name.clone()).or_default();
+                if node.intended.iter().any(|(known, ..)| *known == intent.name) {
+                    return fail("24: a name is intended once");
+                }
+                let admission = match intent.kind {
+                    Kind::Remove => Gate::RemoveAdmission,
+                    Kind::Join => Gate::JoinAdmission,
+                };
+                if node.passed.last().map(|(gate, _)| *gate) != Some(admission) {
+                    return fail("17: an operation follows its admission and nothing else");
+                }
+                if intent.kind == Kind::Remove && !node.authorized.is_empty() {
+                    return fail("21: no removal after the data was given up");
+                }
+                if intent.kind == Kind::Join && !joined_in_order(node) {
+                    return fail("14: a join follows G5, a reinstall, an enrolment and G7");
+                }
+                node.intended.push((intent.name.clone(), intent.kind, index));
+                let open = nodes.values().flat_map(|node| {
+                    let ended = |name: &str| node.ended.iter().any(|(known, _)| known == name);
+                    node.intended.iter().filter(move |(name, ..)| !ended(name))
+                });
+                if open.count() > 1 {
+                    return fail("23: one operation of a cluster at a time");
+                }
+                let out = nodes.values().filter(|n| !n.intended.is_empty() && !n.finished);
+                if out.count() > 1 {
+                    return fail("29: at most one node is out");
+                }
+            }
+            Event::OperationEnded { node: name, name: operation, .. } => {
+                let node = nodes.entry(name.clone()).or_default();
+                node.ended.push((operation.clone(), index));
+            }
+            Event::ReinstallAuthorized { node: name } => {
+                let node = nodes.entry(name.clone()).or_default();
+                let removal = last(&node.passed, Gate::Removal);
+                let ended = node.ended.last().map(|(_, index)| *index);
+                if removal.is_none() || removal < ended {
+                    return fail("13: data is given up only after G5 proved the last removal");
+                }
+                node.authorized.push(index);
+            }
+            Event::AgentEnrolled { node: name, .. } => {
+                nodes.entry(name.clone()).or_default().enrolled.push(index);
+            }
+            Event::NodeFinished { node: name } => {
+                let node = nodes.entry(name.clone()).or_default();
+                let order = [Gate::Join, Gate::Metadata, Gate::Soak];
+                let places: Vec<_> = order.iter().map(|gate| last(&node.passed, *gate)).collect();
+                if places.iter().any(Option::is_none) || !places.is_sorted() {
+                    return fail("15: a node is finished after G9, G10 and G11");
+                }
+                node.finished = true;
+            }
+            _ => (),
+        }
+    }
+    Ok(())
+}
+
+fn last(passed: &[(Gate, usize)], gate: Gate) -> Option<usize> {
+    passed.iter().rev().find(|(known, _)| *known == gate).map(|(_, index)| *index)
+}
+
+/// G5, then an authorised reinstall, then an enrolment, then G7, in this order.
+fn joined_in_order(node: &OfNode) -> bool {
+    let places = [
+        last(&node.passed, Gate::Removal),
+        node.authorized.last().copied(),
+        node.enrolled.last().copied(),
+        last(&node.passed, Gate::Os),
+    ];
+    places.iter().all(Option::is_some) && places.is_sorted()
+}
+
+/// Why a gate was not proved by the recorded answers of its round.
+fn unproved(
+    node: &OfNode,
+    name: &NodeName,
+    gate: Gate,
+    round: Round,
+    api_servers: &[String],
+) -> Option<String> {
+    let newest = |check: Check, source: &Source| {
+        node.answers.iter().rev().find(|answer| {
+            answer.round == round && answer.check == check && answer.source == *source
+        })
+    };
+    for need in gate.needs() {
+        let sources: Vec<Source> = match need.witness {
+            Witness::Agent => vec![Source::Agent(name.clone())],
+            Witness::ApiServers => api_servers.iter().cloned().map(Source::ApiServer).collect(),
+            Witness::Management => vec![Source::Management],
+            Witness::Coordinator => vec![Source::Coordinator],
+        };
+        for source in sources {
+            match newest(need.check, &source).map(|answer| &answer.verdict) {
+                Some(Verdict::Pass(_)) => (),
+                other => return Some(format!("{gate:?}: {} by {source}: {other:?}", need.check)),
+            }
+        }
+    }
+    None
+}

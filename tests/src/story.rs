@@ -1,0 +1,367 @@
+//! Given / when / then for the rules: a fleet, a virtual clock, and answers to what is asked.
+
+use rehull::domain::{
+    command::{Command, Refusal, Report, Request},
+    decide::decide,
+    event::{Event, Recorded},
+    gate::{Gate, Need},
+    plan::{Access, Installer, Plan, PlannedNode},
+    policy::Policy,
+    state::{
+        Fleet, HostIdentity, Inputs, Kind, Migration, Node, Outcome, Phase, Snapshot, Subject,
+        Token,
+    },
+};
+use rehull_shared::{
+    evidence::{Evidence, Source, Verdict, Witness},
+    ids::{ClusterName, Generation, NodeName},
+    time::{Span, Timestamp},
+};
+use uuid::Uuid;
+
+/// A story about one cluster with workers `n1` and `n2`; `n1` is the canary.
+#[derive(Clone)]
+pub struct Story {
+    /// The state now.
+    pub fleet: Fleet,
+    /// Everything that has happened.
+    pub log: Vec<Recorded>,
+    /// The time now.
+    pub now: Timestamp,
+}
+
+/// The cluster of every story.
+pub fn prod() -> ClusterName {
+    "prod".parse().expect("a cluster name")
+}
+
+/// A node of it.
+pub fn node(name: &str) -> NodeName {
+    name.parse().expect("a node name")
+}
+
+/// The subject of most steps.
+pub fn on(name: &str) -> Subject {
+    Subject::Node(node(name))
+}
+
+/// A plan with two API servers and production policy.
+pub fn plan() -> Plan {
+    let access = Access { kubeconfig: None, context: None };
+    let profile = |id: &str| id.to_owned().try_into().expect("a profile");
+    Plan {
+        cluster: prod(),
+        management: access.clone(),
+        workload: access,
+        namespace: "kubean-system".into(),
+        api_servers: vec!["10.0.0.1:6443".into(), "10.0.0.2:6443".into()],
+        source: profile("centos-7.9"),
+        target: profile("ubuntu-22.04"),
+        image: "ghcr.io/kubean-io/spray-job:v0.12.2".into(),
+        kubernetes_version: "v1.27.5".into(),
+        kube_version_arg: "v1.27.5".into(),
+        facts_hook: false,
+        repos: Vec::new(),
+        installer: Installer::Manual,
+        policy: Policy::default(),
+        unsafe_because: None,
+        control_planes_excluded: true,
+    }
+}
+
+/// Nodes of the plan; the first is the canary.
+pub fn nodes(names: &[&str]) -> Vec<PlannedNode> {
+    let planned = |(index, name): (usize, &&str)| PlannedNode {
+        name: node(name),
+        address: format!("10.0.0.{}", 20 + index),
+        canary: index == 0,
+    };
+    names.iter().enumerate().map(planned).collect()
+}
+
+/// What every node of a story was.
+pub fn snapshot() -> Snapshot {
+    Snapshot {
+        node_uid: "uid-1".into(),
+        unschedulable: false,
+        objects_sha256: "0".repeat(64),
+        host_sha256: "1".repeat(64),
+        boot_id: "boot-1".into(),
+        machine_id: "machine-1".into(),
+        product_uuid: "product-1".into(),
+        macs: vec!["52:54:00:00:00:01".into()],
+    }
+}
+
+/// Inputs of any operation.
+pub fn inputs() -> Inputs {
+    Inputs {
+        inventory: "op-hosts".into(),
+        inventory_sha256: "2".repeat(64),
+        vars: "op-vars".into(),
+        vars_sha256: "3".repeat(64),
+        ssh_secret: None,
+        left_out: Vec::new(),
+    }
+}
+
+impl Default for Story {
+    fn default() -> Self {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let mut story = Self { fleet: Fleet::default(), log: Vec::new(), now };
+        story.when(Command::TakeLeadership);
+        story
+    }
+}
+
+impl Story {
+    /// A migration of these nodes has been started.
+    pub fn of(names: &[&str]) -> Self {
+        Self::with(plan(), names)
+    }
+
+    /// A migration by this plan has been started, and every host has enrolled once.
+    pub fn with(plan: Plan, names: &[&str]) -> Self {
+        let mut story = Self::default();
+        for name in names {
+            story.enrols(name);
+        }
+        story.asks(Request::Start {
+            id: Uuid::from_u128(1),
+            plan: Box::new(plan),
+            nodes: nodes(names),
+            by: "ann".into(),
+        });
+        story
+    }
+
+    /// Has a command decided that must not be refused; returns its events.
+    #[track_caller]
+    pub fn when(&mut self, command: Command) -> Vec<Event> {
+        match self.tries(command.clone()) {
+            Ok(events) => events,
+            Err(refusal) => panic!("{command:?} was refused: {refusal}"),
+        }
+    }
+
+    /// Has a command decided.
+    pub fn tries(&mut self, command: Command) -> Result<Vec<Event>, Refusal> {
+        let decision = decide(&self.fleet, &command, self.now)?;
+        self.fleet = decision.fleet;
+        self.log.extend(decision.events.iter().cloned());
+        Ok(decision.events.into_iter().map(|recorded| recorded.event).collect())
+    }
+
+    /// Asks something about the cluster; it must not be refused.
+    #[track_caller]
+    pub fn asks(&mut self, request: Request) -> Vec<Event> {
+        self.when(Command::Of(prod(), request))
+    }
+
+    /// Reports something; it must not be refused.
+    #[track_caller]
+    pub fn reports(&mut self, report: Report) -> Vec<Event> {
+        self.asks(Request::Report(report))
+    }
+
+    /// Lets time pass, tick by tick of at most 5 s.
+    pub fn waits(&mut self, span: Span) {
+        let end = self.now + span;
+        while self.now < end {
+            self.now = (self.now + Span::from_secs(5)).min(end);
+            self.when(Command::Tick);
+        }
+    }
+
+    /// The migration.
+    #[track_caller]
+    pub fn migration(&self) -> &Migration {
+        self.fleet.migrations.get(&prod()).expect("a migration")
+    }
+
+    /// A node of it.
+    #[track_caller]
+    pub fn node(&self, name: &str) -> &Node {
+        self.migration().node(&node(name)).expect("a node")
+    }
+
+    /// The phase of a subject.
+    #[track_caller]
+    pub fn phase(&self, subject: &Subject) -> &Phase {
+        &self.migration().track(subject).expect("a subject").phase
+    }
+
+    /// The gate that a subject is at.
+    pub fn gate(&self, subject: &Subject) -> Option<Gate> {
+        match self.phase(subject) {
+            Phase::Asking { gate, .. } => Some(*gate),
+            _ => None,
+        }
+    }
+
+    /// Answers to one need, from all of its witnesses.
+    pub fn answers_to(&self, subject: &Subject, need: &Need, verdict: Verdict) -> Vec<Evidence> {
+        let migration = self.migration();
+        let round = migration.track(subject).expect("a subject").round;
+        let generation = |source: &Source| match source {
+            Source::Agent(name) => {
+                self.fleet.hosts.get(&(prod(), name.clone())).map(|host| host.generation)
+            }
+            _ => None,
+        };
+        let answer = |source: Source| Evidence {
+            round,
+            check: need.check,
+            generation: generation(&source),
+            source,
+            verdict: verdict.clone(),
+            observed_at: self.now,
+        };
+        migration.bench(subject).witnesses(need).into_iter().map(answer).collect()
+    }
+
+    /// Submits answers.
+    #[track_caller]
+    pub fn hears(&mut self, subject: &Subject, answers: Vec<Evidence>) {
+        for evidence in answers {
+            self.asks(Request::Submit { subject: subject.clone(), evidence });
+        }
+    }
+
+    /// Every witness confirms everything that the open gate needs, for as long as it must.
+    #[track_caller]
+    pub fn passes(&mut self, subject: &Subject) {
+        let gate = self.gate(subject).expect("a gate must be open");
+        let round = self.migration().track(subject).expect("a subject").round;
+        let open = |story: &Self| {
+            story.gate(subject) == Some(gate)
+                && story.migration().track(subject).is_some_and(|track| track.round == round)
+        };
+        let begun = self.now;
+        while open(self) {
+            assert!(self.now.since(begun) < Span::from_mins(90), "{gate:?} does not pass");
+            for need in gate.needs() {
+                let answers = self.answers_to(subject, need, Verdict::pass("as it should be"));
+                self.hears(subject, answers);
+            }
+            if open(self) {
+                // Less than the 30 s that a brief answer may be old.
+                self.now = self.now + Span::from_secs(25);
+            }
+        }
+    }
+
+    /// Every witness confirms everything but this need, to which all answer `verdict`.
+    #[track_caller]
+    pub fn all_but(&mut self, subject: &Subject, spoilt: usize, verdict: &Verdict) {
+        let gate = self.gate(subject).expect("a gate must be open");
+        for (index, need) in gate.needs().iter().enumerate() {
+            let verdict = if index == spoilt { verdict.clone() } else { Verdict::pass("fine") };
+            let answers = self.answers_to(subject, need, verdict);
+            self.hears(subject, answers);
+        }
+    }
+
+    /// A host enrols: its next generation.
+    #[track_caller]
+    pub fn enrols(&mut self, name: &str) {
+        let token = Token { sha256: "t".into(), expires: self.now + Span::from_mins(60) };
+        self.asks_or_default(Request::IssueToken { node: node(name), token, by: "ann".into() });
+        let identity = HostIdentity::default();
+        let token_sha256 = "t".into();
+        self.asks_or_default(Request::Enrol { node: node(name), token_sha256, identity });
+    }
+
+    #[track_caller]
+    fn asks_or_default(&mut self, request: Request) {
+        self.when(Command::Of(prod(), request));
+    }
+
+    /// The open operation reports that it exists, starts, and ends like this.
+    #[track_caller]
+    pub fn operation_ends(&mut self, name: &str, outcome: Outcome) {
+        let operation = self.node(name).operation().expect("an operation").intent.name.clone();
+        let node = node(name);
+        let (uid, others) = (format!("uid-of-{operation}"), 0);
+        let (pod, pod_node, image_id) = ("pod".into(), "mgmt".into(), "image".into());
+        let seen = "its status".to_owned();
+        self.reports(Report::Submitted {
+            node: node.clone(),
+            name: operation.clone(),
+            uid,
+            others,
+        });
+        let (owner, op) = (node.clone(), operation.clone());
+        self.reports(Report::Started { node: owner, name: op, pod, pod_node, image_id });
+        self.reports(Report::Ended { node, name: operation, outcome, seen });
+    }
+
+    /// Takes a subject along the happy path until this gate is open.
+    #[track_caller]
+    pub fn reaches(&mut self, name: &str, goal: Gate) {
+        let subject = on(name);
+        for _ in 0..40 {
+            match self.phase(&subject).clone() {
+                Phase::Asking { gate, .. } if gate == goal => return,
+                Phase::Asking { gate, .. } => {
+                    self.does_what_a_gate_needs(name, gate);
+                    self.passes(&subject);
+                }
+                Phase::Operating => self.operation_ends(name, Outcome::Succeeded),
+                Phase::Reinstalling(_) => {
+                    self.enrols(name);
+                    let by = "ann".to_owned();
+                    self.asks(Request::ConfirmReinstalled { node: node(name), by });
+                }
+                Phase::Planned | Phase::Ready { .. } => match self.gate(&Subject::Cluster) {
+                    Some(gate) => {
+                        self.does_what_a_gate_needs(name, gate);
+                        self.passes(&Subject::Cluster);
+                    }
+                    None => self.waits(Span::from_secs(5)),
+                },
+                other => panic!("{name} is {} on its way to {goal:?}", other.word()),
+            }
+        }
+        panic!("{name} never reaches {goal:?}: it is {:?}", self.phase(&subject));
+    }
+
+    /// Reports what effects would have done at a gate.
+    #[track_caller]
+    pub fn does_what_a_gate_needs(&mut self, name: &str, gate: Gate) {
+        let owner = node(name);
+        match gate {
+            Gate::Backup => {
+                self.reports(Report::Exported { sha256: "4".repeat(64) });
+            }
+            Gate::Snapshot => {
+                self.reports(Report::Snapshot { node: owner, snapshot: snapshot() });
+            }
+            Gate::RemoveAdmission | Gate::JoinAdmission => {
+                self.reports(Report::Inputs { node: owner, inputs: inputs() });
+            }
+            Gate::Reinstall => {
+                let host = &self.fleet.hosts[&(prod(), owner.clone())];
+                let generation: Generation = host.generation;
+                self.reports(Report::Farewell { node: owner, generation });
+            }
+            _ => (),
+        }
+    }
+
+    /// Names of the events that happened since the log had `from` of them.
+    pub fn names_since(&self, from: usize) -> Vec<&'static str> {
+        self.log[from..].iter().map(|recorded| recorded.event.name()).collect()
+    }
+
+    /// How many operations of a kind were intended for a node.
+    pub fn intended(&self, name: &str, kind: Kind) -> usize {
+        let node = self.node(name);
+        node.operations.iter().filter(|operation| operation.intent.kind == kind).count()
+    }
+}
+
+/// The first need of a gate that this witness must confirm.
+pub fn need_of(gate: Gate, witness: Witness) -> Option<&'static Need> {
+    gate.needs().iter().find(|need| need.witness == witness)
+}

@@ -1,0 +1,77 @@
+//! A crash may fall anywhere: behind every event, and between the events of one decision.
+
+use rehull::domain::{
+    command::Command,
+    effect::due,
+    gate::Gate,
+    state::{Fleet, Phase, Subject},
+};
+use rehull_shared::time::Span;
+use rehull_tests::story::{Story, on};
+
+/// A whole migration of one node.
+fn whole() -> Story {
+    let mut story = Story::of(&["n1"]);
+    story.reaches("n1", Gate::Soak);
+    story.passes(&on("n1"));
+    story.passes(&Subject::Cluster);
+    story
+}
+
+#[test]
+fn replaying_the_log_gives_the_same_state_and_the_same_work() {
+    let story = whole();
+    let mut fleet = Fleet::default();
+    for recorded in &story.log {
+        fleet.evolve(recorded).unwrap();
+    }
+    assert_eq!(fleet, story.fleet);
+    assert_eq!(due(&fleet), due(&story.fleet));
+}
+
+#[test]
+fn a_log_cut_behind_any_event_goes_on_to_the_same_end() {
+    let story = whole();
+    for cut in 1..story.log.len() {
+        let mut torn = Story { fleet: Fleet::default(), ..story.clone() };
+        torn.log.truncate(cut);
+        for recorded in torn.log.clone() {
+            torn.fleet.evolve(&recorded).unwrap();
+        }
+        torn.now = torn.log.last().unwrap().at;
+        let before = due(&torn.fleet);
+        torn.when(Command::TakeLeadership);
+        assert_eq!(due(&torn.fleet), before, "taking leadership changes no work");
+        if torn.fleet.migrations.is_empty() || torn.migration().nodes.is_empty() {
+            continue; // cut before the plan was whole: nothing was asked of anybody yet
+        }
+        torn.waits(Span::from_secs(5));
+        if torn.node("n1").track.phase != Phase::Done {
+            torn.reaches("n1", Gate::Soak);
+            torn.passes(&on("n1"));
+        }
+        if !torn.migration().is_finished() {
+            torn.waits(Span::from_secs(5));
+            torn.passes(&Subject::Cluster);
+        }
+        assert!(torn.migration().is_finished(), "cut behind event {cut}");
+        let (names, whole) = (&torn.node("n1").operations, &story.node("n1").operations);
+        let name = |op: &rehull::domain::state::Operation| op.intent.name.clone();
+        let made: Vec<_> = names.iter().map(name).collect();
+        assert_eq!(made, whole.iter().map(name).collect::<Vec<_>>(), "cut behind event {cut}");
+    }
+}
+
+#[test]
+fn an_impossible_event_is_refused_not_believed() {
+    let story = whole();
+    let mut refused = 0;
+    for skipped in 1..story.log.len() {
+        let mut fleet = Fleet::default();
+        let rest = story.log.iter().enumerate().filter(|(index, _)| *index != skipped);
+        refused += usize::from(rest.map(|(_, event)| event).any(|e| fleet.evolve(e).is_err()));
+    }
+    // Answers may be missing (their gate would not have passed, but the fold cannot know), as may
+    // words about progress; every change of phase may not.
+    assert!(refused > 30, "only {refused} of {} gaps were noticed", story.log.len());
+}

@@ -1,0 +1,160 @@
+//! Random walks over the rules with a lying, slow, crashing world; the invariants, written apart,
+//! must hold in every log. `SEED=` repeats one walk.
+
+use rehull::domain::{
+    command::{Command, Report, Request},
+    gate::Gate,
+    state::{Fleet, Leftovers, Outcome, Phase, Process, Subject},
+};
+use rehull_shared::{evidence::Verdict, ids::Round, time::Span};
+use rehull_tests::{
+    invariants,
+    story::{Story, node, on, plan},
+};
+
+/// splitmix64: small, known, and the same everywhere.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
+const NODES: [&str; 2] = ["n1", "n2"];
+
+fn some_subject(chance: &mut Chance) -> Subject {
+    match chance.below(3) {
+        0 => Subject::Cluster,
+        index => on(NODES[index as usize - 1]),
+    }
+}
+
+/// One random thing: an answer, true or not; a report, true or not; a person; time; a crash.
+fn step(story: &mut Story, chance: &mut Chance) {
+    let subject = some_subject(chance);
+    let name = NODES[chance.below(2) as usize];
+    let by = "ann".to_owned();
+    let request = match chance.below(20) {
+        0..=7 => return answer(story, &subject, chance),
+        8 => Request::Retry { subject, resubmit: chance.below(2) == 0, by },
+        9 => Request::ConfirmReinstalled { node: node(name), by },
+        10 if chance.below(4) == 0 => Request::Pause { by },
+        10 | 11 => Request::Resume { by },
+        12 => {
+            let token_sha256 = ["t", "wrong"][chance.below(2) as usize].to_owned();
+            Request::Enrol { node: node(name), token_sha256, identity: Default::default() }
+        }
+        13 => {
+            let expires = story.now + Span::from_mins(chance.below(60) as u32);
+            let token = rehull::domain::state::Token { sha256: "t".into(), expires };
+            Request::IssueToken { node: node(name), token, by }
+        }
+        14 => {
+            let mut replayed = Fleet::default();
+            story.log.iter().for_each(|event| replayed.evolve(event).unwrap());
+            assert_eq!(replayed, story.fleet, "a crash changes nothing");
+            story.when(Command::TakeLeadership);
+            return;
+        }
+        15 => {
+            let patience = [1, 60, 1_000, 8_000][chance.below(4) as usize];
+            story.now = story.now + Span::from_secs(patience);
+            story.when(Command::Tick);
+            return;
+        }
+        _ => return report(story, name, chance),
+    };
+    _ = story.tries(Command::Of(rehull_tests::story::prod(), request));
+}
+
+/// Answers all needs of the open gate: mostly well, so that walks get somewhere.
+fn answer(story: &mut Story, subject: &Subject, chance: &mut Chance) {
+    let Some(gate) = story.gate(subject) else { return };
+    let mood = chance.below(10);
+    if mood < 6 {
+        if let Subject::Node(_) | Subject::Cluster = subject {
+            let name = match subject {
+                Subject::Node(name) => name.as_str().to_owned(),
+                Subject::Cluster => "n1".to_owned(),
+            };
+            story.does_what_a_gate_needs(&name, gate);
+        }
+        return story.passes(subject);
+    }
+    for need in gate.needs() {
+        let verdict = match chance.below(4) {
+            0 => Verdict::fail("no"),
+            1 => Verdict::unknown("who knows"),
+            _ => Verdict::pass("yes"),
+        };
+        let mut answers = story.answers_to(subject, need, verdict);
+        for late in answers.iter_mut().filter(|_| mood == 9) {
+            late.round = Round(late.round.0.saturating_sub(1));
+        }
+        story.hears(subject, answers);
+    }
+    story.now = story.now + Span::from_secs(10);
+}
+
+/// Reports about whatever operation or order is open: true or not, in any order.
+fn report(story: &mut Story, name: &str, chance: &mut Chance) {
+    let owner = node(name);
+    let seen = "seen".to_owned();
+    if let Leftovers::Ordered { order, .. } = story.node(name).leftovers.clone() {
+        story.reports(Report::LeftoversAnswered { node: owner, order, seen });
+        return;
+    }
+    if story.gate(&on(name)) == Some(Gate::Removal) {
+        let comm = "runc".to_owned();
+        let processes = vec![Process { pid: 7, start_ticks: 1, comm, exe: String::new() }];
+        story.reports(Report::Leftovers { node: owner, processes });
+        return;
+    }
+    let Some(operation) = story.node(name).operation().map(|op| op.intent.name.clone()) else {
+        return;
+    };
+    let (uid, others, pod) = ("uid".to_owned(), 0, "pod".to_owned());
+    let outcome = [Outcome::Succeeded, Outcome::Failed, Outcome::Unknown];
+    let outcome = outcome[chance.below(3) as usize];
+    let name = operation;
+    story.reports(match chance.below(4) {
+        0 => Report::Submitted { node: owner, name, uid, others },
+        1 => {
+            let (pod_node, image_id) = (String::new(), String::new());
+            Report::Started { node: owner, name, pod, pod_node, image_id }
+        }
+        2 => Report::Ended { node: owner, name, outcome, seen },
+        _ => Report::Archived { node: owner, name, seen },
+    });
+}
+
+fn walk(seed: u64) -> bool {
+    let mut story = Story::of(&NODES);
+    let mut chance = Chance(seed);
+    for _ in 0..400 {
+        step(&mut story, &mut chance);
+        if story.migration().is_finished() {
+            break;
+        }
+    }
+    if let Err(violation) = invariants::check(&story.log, &plan().api_servers) {
+        panic!("SEED={seed}: {violation}");
+    }
+    NODES.iter().any(|name| *story.phase(&on(name)) == Phase::Done)
+}
+
+#[test]
+fn invariants_hold_on_random_walks() {
+    if let Ok(seed) = std::env::var("SEED") {
+        walk(seed.parse().expect("SEED is a number"));
+        return;
+    }
+    let finished = (0..300).filter(|seed| walk(*seed)).count();
+    // A walk that never gets anywhere would keep every invariant.
+    assert!(finished > 30, "only {finished} of 300 walks finished a node");
+}
