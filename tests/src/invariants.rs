@@ -101,7 +101,12 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
             Event::ReinstallAuthorized { node: name } => {
                 let node = nodes.entry(name.clone()).or_default();
                 let removal = last(&node.passed, Gate::Removal);
-                let ended = node.ended.last().map(|(_, index)| *index);
+                let is_removal = |name: &str| {
+                    let mut known = node.intended.iter();
+                    known.any(|(known, kind, _)| known == name && *kind == Kind::Remove)
+                };
+                let mut ends = node.ended.iter().rev();
+                let ended = ends.find(|(name, _)| is_removal(name)).map(|(_, index)| *index);
                 if removal.is_none() || removal < ended {
                     return fail("13: data is given up only after G5 proved the last removal");
                 }
@@ -129,15 +134,13 @@ fn last(passed: &[(Gate, usize)], gate: Gate) -> Option<usize> {
     passed.iter().rev().find(|(known, _)| *known == gate).map(|(_, index)| *index)
 }
 
-/// G5, then an authorised reinstall, then an enrolment, then G7, in this order.
+/// G5, then both an authorised reinstall and an enrolment, then G7 for that enrolment.
 fn joined_in_order(node: &OfNode) -> bool {
-    let places = [
-        last(&node.passed, Gate::Removal),
-        node.authorized.last().copied(),
-        node.enrolled.last().copied(),
-        last(&node.passed, Gate::Os),
-    ];
-    places.iter().all(Option::is_some) && places.is_sorted()
+    let (removal, os) = (last(&node.passed, Gate::Removal), last(&node.passed, Gate::Os));
+    [node.authorized.last(), node.enrolled.last()].into_iter().all(|between| {
+        let places = [removal, between.copied(), os];
+        places.iter().all(Option::is_some) && places.is_sorted()
+    })
 }
 
 /// Why a gate was not proved by the recorded answers of its round.

@@ -238,6 +238,19 @@ fn a_wrong_system_is_reinstalled_again_after_a_new_farewell() {
     story.reaches("n1", Gate::JoinAdmission);
 }
 
+/// Found by a random walk: a host that was reinstalled once more between G7 and the join.
+#[test]
+fn a_system_that_enrols_after_another_was_verified_is_verified_itself_before_it_joins() {
+    let mut story = Story::of(&["n1"]);
+    story.reaches("n1", Gate::JoinAdmission);
+    story.enrols("n1");
+    story.does_what_a_gate_needs("n1", Gate::JoinAdmission);
+    story.passes(&on("n1"));
+    assert_eq!(story.gate(&on("n1")), Some(Gate::Os), "nobody has looked at this system");
+    assert_eq!(story.intended("n1", Kind::Join), 0);
+    story.reaches("n1", Gate::Join);
+}
+
 #[test]
 fn an_enrolment_while_held_is_not_forgotten() {
     let mut story = Story::of(&["n1"]);

@@ -136,7 +136,7 @@ fn report(story: &mut Story, name: &str, chance: &mut Chance) {
 fn walk(seed: u64) -> bool {
     let mut story = Story::of(&NODES);
     let mut chance = Chance(seed);
-    for _ in 0..400 {
+    for _ in 0..1_500 {
         step(&mut story, &mut chance);
         if story.migration().is_finished() {
             break;
@@ -154,7 +154,7 @@ fn invariants_hold_on_random_walks() {
         walk(seed.parse().expect("SEED is a number"));
         return;
     }
-    let finished = (0..300).filter(|seed| walk(*seed)).count();
+    let finished = (0..150).filter(|seed| walk(*seed)).count();
     // A walk that never gets anywhere would keep every invariant.
-    assert!(finished > 30, "only {finished} of 300 walks finished a node");
+    assert!(finished > 15, "only {finished} of 150 walks finished a node");
 }

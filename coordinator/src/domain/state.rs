@@ -70,6 +70,8 @@ pub struct Node {
     pub leftovers: Leftovers,
     /// The generation whose agent has said farewell.
     pub farewell: Option<Generation>,
+    /// The generation whose OS was verified (gate `Os`); another one must be verified first.
+    pub verified: Option<Generation>,
 }
 
 /// A way through gates, of a node or of the cluster itself.

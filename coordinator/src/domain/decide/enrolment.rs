@@ -6,7 +6,7 @@ use super::Desk;
 use crate::domain::{
     command::Refusal,
     event::Event,
-    state::{Host, HostIdentity, Token},
+    state::{Host, HostIdentity, Phase, Subject, Token},
 };
 
 impl Desk<'_> {
@@ -37,8 +37,14 @@ impl Desk<'_> {
             return Err(refuse("its token has expired: issue a new one with `rehull agent token`"));
         }
         let generation = Generation(host.generation.0 + 1);
-        let (node, identity) = (node.clone(), identity.clone());
-        self.write(Event::AgentEnrolled { node, generation, identity });
+        let (name, identity) = (node.clone(), identity.clone());
+        self.write(Event::AgentEnrolled { node: name, generation, identity });
+        let phase = self.migration().and_then(|m| m.node(node)).map(|node| &node.track.phase);
+        if let Some(Phase::Asking { gate, .. }) = phase {
+            // What the system before has answered says nothing of this one.
+            let gate = *gate;
+            self.ask(&Subject::Node(node.clone()), gate);
+        }
         Ok(())
     }
 }

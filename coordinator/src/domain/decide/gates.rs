@@ -7,7 +7,7 @@ use crate::domain::{
     command::Refusal,
     event::Event,
     gate::{Blocker, Gate},
-    state::{Phase, Step, Subject},
+    state::{Kind, Phase, Step, Subject},
 };
 
 impl Desk<'_> {
@@ -131,6 +131,11 @@ impl Desk<'_> {
         if migration.paused_by.is_some() && next.is_safe_to_rest_before() {
             return;
         }
+        let joining = matches!(next, Step::Ask(Gate::JoinAdmission) | Step::Submit(Kind::Join));
+        if joining && !self.is_verified(subject) {
+            // Another system has enrolled since its OS was looked at.
+            return self.ask(subject, Gate::Os);
+        }
         match (next, subject) {
             (Step::Ask(gate), _) => self.ask(subject, gate),
             (Step::Submit(kind), Subject::Node(node)) => self.intend(node, kind),
@@ -145,5 +150,14 @@ impl Desk<'_> {
             (Step::Submit(_) | Step::Reinstall, Subject::Cluster)
             | (Step::Work, Subject::Node(_)) => (),
         }
+    }
+
+    /// Whether the OS that was verified is the one of the host's present generation.
+    fn is_verified(&self, subject: &Subject) -> bool {
+        let Subject::Node(name) = subject else { return false };
+        let hosts = &self.scribe.fleet.hosts;
+        let host = hosts.get(&(self.cluster.clone(), name.clone()));
+        let verified = self.migration().and_then(|m| m.node(name)).and_then(|node| node.verified);
+        host.is_some_and(|host| verified == Some(host.generation))
     }
 }

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use rehull_shared::{
+    evidence::Check,
     ids::{ClusterName, NodeName},
     time::Timestamp,
 };
 
 use super::{
-    Asked, Fleet, Host, Leftovers, Migration, Node, Operation, Outcome, Phase, Progress, Reinstall,
-    Step, Subject, Track,
+    Asked, Fleet, Host, Kind, Leftovers, Migration, Node, Operation, Outcome, Phase, Progress,
+    Reinstall, Step, Subject, Track,
 };
 use crate::domain::{
     event::{Event, Recorded},
@@ -126,6 +127,7 @@ impl Migration {
         at: Timestamp,
     ) -> Result<(), Corrupt> {
         let break_max = self.plan.policy.evidence_max_age;
+        let mut verified = &mut None;
         let track = match subject {
             Subject::Cluster => &mut self.track,
             Subject::Node(name) => {
@@ -134,6 +136,7 @@ impl Migration {
                 if let Event::RetryRequested { resubmit, .. } = event {
                     node.forget_for_retry(*resubmit);
                 }
+                verified = &mut node.verified;
                 &mut node.track
             }
         };
@@ -149,6 +152,11 @@ impl Migration {
                     return Err(corrupt(event, subject, format!("in round {}", track.round)));
                 }
                 let follows = match &track.phase {
+                    Phase::Ready {
+                        next: Step::Ask(Gate::JoinAdmission) | Step::Submit(Kind::Join),
+                    } => {
+                        matches!(gate, Gate::JoinAdmission | Gate::Os)
+                    }
                     Phase::Ready { next } => *next == Step::Ask(*gate),
                     Phase::Asking { gate: now, .. } => now == gate,
                     Phase::Reinstalling(_) => *gate == Gate::Os,
@@ -167,9 +175,14 @@ impl Migration {
             (Phase::Asking { dossier, .. }, Event::EvidenceRecorded { evidence, .. }) => {
                 dossier.add(evidence.clone(), break_max);
             }
-            (Phase::Asking { gate, asked, .. }, Event::GatePassed { proof, .. })
+            (Phase::Asking { gate, asked, dossier }, Event::GatePassed { proof, .. })
                 if proof.gate() == *gate && proof.round() == asked.round =>
             {
+                if *gate == Gate::Os {
+                    let mut answers = dossier.iter().map(|seen| &seen.evidence);
+                    let os = answers.find(|answer| answer.check == Check::OsIsTarget);
+                    *verified = os.and_then(|answer| answer.generation);
+                }
                 let next = gate.next();
                 track.enter(Phase::Ready { next }, at);
             }
@@ -198,6 +211,7 @@ impl Node {
             operations: Vec::new(),
             leftovers: Leftovers::default(),
             farewell: None,
+            verified: None,
         }
     }
 
