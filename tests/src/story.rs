@@ -126,13 +126,19 @@ impl Story {
         for name in names {
             story.enrols(name);
         }
-        story.asks(Request::Start {
+        story.starts(plan, names);
+        story
+    }
+
+    /// A migration is started.
+    #[track_caller]
+    pub fn starts(&mut self, plan: Plan, names: &[&str]) {
+        self.asks(Request::Start {
             id: Uuid::from_u128(1),
             plan: Box::new(plan),
             nodes: nodes(names),
             by: "ann".into(),
         });
-        story
     }
 
     /// Has a command decided that must not be refused; returns its events.

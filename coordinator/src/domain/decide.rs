@@ -86,8 +86,13 @@ impl Desk<'_> {
         self.scribe.fleet.migrations.get(self.cluster).map(AsRef::as_ref)
     }
 
+    /// The migration, if it may be worked on.
+    fn at_work(&self) -> Option<&Migration> {
+        self.migration().filter(|migration| migration.is_whole())
+    }
+
     fn known(&self) -> Result<&Migration, Refusal> {
-        self.migration().ok_or_else(|| Refusal::NoMigration(self.cluster.clone()))
+        self.at_work().ok_or_else(|| Refusal::NoMigration(self.cluster.clone()))
     }
 
     fn knows(&self, node: &NodeName) -> Result<(), Refusal> {
@@ -125,13 +130,15 @@ impl Desk<'_> {
         nodes: &[PlannedNode],
         by: &str,
     ) -> Result<(), Refusal> {
-        if self.migration().is_some_and(|migration| !migration.is_finished()) {
+        if self.migration().is_some_and(|old| old.is_whole() && !old.is_finished()) {
             return Err(Refusal::AlreadyRunning(self.cluster.clone()));
         }
         if let Some(why) = fault_of(plan, nodes, self.cluster) {
             return Err(Refusal::BadPlan { cluster: self.cluster.clone(), why });
         }
-        self.write(Event::MigrationStarted { id, plan: Box::new(plan.clone()), by: by.to_owned() });
+        let (plan, by) = (Box::new(plan.clone()), by.to_owned());
+        let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+        self.write(Event::MigrationStarted { id, plan, by, nodes: count });
         for node in nodes {
             self.write(Event::NodePlanned { node: node.clone() });
         }
@@ -154,7 +161,7 @@ impl Desk<'_> {
 
     /// Deadlines, turns, and steps that a crash has left between two packs of the log.
     fn tick(&mut self) {
-        let Some(migration) = self.migration() else { return };
+        let Some(migration) = self.at_work() else { return };
         let mut subjects = vec![Subject::Cluster];
         let active = migration.nodes.iter().filter(|node| node.is_active());
         subjects.extend(active.map(|node| Subject::Node(node.planned.name.clone())));
@@ -166,7 +173,7 @@ impl Desk<'_> {
 
     /// Begins every step that may begin.
     fn advance(&mut self) {
-        let Some(migration) = self.migration() else { return };
+        let Some(migration) = self.at_work() else { return };
         let names: Vec<_> = migration.nodes.iter().map(|node| node.planned.name.clone()).collect();
         self.step(&Subject::Cluster);
         for name in names {

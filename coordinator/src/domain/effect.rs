@@ -53,7 +53,7 @@ pub enum Work {
 /// Everything that should be happening now, in a fixed order.
 pub fn due(fleet: &Fleet) -> Vec<Effect> {
     let mut due = Vec::new();
-    for (cluster, migration) in &fleet.migrations {
+    for (cluster, migration) in fleet.migrations.iter().filter(|(_, m)| m.is_whole()) {
         let mut add = |work| due.push(Effect { cluster: cluster.clone(), work });
         due_of_cluster(migration, &mut add);
         for node in &migration.nodes {

@@ -40,8 +40,15 @@ pub enum Event {
     /// A coordinator has begun to write, under the epoch of the record.
     LeadershipTaken,
 
-    /// A migration was asked for and understood.
-    MigrationStarted { id: Uuid, plan: Box<Plan>, by: String },
+    /// A migration was asked for and understood; so many `NodePlanned` follow. Before the last of
+    /// them nothing of it is begun: a crash may have fallen between them.
+    MigrationStarted {
+        id: Uuid,
+        plan: Box<Plan>,
+        by: String,
+        #[serde(default)]
+        nodes: u32,
+    },
     /// A node belongs to it, next in order.
     NodePlanned { node: PlannedNode },
     /// No new step is begun from here on; what runs goes on to its next safe point.

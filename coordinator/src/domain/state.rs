@@ -41,6 +41,8 @@ pub struct Migration {
     pub started_at: Timestamp,
     /// Who has paused it, if it is paused. Takes effect at safe points.
     pub paused_by: Option<String>,
+    /// How many nodes were planned.
+    pub planned: u32,
     /// The cluster's own way through its gates.
     pub track: Track,
     /// The nodes, in the order of the plan.
@@ -476,6 +478,12 @@ impl Migration {
     /// Nodes between the point of no return and their completion.
     pub fn out(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.is_out())
+    }
+
+    /// Whether its plan is whole. If not, a crash has cut its start: nobody was told that it had
+    /// begun, nothing of it may be, and another start takes its place.
+    pub fn is_whole(&self) -> bool {
+        self.nodes.len() >= self.planned as usize
     }
 
     /// Whether everything is over.

@@ -48,19 +48,20 @@ impl Fleet {
             };
         };
         match event {
-            Event::MigrationStarted { id, plan, by } => {
+            Event::MigrationStarted { id, plan, by, nodes } => {
                 let migration = Migration {
                     id: *id,
                     plan: (**plan).clone(),
                     by: by.clone(),
                     started_at: at,
                     paused_by: None,
+                    planned: *nodes,
                     track: Track::new(Phase::Ready { next: Step::first_of_cluster() }, at),
                     nodes: Vec::new(),
                     export: None,
                 };
                 match self.migrations.insert(cluster.clone(), Arc::new(migration)) {
-                    Some(old) if !old.is_finished() => {
+                    Some(old) if old.is_whole() && !old.is_finished() => {
                         Err(corrupt(event, cluster, "being migrated already"))
                     }
                     _ => Ok(()),
