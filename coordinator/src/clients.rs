@@ -10,6 +10,10 @@ use kube::Client;
 
 use crate::domain::plan::Plan;
 
+mod real;
+
+pub use real::real;
+
 /// Which API is asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Endpoint {

@@ -39,6 +39,9 @@ pub use runner::{Troubles, run};
 /// How far what an operator typed may be read: the one clock, or a virtual one.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
+/// Draws a secret of 256 bits: chance is an input too.
+pub type Draw = Arc<dyn Fn() -> [u8; 32] + Send + Sync>;
+
 /// What effects work with.
 #[derive(Clone)]
 pub struct Context {
@@ -52,6 +55,8 @@ pub struct Context {
     pub run_program: RunProgram,
     /// What time it is.
     pub clock: Clock,
+    /// Secrets of invitations that installers hand to hosts.
+    pub draw: Draw,
     /// Directory of the coordinator, for files that are handed to installers.
     pub dir: std::path::PathBuf,
     /// Address by which hosts reach the coordinator, `host:port`; goes to installers.

@@ -7,4 +7,7 @@ pub mod domain;
 pub mod effects;
 pub mod engine;
 pub mod history;
+pub mod inventory;
+pub mod kubean;
 pub mod log;
+pub mod yaml;

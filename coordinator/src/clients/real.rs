@@ -1,0 +1,114 @@
+//! Clients of real clusters: from kubeconfigs on this machine, or the one that Kubean keeps.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api, Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+use super::{Connect, Endpoint, Trouble};
+use crate::{
+    domain::plan::{Access, Plan},
+    kubean::Cluster,
+};
+
+/// How long a connection, a request or an answer may take. Nothing that passes ask takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Key of the kubeconfig in the ConfigMap that Kubean keeps of a cluster.
+const KUBECONF_KEY: &str = "config";
+
+/// Connects to real clusters.
+pub fn real() -> Connect {
+    Arc::new(|plan, endpoint| Box::pin(async move { connect(&plan, endpoint).await }))
+}
+
+async fn connect(plan: &Plan, endpoint: Endpoint) -> Result<Client, Trouble> {
+    let config = match &endpoint {
+        Endpoint::Management => management(plan).await?,
+        Endpoint::Workload => workload(plan).await?,
+        Endpoint::ApiServer(address) => {
+            let mut config = workload(plan).await?;
+            let url = format!("https://{address}").parse();
+            config.cluster_url = url.map_err(|why| Trouble::new(&endpoint, why))?;
+            config
+        }
+    };
+    client(config).map_err(|why| Trouble::new(&endpoint, why))
+}
+
+fn client(mut config: Config) -> kube::Result<Client> {
+    config.connect_timeout = Some(PATIENCE);
+    config.read_timeout = Some(PATIENCE);
+    config.write_timeout = Some(PATIENCE);
+    config.reset_reader_on_write = true;
+    // Passes are repeated anyway, and a 429 of an eviction is an answer, not an overload.
+    config.default_retry = false;
+    Client::try_from(config)
+}
+
+async fn management(plan: &Plan) -> Result<Config, Trouble> {
+    if let Some(path) = &plan.management.kubeconfig {
+        return from_file("spec.management", path, &plan.management).await;
+    }
+    Config::incluster().map_err(|why| {
+        let what = "the management cluster: spec.management.kubeconfig is not given, and there is \
+                    no service account here";
+        Trouble::new(what, why)
+    })
+}
+
+async fn workload(plan: &Plan) -> Result<Config, Trouble> {
+    match &plan.workload.kubeconfig {
+        Some(path) => from_file("spec.workload", path, &plan.workload).await,
+        None => kept_by_kubean(plan).await,
+    }
+}
+
+/// `field` is the part of the `Migration` document that names the file.
+async fn from_file(field: &str, path: &str, access: &Access) -> Result<Config, Trouble> {
+    let context = access.context.clone();
+    let what = match &context {
+        Some(context) => format!("{field}: kubeconfig {path}, context {context}"),
+        None => format!("{field}: kubeconfig {path}, current context"),
+    };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|why| Trouble::new(&what, why))?;
+    configured(&what, kubeconfig, context).await
+}
+
+async fn configured(
+    what: &str,
+    kubeconfig: Kubeconfig,
+    context: Option<String>,
+) -> Result<Config, Trouble> {
+    let options = KubeConfigOptions { context, cluster: None, user: None };
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    config.map_err(|why| Trouble::new(what, why))
+}
+
+/// The kubeconfig in the ConfigMap that the Cluster names. Kubean deletes and makes it anew when it
+/// is refreshed, so it may be missing for a moment.
+async fn kept_by_kubean(plan: &Plan) -> Result<Config, Trouble> {
+    let management = client(management(plan).await?);
+    let management = management.map_err(|why| Trouble::new(Endpoint::Management, why))?;
+    let what = format!("Cluster {} of the management cluster", plan.cluster);
+    let cluster = Api::<Cluster>::all(management.clone()).get(plan.cluster.as_str()).await;
+    let cluster = cluster.map_err(|why| Trouble::new(&what, why))?;
+    let kept = cluster.spec.kubeconf_ref.ok_or_else(|| {
+        let why = "it names no kubeconfRef; give spec.workload.kubeconfig";
+        Trouble::new(&what, why)
+    })?;
+    let what = format!("ConfigMap {}/{} with the workload's kubeconfig", kept.namespace, kept.name);
+    let stored = Api::<ConfigMap>::namespaced(management, &kept.namespace).get(&kept.name).await;
+    let data = stored.map_err(|why| Trouble::new(&what, why))?.data.unwrap_or_default();
+    let text = data.get(KUBECONF_KEY).ok_or_else(|| {
+        let why = format!("it has no key {KUBECONF_KEY:?}");
+        Trouble::new(&what, why)
+    })?;
+    // What the parser says could quote the credentials.
+    let kubeconfig = Kubeconfig::from_yaml(text)
+        .map_err(|_| Trouble::new(&what, "it is not a kubeconfig that can be read"))?;
+    configured(&what, kubeconfig, plan.workload.context.clone()).await
+}

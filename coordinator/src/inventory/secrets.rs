@@ -1,0 +1,140 @@
+//! Passwords in texts of Kubean: found by path, kept from everything that is printed or stored.
+
+use crate::yaml::{Fault, Tree};
+
+/// Values that must not be repeated. They can neither be printed nor stored.
+#[derive(Default)]
+pub struct Secrets(Vec<String>);
+
+/// Words that mark a key whose value is a secret.
+const SECRET_WORDS: [&str; 6] = ["pass", "secret", "token", "credential", "private_key", "auth"];
+
+/// A shorter value is no secret that could be told from ordinary words.
+const LENGTH_MIN: usize = 4;
+
+/// What a secret is replaced by.
+const MASK: &str = "***";
+
+/// Paths and lines of passwords of hosts that stand in a text as they are (F67). Values that
+/// Kubean or Ansible decrypts (`VAULT;`, `!vault`) and expressions are none.
+///
+/// # Errors
+/// A [`Fault`] if the text is not YAML.
+pub fn passwords(text: &str) -> Result<Vec<String>, Fault> {
+    let mut found = Vec::new();
+    Tree::parse(text)?.walk("", &mut |path, entry| {
+        let key = entry.key.to_lowercase();
+        let of_host = key.starts_with("ansible_") && key.contains("pass");
+        if of_host && entry.value.text().is_some_and(is_plain) {
+            found.push(format!("{path} (line {})", entry.line));
+        }
+    });
+    Ok(found)
+}
+
+fn is_plain(value: &str) -> bool {
+    let value = value.trim();
+    !(value.is_empty()
+        || value.starts_with("VAULT;")
+        || value.starts_with("$ANSIBLE_VAULT;")
+        || (value.starts_with("{{") && value.ends_with("}}")))
+}
+
+impl Secrets {
+    /// Adds what looks like a secret in a text; one that is not YAML has none that could be told.
+    pub fn learn(&mut self, text: &str) {
+        let Ok(tree) = Tree::parse(text) else { return };
+        tree.walk("", &mut |_, entry| {
+            let key = entry.key.to_lowercase();
+            let secret = SECRET_WORDS.iter().any(|word| key.contains(word));
+            let Tree::Text(value) = &entry.value else { return };
+            if secret && value.len() >= LENGTH_MIN {
+                self.0.push(value.clone());
+            }
+        });
+        // The longest first, so that none is left in halves.
+        self.0.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        self.0.dedup();
+    }
+
+    /// `text` with every known secret masked, and what stands behind a key for a password.
+    pub fn redact(&self, text: &str) -> String {
+        let known = self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret, MASK));
+        known.split_inclusive('\n').map(mask_after_key).collect()
+    }
+}
+
+/// Masks the word behind `password=`, `"ansible_become_pass": ` and the like in one line.
+fn mask_after_key(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((key_end, value_start)) = key_of_secret(rest) {
+        let value = &rest[value_start..];
+        let end = value.find([' ', ',', '"', '\'', '\n', '\r', '}', ';', '&']);
+        let end = end.unwrap_or(value.len());
+        out.push_str(&rest[..value_start]);
+        out.push_str(if end == 0 { "" } else { MASK });
+        rest = &value[end..];
+        debug_assert!(key_end <= value_start, "the value stands behind its key");
+    }
+    out + rest
+}
+
+/// Where the first key for a password ends, and where its value begins.
+fn key_of_secret(text: &str) -> Option<(usize, usize)> {
+    let lower = text.to_ascii_lowercase();
+    let mut from = 0;
+    while let Some(found) = lower[from..].find("pass") {
+        let start = from + found;
+        let name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let key_end = start + lower[start..].find(|c| !name(c)).unwrap_or(lower.len() - start);
+        let tail = &lower[key_end..];
+        let quote = tail.strip_prefix(['"', '\'']).unwrap_or(tail);
+        if let Some(value) = quote.trim_start().strip_prefix([':', '=']) {
+            let value = value.trim_start_matches([' ', '"', '\'']);
+            return Some((key_end, lower.len() - value.len()));
+        }
+        from = key_end;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_named_by_path_and_encrypted_ones_are_none() {
+        let text = "all:\n  hosts:\n    n1:\n      ansible_password: hunter2\n      \
+                    ansible_become_password: VAULT;abc\n      ansible_ssh_pass: 12345\n      \
+                    ansible_become_pass: \"{{ lookup('env', 'P') }}\"\n      \
+                    ansible_user: root\n  vars:\n    ansible_ssh_password: !vault |\n      \
+                    $ANSIBLE_VAULT;1.1\n";
+        let found = passwords(text).unwrap();
+        let meant =
+            ["all.hosts.n1.ansible_password (line 4)", "all.hosts.n1.ansible_ssh_pass (line 6)"];
+        assert_eq!(found, meant);
+    }
+
+    #[test]
+    fn known_secrets_and_words_behind_keys_are_masked() {
+        let mut secrets = Secrets::default();
+        secrets
+            .learn("a:\n  registry_password: hunter2hunter\n  oidc_secret: hunter2\n  b: plain\n");
+        let cases = [
+            ("login hunter2hunter plain hunter2", "login *** plain ***"),
+            ("ansible_password=abc, x", "ansible_password=***, x"),
+            (
+                "{\"ansible_become_pass\": \"abc\", \"a\": 1}",
+                "{\"ansible_become_pass\": \"***\", \"a\": 1}",
+            ),
+            ("x --password=abc --passphrase 'q'", "x --password=*** --passphrase 'q'"),
+            ("ok: [n1] => passed\nPassword: abc\n", "ok: [n1] => passed\nPassword: ***\n"),
+            ("password:", "password:"),
+            ("p\u{e4}ss passwort: \u{e4}b", "p\u{e4}ss passwort: ***"),
+        ];
+        for (text, masked) in cases {
+            assert_eq!(secrets.redact(text), masked);
+        }
+    }
+}

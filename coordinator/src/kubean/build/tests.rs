@@ -1,0 +1,174 @@
+//! Snapshots against the corrected templates of the runbook.
+
+use rehull_shared::ids::Attempt;
+
+use super::*;
+use crate::{
+    domain::{
+        operation,
+        plan::{Access, Installer},
+        policy::Policy,
+        state::Inputs,
+    },
+    kubean::annotation,
+};
+
+fn plan() -> Plan {
+    let access = Access { kubeconfig: None, context: None };
+    Plan {
+        cluster: "centos".parse().unwrap(),
+        management: access.clone(),
+        workload: access,
+        namespace: "kubean-system".into(),
+        api_servers: vec!["10.0.0.1:6443".into()],
+        source: "centos-7.9".to_owned().try_into().unwrap(),
+        target: "ubuntu-22.04".to_owned().try_into().unwrap(),
+        image: "ghcr.io/kubean-io/spray-job:v0.12.2".into(),
+        kubernetes_version: "v1.27.5".into(),
+        kube_version_arg: "v1.27.5".into(),
+        facts_hook: false,
+        repos: vec![
+            "deb [trusted=yes] http://MINIO_ADDR:9000/kubean/ubuntu jammy main".into(),
+            "deb [trusted=yes] http://MINIO_ADDR:9000/kubean/ubuntu-iso jammy main restricted"
+                .into(),
+        ],
+        installer: Installer::Manual,
+        policy: Policy::default(),
+        unsafe_because: None,
+        control_planes_excluded: true,
+    }
+}
+
+fn made(plan: &Plan, kind: Kind, node: &str) -> ClusterOperation {
+    let node: NodeName = node.parse().unwrap();
+    let attempt = Attempt(1);
+    let name = operation::name(&plan.cluster, kind, &node, attempt);
+    let inputs = Inputs {
+        inventory: format!("{name}-hosts"),
+        inventory_sha256: String::new(),
+        vars: format!("{name}-vars"),
+        vars_sha256: String::new(),
+        ssh_secret: None,
+        left_out: Vec::new(),
+    };
+    let intent = OperationIntent { name, kind, attempt, inputs };
+    let whose = Identity { migration: uuid::Uuid::from_u128(7), epoch: Epoch(3), node: &node };
+    expected(plan, &intent, whose).unwrap()
+}
+
+/// Compares spec and labels with the runbook's corrected template.
+#[track_caller]
+fn assert_is(operation: &ClusterOperation, template: &str) {
+    let template: serde_json::Value = serde_saphyr::from_str(template).unwrap();
+    let found = serde_json::to_value(operation).unwrap();
+    for part in ["/apiVersion", "/kind", "/metadata/name", "/metadata/labels", "/spec"] {
+        assert_eq!(found.pointer(part), template.pointer(part), "{part}");
+    }
+}
+
+#[test]
+fn a_removal_is_the_corrected_runbooks() {
+    let operation = made(&plan(), Kind::Remove, "worker1");
+    assert_is(
+        &operation,
+        r"
+apiVersion: kubean.io/v1alpha1
+kind: ClusterOperation
+metadata: {name: centos-rm-worker1-a1, labels: {clusterName: centos}}
+spec:
+  cluster: centos
+  image: ghcr.io/kubean-io/spray-job:v0.12.2
+  actionType: playbook
+  action: remove-node.yml
+  extraArgs: -e node=worker1
+  hostsConfRef: {namespace: kubean-system, name: centos-rm-worker1-a1-hosts}
+  varsConfRef: {namespace: kubean-system, name: centos-rm-worker1-a1-vars}
+  activeDeadlineSeconds: 7200
+  preHook:
+    - actionType: playbook
+      action: disable-firewalld.yml
+      extraArgs: --limit=worker1
+  postHook:
+    - actionType: playbook
+      action: cluster-info.yml
+",
+    );
+    let marks = operation.metadata.annotations.unwrap();
+    let hash = spec_hash(&operation.spec);
+    let expected = [
+        (annotation::ATTEMPT, "1"),
+        (annotation::EPOCH, "3"),
+        (annotation::MIGRATION, "00000000-0000-0000-0000-000000000007"),
+        (annotation::NODE, "worker1"),
+        (annotation::SPEC_HASH, &hash),
+        ("kubean.io/eliminate-score", "-1000"),
+        (annotation::TRACEPARENT, "00-00000000000000000000000000000007-0a202d52e0c8f545-01"),
+    ];
+    let marks: BTreeMap<&str, &str> =
+        marks.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(marks, BTreeMap::from(expected), "and above all no {}", crate::kubean::ACTOR);
+}
+
+#[test]
+fn a_join_is_the_corrected_runbooks() {
+    assert_is(
+        &made(&plan(), Kind::Join, "worker1"),
+        r#"
+apiVersion: kubean.io/v1alpha1
+kind: ClusterOperation
+metadata: {name: centos-add-worker1-a1, labels: {clusterName: centos}}
+spec:
+  cluster: centos
+  image: ghcr.io/kubean-io/spray-job:v0.12.2
+  actionType: playbook
+  action: scale.yml
+  extraArgs: --limit=worker1 -e kube_version=v1.27.5
+  hostsConfRef: {namespace: kubean-system, name: centos-add-worker1-a1-hosts}
+  varsConfRef: {namespace: kubean-system, name: centos-add-worker1-a1-vars}
+  activeDeadlineSeconds: 7200
+  preHook:
+    - actionType: playbook
+      action: ping.yml
+    - actionType: playbook
+      action: enable-repo.yml
+      extraArgs: >-
+        --limit=worker1
+        -e "{repo_list: ['deb [trusted=yes] http://MINIO_ADDR:9000/kubean/ubuntu jammy main','deb [trusted=yes] http://MINIO_ADDR:9000/kubean/ubuntu-iso jammy main restricted']}"
+    - actionType: playbook
+      action: disable-firewalld.yml
+      extraArgs: --limit=worker1
+"#,
+    );
+}
+
+#[test]
+fn newer_kubespray_gathers_facts_of_all_hosts_and_sites_with_own_repositories_set_none() {
+    let plan = Plan { facts_hook: true, repos: Vec::new(), ..plan() };
+    let operation = made(&plan, Kind::Join, "worker1");
+    let hooks: Vec<(&str, Option<&str>)> = (operation.spec.pre_hook.iter())
+        .map(|hook| (hook.action.as_str(), hook.extra_args.as_deref()))
+        .collect();
+    let limit = Some("--limit=worker1");
+    let meant = [("ping.yml", None), ("facts.yml", None), ("disable-firewalld.yml", limit)];
+    assert_eq!(hooks, meant);
+}
+
+#[test]
+fn a_plan_with_a_version_that_is_no_version_makes_no_operation() {
+    let mut plan = plan();
+    plan.kube_version_arg = "v1.27.5 -e node=all".into();
+    let node: NodeName = "worker1".parse().unwrap();
+    let operation = made(&self::plan(), Kind::Remove, "worker1");
+    let inputs = Inputs {
+        inventory: "h".into(),
+        inventory_sha256: String::new(),
+        vars: "v".into(),
+        vars_sha256: String::new(),
+        ssh_secret: None,
+        left_out: Vec::new(),
+    };
+    let name = operation.metadata.name.unwrap();
+    let intent = OperationIntent { name, kind: Kind::Join, attempt: Attempt(1), inputs };
+    let whose = Identity { migration: uuid::Uuid::nil(), epoch: Epoch(1), node: &node };
+    assert!(expected(&plan, &intent, whose).is_err());
+}

@@ -1,0 +1,265 @@
+//! YAML as a tree that keeps order and places, for texts whose order is data.
+
+use serde::{
+    Deserialize,
+    de::{Deserializer, MapAccess, SeqAccess, Visitor},
+};
+use serde_saphyr::{Error, Spanned};
+
+/// What is wrong with a text, where, and what to do about it. Never holds a value of the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{path}{}{why}", place(*.line, *.column), if .path.is_empty() { "" } else { ": " })]
+pub struct Fault {
+    /// Line from 1; 0 if the fault has no place.
+    pub line: usize,
+    /// Column from 1; 0 if the fault has no place.
+    pub column: usize,
+    /// Path of the field, as in `spec.nodes.include`; may be empty.
+    pub path: String,
+    /// What is wrong, and what to do.
+    pub why: String,
+}
+
+fn place(line: usize, column: usize) -> String {
+    if line == 0 { String::new() } else { format!("line {line}, column {column}: ") }
+}
+
+impl Fault {
+    /// A fault of a field, wherever it stands.
+    pub fn of(path: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { line: 0, column: 0, path: path.into(), why: why.into() }
+    }
+}
+
+/// A node of a YAML text. It may hold secrets, so it cannot be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Tree {
+    /// Nothing.
+    Null,
+    /// A text.
+    Text(String),
+    /// A number or a truth value, in one spelling.
+    Plain(String),
+    /// A sequence.
+    List(Vec<Tree>),
+    /// A mapping, in the order of the text.
+    Map(Vec<Entry>),
+}
+
+/// One key of a mapping and what it holds.
+#[derive(Clone)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Line of the key, from 1.
+    pub line: usize,
+    /// Column of the key, from 1.
+    pub column: usize,
+    /// What it holds.
+    pub value: Tree,
+}
+
+impl PartialEq for Entry {
+    /// Places are not part of the meaning.
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key && self.value == other.value
+    }
+}
+
+impl Eq for Entry {}
+
+impl Tree {
+    /// Reads one document.
+    ///
+    /// # Errors
+    /// A [`Fault`] with the place; a key that is given twice is one.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        serde_saphyr::from_str(text).map_err(|error| fault(&error))
+    }
+
+    /// What a key of a mapping holds.
+    pub fn get(&self, key: &str) -> Option<&Tree> {
+        self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// The entries of a mapping; none for everything else.
+    pub fn entries(&self) -> &[Entry] {
+        match self {
+            Tree::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The text of a leaf, numbers included.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Tree::Text(text) | Tree::Plain(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether it holds nothing: no value, or a collection without any.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Tree::Null => true,
+            Tree::List(list) => list.is_empty(),
+            Tree::Map(entries) => entries.is_empty(),
+            Tree::Text(_) | Tree::Plain(_) => false,
+        }
+    }
+
+    /// Calls `see` with the path of every key, and its entry, in the order of the text.
+    pub fn walk<'a>(&'a self, path: &str, see: &mut impl FnMut(&str, &'a Entry)) {
+        match self {
+            Tree::Map(entries) => {
+                for entry in entries {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    let path = format!("{path}{dot}{}", entry.key);
+                    see(&path, entry);
+                    entry.value.walk(&path, see);
+                }
+            }
+            Tree::List(list) => {
+                for (number, item) in list.iter().enumerate() {
+                    item.walk(&format!("{path}[{number}]"), see);
+                }
+            }
+            Tree::Null | Tree::Text(_) | Tree::Plain(_) => (),
+        }
+    }
+}
+
+/// What the parser says, without a word of the text but the names of keys: it may hold passwords.
+fn fault(error: &Error) -> Fault {
+    let why = match error.without_snippet() {
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key {:?} is given twice", rehull_shared::text::bounded(key, 80))
+        }
+        Error::DuplicateMappingKey { .. } => "a key is given twice".to_owned(),
+        Error::Eof { .. } => "there is nothing".to_owned(),
+        Error::MultipleDocuments { .. } => "there is more than one document".to_owned(),
+        Error::UnknownAnchor { .. } => "an alias names an anchor that does not exist".to_owned(),
+        _ => "this is not YAML (tabs cannot indent, and quotes and brackets must close)".to_owned(),
+    };
+    let (line, column) = location(error);
+    Fault { line, column, path: String::new(), why }
+}
+
+/// Line and column of an error of the parser; zeros if it has none.
+pub fn location(error: &Error) -> (usize, usize) {
+    let place = error.without_snippet().location();
+    place.map_or((0, 0), |place| (index(place.line()), index(place.column())))
+}
+
+fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(0)
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("any YAML")
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        Tree::deserialize(deserializer)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Tree, E> {
+        Ok(Tree::Text(text.to_owned()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Plain(value.to_string()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
+        Ok(Tree::Plain(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
+        Ok(Tree::Plain(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
+        Ok(Tree::Plain(value.to_string()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            list.push(item);
+        }
+        Ok(Tree::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(key) = map.next_key::<Spanned<String>>()? {
+            let place = key.referenced;
+            let (line, column) = (index(place.line()), index(place.column()));
+            entries.push(Entry { key: key.value, line, column, value: map.next_value()? });
+        }
+        Ok(Tree::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_and_places_are_kept() {
+        let text = "b: 1\na:\n  z: {y: x}\n  'q r': [null, true]\n7: ~\n";
+        let tree = Tree::parse(text).unwrap();
+        let mut seen = Vec::new();
+        tree.walk("", &mut |path, entry| {
+            seen.push(format!("{path}@{}:{}", entry.line, entry.column));
+        });
+        assert_eq!(seen, ["b@1:1", "a@2:1", "a.z@3:3", "a.z.y@3:7", "a.q r@4:3", "7@5:1"]);
+    }
+
+    #[test]
+    fn a_fault_says_where_and_never_quotes_the_text() {
+        let cases = [
+            ("a: 1\na: hunter2\n", 2, "given twice"),
+            ("a:\n\tb: hunter2\n", 0, "not YAML"),
+            ("a: \"hunter2\n", 0, "not YAML"),
+            ("a: *hunter\n", 1, "anchor"),
+            ("a: 1\n---\nb: hunter2\n", 0, "more than one document"),
+        ];
+        for (text, line, why) in cases {
+            let fault = Tree::parse(text).err().unwrap_or_else(|| panic!("{text:?} was read"));
+            let words = fault.to_string();
+            assert!(words.contains(why) && !words.contains("hunter"), "{text:?}: {words}");
+            assert!(line == 0 || fault.line == line, "{text:?}: {words}");
+        }
+    }
+
+    #[test]
+    fn aliases_merges_and_tags_are_what_they_stand_for() {
+        let text = "x: &x {a: 1}\ny: *x\nz:\n  <<: *x\n  b: !vault |\n    $ANSIBLE_VAULT;1.1\n";
+        let tree = Tree::parse(text).unwrap();
+        assert!(tree.get("x") == tree.get("y"));
+        let z = tree.get("z").unwrap();
+        assert_eq!(z.get("a").and_then(Tree::text), Some("1"));
+        assert_eq!(z.get("b").and_then(Tree::text), Some("$ANSIBLE_VAULT;1.1\n"));
+    }
+}
