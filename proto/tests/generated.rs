@@ -20,6 +20,9 @@ fn generated_code_is_that_of_the_proto_files() {
     tonic_prost_build::configure()
         .out_dir(&fresh)
         .type_attribute(".", "#[derive(serde::Serialize)]")
+        // What an agent keeps in its journal.
+        .type_attribute(".rehull.v1.Process", "#[derive(serde::Deserialize)]")
+        .type_attribute(".rehull.v1.OrderDone", "#[derive(serde::Deserialize)]")
         .compile_fds(descriptors)
         .unwrap();
     for name in ["rehull.v1.rs", "rehull.v1.bin"] {

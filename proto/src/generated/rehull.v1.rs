@@ -160,14 +160,19 @@ pub struct Farewell {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
 }
-/// The answer to an order other than Collect.
+/// The answer to an order other than Collect, and to a Collect that was refused.
 #[derive(serde::Serialize)]
+#[derive(serde::Deserialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OrderDone {
+    /// Of the order; the nonce of a refused Collect; empty if the agent does not know the order.
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+    /// Epoch that the order came with this time, also if it was carried out in an earlier one.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
+    /// DONE and FAILED are remembered: the same id gets the same answer. REFUSED is not: nothing was
+    /// done, and the same id may be tried again.
     #[prost(enumeration = "order_done::Outcome", tag = "3")]
     pub outcome: i32,
     /// In words.
@@ -180,6 +185,7 @@ pub struct OrderDone {
 /// Nested message and enum types in `OrderDone`.
 pub mod order_done {
     #[derive(serde::Serialize)]
+    #[derive(serde::Deserialize)]
     #[derive(
         Clone,
         Copy,
@@ -290,7 +296,7 @@ pub struct Identity {
     pub product_uuid: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub product_serial: ::prost::alloc::string::String,
-    /// Network cards but the loopback.
+    /// Network cards but the loopback and those that Kubernetes and its networks make.
     #[prost(message, repeated, tag = "6")]
     pub nics: ::prost::alloc::vec::Vec<Nic>,
 }
@@ -333,7 +339,7 @@ pub struct Pods {
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Processes {
-    /// Every process that belongs to Kubernetes, its runtime or etcd.
+    /// Every process that belongs to Kubernetes, its runtime or etcd, then those of pods, at most 512.
     #[prost(message, repeated, tag = "1")]
     pub found: ::prost::alloc::vec::Vec<Process>,
     /// How many processes were looked at.
@@ -341,6 +347,7 @@ pub struct Processes {
     pub total: u32,
 }
 #[derive(serde::Serialize)]
+#[derive(serde::Deserialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Process {
     #[prost(uint32, tag = "1")]
@@ -354,7 +361,7 @@ pub struct Process {
     /// Target of /proc/<pid>/exe; empty if unreadable.
     #[prost(string, tag = "4")]
     pub exe: ::prost::alloc::string::String,
-    /// Whether its cgroup belongs to a pod.
+    /// Whether it belongs to a pod: by its cgroup, or because a containerd-shim is its ancestor.
     #[prost(bool, tag = "5")]
     pub in_pod: bool,
 }
@@ -398,7 +405,8 @@ pub struct Disk {
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Packages {
-    /// Of the locks that were asked about: those that somebody holds.
+    /// Of the locks of yum and dpkg and those that were asked about: the ones that somebody holds. A
+    /// lock whose file does not exist is free.
     #[prost(string, repeated, tag = "1")]
     pub held: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "2")]
@@ -443,6 +451,9 @@ pub struct Resolver {
     /// Name servers of /etc/resolv.conf.
     #[prost(string, repeated, tag = "1")]
     pub nameservers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Those behind the local stub: /run/systemd/resolve/resolv.conf; empty where there is none.
+    #[prost(string, repeated, tag = "2")]
+    pub upstreams: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Generated client implementations.
 pub mod enrolment_client {

@@ -1,0 +1,80 @@
+//! Certificates of Kubernetes and when they end (F59).
+
+use rehull_proto::v1::{Certificate, Certificates};
+use rehull_shared::text::bounded;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::{Gaps, TEXT_BYTES_MAX, union};
+use crate::host::{Host, Unreadable};
+
+const DIRS: &[&str] = &[
+    "/etc/kubernetes/ssl",
+    "/etc/kubernetes/ssl/etcd",
+    "/etc/kubernetes/pki",
+    "/etc/kubernetes/pki/etcd",
+    "/etc/ssl/etcd/ssl",
+    "/var/lib/kubelet/pki",
+];
+
+const FOUND_MAX: usize = 128;
+const FILES_MAX: usize = 256;
+const FILE_BYTES_MAX: usize = 64 * 1024;
+const SUBJECT_BYTES_MAX: usize = 100;
+
+/// Every certificate in the directories; a directory that does not exist holds none.
+pub(super) fn look(host: &Host, asked: &[String], gaps: &mut Gaps) -> Certificates {
+    let mut seen = Vec::new(); // kubespray makes `pki` a link to `ssl`
+    let mut found = Vec::new();
+    for dir in union(DIRS, asked, "certificates", gaps) {
+        let names = match host.canonical(&dir) {
+            Ok(place) if seen.contains(&place) => continue,
+            Ok(place) => {
+                seen.push(place);
+                host.names(&dir, FILES_MAX)
+            }
+            Err(error) if error.is_absence() => continue,
+            Err(error) => Err(error),
+        };
+        for name in gaps.keep("certificates", names).unwrap_or_default() {
+            if !is_certificate(&name) {
+                continue;
+            }
+            let certificates = read(host, &format!("{dir}/{name}"));
+            found.extend(gaps.keep("certificates", certificates).unwrap_or_default());
+        }
+    }
+    if found.len() > FOUND_MAX {
+        gaps.add("certificates", format!("{} found, {FOUND_MAX} listed", found.len()));
+        found.truncate(FOUND_MAX);
+    }
+    Certificates { found }
+}
+
+/// By its name. The kubelet keeps the certificates that it has replaced, long expired, beside the
+/// current one: `kubelet-client-2026-01-02-03-04-05.pem`.
+fn is_certificate(name: &str) -> bool {
+    let is_old = ["kubelet-client-", "kubelet-server-"].iter().any(|prefix| {
+        name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    });
+    let is_key = name.ends_with("-key.pem");
+    (name.ends_with(".crt") || name.ends_with(".pem")) && !is_old && !is_key
+}
+
+/// All certificates of a file; none if it holds only a key.
+fn read(host: &Host, path: &str) -> Result<Vec<Certificate>, Unreadable> {
+    let pem = host.bytes(path, FILE_BYTES_MAX)?;
+    let nonsense = |what: String| Unreadable::nonsense(path, what);
+    CertificateDer::pem_slice_iter(&pem)
+        .map(|der| {
+            let der = der.map_err(|error| nonsense(error.to_string()))?;
+            let (_, certificate) =
+                X509Certificate::from_der(&der).map_err(|error| nonsense(error.to_string()))?;
+            Ok(Certificate {
+                path: bounded(path, TEXT_BYTES_MAX),
+                not_after_ms: certificate.validity().not_after.timestamp().saturating_mul(1000),
+                subject: bounded(&certificate.subject().to_string(), SUBJECT_BYTES_MAX),
+            })
+        })
+        .collect()
+}
