@@ -10,7 +10,8 @@ import (
 	"rehull.dev/testbed/hosts"
 )
 
-// groupVars are Kubean's vars-conf.
+// groupVars are Kubean's vars-conf. SystemVerification asks for cgroup controllers, which belong to
+// the machine below.
 const groupVars = `kube_version: v1.34.4
 container_manager: containerd
 etcd_deployment_type: kubeadm
@@ -18,6 +19,8 @@ kube_network_plugin: calico
 override_system_hostname: false
 kube_cert_dir: /etc/kubernetes/ssl
 loadbalancer_apiserver_localhost: true
+kubeadm_ignore_preflight_errors: DirAvailable--etc-kubernetes-manifests,SystemVerification
+cluster_info_delay: 5
 `
 
 // Inventory is Kubean's hosts-conf for the testbed's machines; the order of its keys matters.

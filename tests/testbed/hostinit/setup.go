@@ -230,7 +230,11 @@ func enter(root string) error {
 	if err := os.Chdir("/"); err != nil {
 		return err
 	}
-	return syscall.Unmount("/mnt", syscall.MNT_DETACH)
+	if err := syscall.Unmount("/mnt", syscall.MNT_DETACH); err != nil {
+		return err
+	}
+	// As systemd does; else the kubelet binds its directory onto itself and reset cannot delete it.
+	return syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_SHARED, "")
 }
 
 func mount(source, target, kind string, flags uintptr, options string) error {

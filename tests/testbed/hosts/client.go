@@ -205,8 +205,13 @@ func (t *Testbed) Command(ctx context.Context, host string, args ...string) (*ex
 	line = append(line, strings.Fields(all)...)
 	line = append(line, "/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM="+os.Getenv("TERM"),
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-	return exec.CommandContext(ctx, "nsenter", append(line, args...)...), nil
+	command := exec.CommandContext(ctx, "nsenter", append(line, args...)...)
+	command.WaitDelay = outputDelay
+	return command, nil
 }
+
+// outputDelay bounds the wait for output that a background child of a command holds open.
+const outputDelay = 2 * time.Second
 
 // Run runs a command inside a host and returns its output; an error carries what it wrote.
 func (t *Testbed) Run(ctx context.Context, host string, args ...string) (string, error) {

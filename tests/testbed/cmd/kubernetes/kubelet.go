@@ -10,6 +10,7 @@ import (
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	utilfeature "k8s.io/apiserver/pkg/util/feature"
 	"k8s.io/component-base/logs"
+	"k8s.io/component-base/version/verflag"
 	"k8s.io/kubernetes/cmd/kubelet/app"
 	"k8s.io/kubernetes/cmd/kubelet/app/options"
 	kubeletconfig "k8s.io/kubernetes/pkg/kubelet/apis/config"
@@ -32,6 +33,7 @@ func newKubelet() *cobra.Command {
 			if err := set.Parse(args); err != nil {
 				return err
 			}
+			verflag.PrintAndExitIfRequested()
 			config, err := loadConfig(flags.KubeletConfigFile)
 			if err != nil {
 				return err

@@ -1,0 +1,121 @@
+// Package stories is what the testbed is for: real clusters, real playbooks, and rehull.
+package stories
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"rehull.dev/testbed/cluster"
+	"rehull.dev/testbed/hosts"
+)
+
+// up starts a whole testbed that dies with this test, also when it is killed.
+func up(t *testing.T) *hosts.Testbed {
+	t.Helper()
+	dir := filepath.Join(cache(t), "test-"+strings.ToLower(t.Name()))
+	testbed, err := cluster.Up(t.Context(), dir, false, func(line string) { t.Log(line) })
+	t.Cleanup(func() {
+		if t.Failed() && os.Getenv("TESTBED_KEEP") != "" {
+			t.Log("kept:", dir)
+			return
+		}
+		if err := hosts.Stop(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testbed
+}
+
+func cache(t *testing.T) string {
+	t.Helper()
+	cache, err := hosts.Cache()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cache
+}
+
+// kubectl asks the workload cluster.
+func kubectl(t *testing.T, testbed *hosts.Testbed, args ...string) string {
+	t.Helper()
+	out, err := cluster.Kubectl(t.Context(), testbed, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+// run runs a command on a host.
+func run(t *testing.T, testbed *hosts.Testbed, host string, args ...string) string {
+	t.Helper()
+	out, err := testbed.Run(t.Context(), host, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+// play runs playbooks as one Kubean Job does.
+func play(t *testing.T, testbed *hosts.Testbed, lines ...string) string {
+	t.Helper()
+	log, err := cluster.Playbook(t.Context(), testbed, lines...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	return log
+}
+
+// programs lists the names of all processes of a host, one a line.
+func programs(t *testing.T, testbed *hosts.Testbed, host string) string {
+	t.Helper()
+	return "\n" + run(t, testbed, host, "ps", "-eo", "comm=") + "\n"
+}
+
+// eventually waits until a condition holds; when it never does it says what was last seen.
+func eventually(t *testing.T, limit time.Duration, want string, look func() (string, bool)) {
+	t.Helper()
+	deadline := time.Now().Add(limit)
+	for {
+		seen, ok := look()
+		if ok {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s; last seen: %s", limit, want, seen)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+// killed starts this test binary anew to hold a testbed, kills it with -9 and returns.
+func killed(t *testing.T, dir string) {
+	t.Helper()
+	command := exec.Command(os.Args[0], "-test.run=^TestHoldHosts$", "-test.v")
+	command.Env = append(os.Environ(), "TESTBED_HOLD="+dir)
+	var out bytes.Buffer
+	command.Stdout, command.Stderr = &out, &out
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, time.Minute, "hosts that run", func() (string, bool) {
+		testbed, err := hosts.Open(dir)
+		if err != nil {
+			return err.Error() + out.String(), false
+		}
+		all, err := testbed.Hosts()
+		return out.String(), err == nil && len(all) == 1 && all[0].Pid != 0
+	})
+	if err := command.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = command.Wait() // says that it was killed
+}
