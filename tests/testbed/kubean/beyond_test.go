@@ -7,7 +7,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"rehull.dev/testbed/kubean"
@@ -45,8 +44,7 @@ func entrypointIsReplaced(t *testing.T, w *world) {
 	s.create(s.own("b02-a", ""))
 	s.create(s.own("b02-b", ""))
 	made := s.reaches("b02-a", kubean.Running, time.Second)
-	data, err := s.Core.CoreV1().ConfigMaps(space).Get(s.ctx, "b02-a-entrypoint", metav1.GetOptions{})
-	must(t, err)
+	data := s.readMap("b02-a-entrypoint")
 	contains(t, data.Data["entrypoint.sh"], "ansible-playbook")
 	equal(t, "owner", data.OwnerReferences[0].UID, made.UID)
 	s.stuck("b02-b")
@@ -99,8 +97,9 @@ func jobIsExact(t *testing.T, w *world) {
 	equal(t, "account", pod.ServiceAccountName, "kubean")
 	equal(t, "restart", pod.RestartPolicy, corev1.RestartPolicyNever)
 	c := pod.Containers[0]
-	equal(t, "container", []string{c.Name, c.Image, c.Command[0], string(c.ImagePullPolicy)},
-		[]string{"kubean", "registry.example/spray-job:latest", "/bin/entrypoint.sh", "IfNotPresent"})
+	equal(t, "container", []any{c.Name, c.Image, c.Command[0], c.ImagePullPolicy}, []any{
+		"kubean", "registry.example/spray-job:latest", "/bin/entrypoint.sh", "IfNotPresent",
+	})
 	equal(t, "resources", c.Resources.Requests.Cpu().String()+c.Resources.Limits.Memory().String(),
 		"11Gi")
 	equal(t, "env", c.Env[0].Name+"="+c.Env[0].Value+" "+c.Env[1].ValueFrom.ConfigMapKeyRef.Key,

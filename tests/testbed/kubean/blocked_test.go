@@ -25,13 +25,12 @@ func ownMapMissingMeansRunning(t *testing.T, w *world) {
 			pods[0].Status.ContainerStatuses[0].State.Waiting.Reason == "ContainerCreating"
 	})
 	s.stays(3*time.Second, "it waits", func() bool {
-		return s.pods("c15-op")[0].Status.Phase == corev1.PodPending
+		return s.pod("c15-op").Status.Phase == corev1.PodPending
 	})
 	s.configMap("c15-late", map[string]string{"hosts.yml": "all: {late: 1}\n"}, true)
 	s.reaches("c15-op", kubean.Succeeded, 20*time.Second)
 	contains(t, s.log("c15-op"), "late")
-	data, err := s.Core.CoreV1().ConfigMaps(space).Get(s.ctx, "c15-late", metav1.GetOptions{})
-	must(t, err)
+	data := s.readMap("c15-late")
 	if len(data.OwnerReferences) != 1 || data.OwnerReferences[0].UID != made.UID {
 		t.Errorf("owners %v", data.OwnerReferences)
 	}

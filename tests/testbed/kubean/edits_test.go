@@ -84,7 +84,7 @@ func backgroundDeletionLeavesThePod(t *testing.T, w *world) {
 		pods := s.pods("c28-op")
 		return len(pods) == 1 && s.podRuns("c28-op")
 	})
-	if s.pods("c28-op")[0].DeletionTimestamp == nil {
+	if s.pod("c28-op").DeletionTimestamp == nil {
 		t.Error("the pod is not terminating")
 	}
 	s.within(20*time.Second, "the grace is over", func() bool { return len(s.pods("c28-op")) == 0 })
@@ -108,7 +108,7 @@ func podNamesAreCut(t *testing.T, w *world) {
 	s := w.story(t, "c39")
 	name := "c39-" + strings.Repeat("x", 48)
 	s.running(name, "1")
-	pod := s.pods(name)[0].Name
+	pod := s.pod(name).Name
 	if strings.HasPrefix(pod, jobName(name)) {
 		t.Errorf("the pod's name %s is not cut", pod)
 	}

@@ -260,6 +260,13 @@ func (s *story) mapExists(name string) bool {
 	return err == nil
 }
 
+func (s *story) readMap(name string) *corev1.ConfigMap {
+	s.t.Helper()
+	data, err := s.Core.CoreV1().ConfigMaps(space).Get(s.ctx, name, metav1.GetOptions{})
+	must(s.t, err)
+	return data
+}
+
 func jobName(op string) string { return "kubean-" + op + "-job" }
 
 // pods finds the operation's pods by label, as one has to: their names may be cut.
@@ -272,6 +279,16 @@ func (s *story) pods(op string) []corev1.Pod {
 	return list.Items
 }
 
+// pod is the only pod of the operation.
+func (s *story) pod(op string) corev1.Pod {
+	s.t.Helper()
+	pods := s.pods(op)
+	if len(pods) != 1 {
+		s.t.Fatalf("%s has %d pods", op, len(pods))
+	}
+	return pods[0]
+}
+
 func (s *story) podRuns(op string) bool {
 	return slices.ContainsFunc(s.pods(op), func(pod corev1.Pod) bool {
 		return pod.Status.Phase == corev1.PodRunning
@@ -280,12 +297,8 @@ func (s *story) podRuns(op string) bool {
 
 func (s *story) log(op string) string {
 	s.t.Helper()
-	pods := s.pods(op)
-	if len(pods) != 1 {
-		s.t.Fatalf("%s has %d pods", op, len(pods))
-	}
 	text, err := s.Core.CoreV1().Pods(space).
-		GetLogs(pods[0].Name, &corev1.PodLogOptions{}).DoRaw(s.ctx)
+		GetLogs(s.pod(op).Name, &corev1.PodLogOptions{}).DoRaw(s.ctx)
 	must(s.t, err)
 	return string(text)
 }

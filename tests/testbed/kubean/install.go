@@ -55,7 +55,9 @@ func Install(
 		manifests = append(manifests, chartO)
 	}
 	for _, manifest := range manifests {
-		objects, err := parse(bytes.ReplaceAll(manifest, []byte("kubean-system"), []byte(namespace)))
+		// The manifests are written for the usual namespace.
+		manifest = bytes.ReplaceAll(manifest, []byte("kubean-system"), []byte(namespace))
+		objects, err := parse(manifest)
 		if err != nil {
 			return err
 		}

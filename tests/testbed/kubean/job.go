@@ -153,7 +153,8 @@ func (o *Operator) mountActions(ctx context.Context, op *Operation, pod *corev1.
 		}
 		ref := action.ActionSourceRef
 		if ref.Empty() {
-			return fmt.Errorf("%s: source %q without reference", action.Action, *action.ActionSource)
+			return fmt.Errorf("%s comes from %q without reference",
+				action.Action, *action.ActionSource)
 		}
 		if ref.Namespace != o.options.Namespace {
 			err := o.copyConfigMap(ctx, op, ref, ref.Name)

@@ -113,12 +113,11 @@ func missingRefsAreCopied(t *testing.T, w *world) {
 	}
 	equal(t, "writes of refs", strings.Join(steps, " "), "--- +-- ++- +++")
 	op := s.get("c05-op")
-	if name := op.Spec.HostsConfRef.Name; !regexp.MustCompile(`^c05-hosts-\d{13}$`).MatchString(name) {
+	name := op.Spec.HostsConfRef.Name
+	if !regexp.MustCompile(`^c05-hosts-\d{13}$`).MatchString(name) {
 		t.Errorf("copy is called %s", name)
 	}
-	made, err := s.Core.CoreV1().ConfigMaps(space).
-		Get(s.ctx, op.Spec.HostsConfRef.Name, metav1.GetOptions{})
-	must(t, err)
+	made := s.readMap(name)
 	equal(t, "owner", made.OwnerReferences[0].UID, op.UID)
 	equal(t, "controller", *made.OwnerReferences[0].Controller, true)
 	equal(t, "labels", len(made.Labels), 0)
@@ -131,8 +130,7 @@ func ownMapsGetTheOwner(t *testing.T, w *world) {
 	s.create(op)
 	made := s.reaches("c06-op", kubean.Running, time.Second)
 	for _, name := range []string{"c06-op-h", "c06-op-v", "c06-pb"} {
-		data, err := s.Core.CoreV1().ConfigMaps(space).Get(s.ctx, name, metav1.GetOptions{})
-		must(t, err)
+		data := s.readMap(name)
 		equal(t, "owners of "+name, len(data.OwnerReferences), 1)
 		equal(t, "owner of "+name, data.OwnerReferences[0].UID, made.UID)
 		if data.OwnerReferences[0].Controller != nil {
@@ -203,7 +201,7 @@ func actorComesWithThePod(t *testing.T, w *world) {
 	s.create(s.own("c09-op", "sleep=9"))
 	s.within(10*time.Second, "the pod runs", func() bool { return s.podRuns("c09-op") })
 	s.within(6*time.Second, "the actor is named", func() bool {
-		return s.get("c09-op").Annotations[kubean.ActorNote] == s.pods("c09-op")[0].Name
+		return s.get("c09-op").Annotations[kubean.ActorNote] == s.pod("c09-op").Name
 	})
 }
 
@@ -239,7 +237,7 @@ func failedJobBecomesFailed(t *testing.T, w *world) {
 	if op.Status.EndTime.Time.Before(failed) {
 		t.Errorf("ended %v, the Job failed %v", op.Status.EndTime, failed)
 	}
-	pod := s.pods("c11-op")[0]
+	pod := s.pod("c11-op")
 	equal(t, "exit code", pod.Status.ContainerStatuses[0].State.Terminated.ExitCode, 3)
 }
 

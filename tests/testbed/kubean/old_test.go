@@ -35,8 +35,7 @@ func oldEntrypointAndJob(t *testing.T, w *world) {
 	op.Annotations = map[string]string{"z": "1"}
 	s.create(op)
 	s.reaches("o1-op", kubean.Running, 2*time.Second)
-	data, err := s.Core.CoreV1().ConfigMaps(space).Get(s.ctx, "o1-op-entrypoint", metav1.GetOptions{})
-	must(t, err)
+	data := s.readMap("o1-op-entrypoint")
 	equal(t, "script", data.Data["entrypoint.sh"], strings.Join([]string{
 		"#!/bin/bash", "", "set -o errexit", "set -o nounset", "set -o pipefail", "",
 		"# preinstall", "", "# run kubespray",
@@ -75,7 +74,7 @@ func oldForeignRefs(t *testing.T, w *world) {
 	equal(t, "the hook map is copied", s.mapExists("o3-pb"), true)
 	s.within(5*time.Second, "a pod", func() bool { return len(s.pods("o3-op")) == 1 })
 	s.stays(2*time.Second, "it waits", func() bool {
-		return s.pods("o3-op")[0].Status.Phase != corev1.PodRunning
+		return s.pod("o3-op").Status.Phase != corev1.PodRunning
 	})
 }
 
@@ -86,8 +85,7 @@ func oldSharedHook(t *testing.T, w *world) {
 	first := s.reaches("o4-a", kubean.Running, 2*time.Second)
 	other.create(s.withHook(other.own("o4-b", ""), "o4-pb", "clean.yml"))
 	other.reaches("o4-b", kubean.Running, 2*time.Second)
-	data, err := s.Core.CoreV1().ConfigMaps(space).Get(s.ctx, "o4-pb", metav1.GetOptions{})
-	must(t, err)
+	data := s.readMap("o4-pb")
 	equal(t, "owners", len(data.OwnerReferences), 1)
 	equal(t, "owner", data.OwnerReferences[0].UID, first.UID)
 	equal(t, "controller", *data.OwnerReferences[0].Controller, true)

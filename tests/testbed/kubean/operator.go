@@ -100,14 +100,17 @@ func (o *Operator) Run(outer context.Context) error {
 	if err != nil {
 		return err
 	}
+	identity := host + "_" + string(uuid.NewUUID())
 	lost := errors.New("kubean: the lease was lost")
 	ctx, cancel := context.WithCancelCause(outer)
 	defer cancel(nil)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: o.options.Namespace, Name: "kubean-controller"},
+			LeaseMeta: metav1.ObjectMeta{
+				Namespace: o.options.Namespace, Name: "kubean-controller",
+			},
 			Client:     o.clients.core.CoordinationV1(),
-			LockConfig: resourcelock.ResourceLockConfig{Identity: host + "_" + string(uuid.NewUUID())},
+			LockConfig: resourcelock.ResourceLockConfig{Identity: identity},
 		},
 		LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second,
 		RetryPeriod: 2 * time.Second,

@@ -33,7 +33,8 @@ func (o *Operator) failMissingData(ctx context.Context, r *run) (outcome, error)
 			continue
 		}
 		if part.source.Empty() || !o.exists(ctx, part.source, part.secret) {
-			o.fail(ctx, r, fmt.Errorf("data of cluster %s: %v not found", r.cluster.Name, part.source))
+			why := fmt.Errorf("data of cluster %s: %v not found", r.cluster.Name, part.source)
+			o.fail(ctx, r, why)
 			return stop, nil
 		}
 		spaces[part.source.Namespace] = true

@@ -116,9 +116,7 @@ func clusterDeletionTakesAll(t *testing.T, w *world) {
 	s.create(s.own("c40-op", ""))
 	s.reaches("c40-op", kubean.Succeeded, 15*time.Second)
 	s.within(15*time.Second, "the Cluster owns its maps", func() bool {
-		data, err := s.Core.CoreV1().ConfigMaps(space).Get(s.ctx, "c40-hosts", metav1.GetOptions{})
-		must(t, err)
-		return len(data.OwnerReferences) == 1
+		return len(s.readMap("c40-hosts").OwnerReferences) == 1
 	})
 	must(t, s.client.Delete().Resource("clusters").Name("c40").Do(s.ctx).Error())
 	s.within(5*time.Second, "everything goes", func() bool {
@@ -134,5 +132,5 @@ func withoutWebhookAnyNumberRuns(t *testing.T, w *world) {
 	s.within(10*time.Second, "both run", func() bool {
 		return s.podRuns("c36-a") && s.podRuns("c36-b")
 	})
-	equal(t, "phase", s.pods("c36-a")[0].Status.Phase, corev1.PodRunning)
+	equal(t, "phase", s.pod("c36-a").Status.Phase, corev1.PodRunning)
 }

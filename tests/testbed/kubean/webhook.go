@@ -88,8 +88,8 @@ func admit(client *Client) http.HandlerFunc {
 			review.Response.Allowed = false
 			review.Response.Result = &metav1.Status{
 				Code: http.StatusNotAcceptable, Reason: metav1.StatusReasonNotAcceptable,
-				Message: fmt.Sprintf("Not Accept %s , because clusterOperation %s has not completed "+
-					"which belongs to Cluster %s", op.Name, other, op.Spec.Cluster),
+				Message: fmt.Sprintf("Not Accept %s , because clusterOperation %s has not "+
+					"completed which belongs to Cluster %s", op.Name, other, op.Spec.Cluster),
 			}
 		}
 		review.Request = nil

@@ -31,7 +31,8 @@ import (
 const readyTimeout = 90 * time.Second
 
 // controllers are those that Kubean's behaviour rests on.
-const controllers = "job-controller,garbage-collector-controller,pod-garbage-collector-controller," +
+const controllers = "job-controller,garbage-collector-controller," +
+	"pod-garbage-collector-controller," +
 	"node-lifecycle-controller,serviceaccount-controller,namespace-controller," +
 	"root-ca-certificate-publisher-controller"
 

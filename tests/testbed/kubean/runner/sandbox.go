@@ -144,7 +144,8 @@ func (s *sandbox) enter() error {
 	if err := unix.Mount("pod", s.Root, "tmpfs", 0, "mode=0755"); err != nil {
 		return err
 	}
-	if err := mirror("/", s.Root, "proc", "tmp", "bin", "root", "conf", "auth", "kubespray"); err != nil {
+	own := []string{"proc", "tmp", "bin", "root", "conf", "auth", "kubespray"}
+	if err := mirror("/", s.Root, own...); err != nil {
 		return err
 	}
 	if err := mirror("/root", s.at("/root"), ".ssh", ".ansible", ".cache"); err != nil {
