@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 mod arguments;
 mod build;
 mod meaning;
+mod stored;
 
 pub use arguments::{Arg, BadArg, KubeVersion, RepoLine, line};
 pub use build::{Identity, annotation, expected};
 pub use meaning::{same_meaning, spec_hash};
+pub use stored::{Stored, stored};
 
 /// Key of the inventory in its ConfigMap.
 pub const INVENTORY_KEY: &str = "hosts.yml";

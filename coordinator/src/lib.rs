@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod blobs;
 pub mod clients;
+pub mod document;
 pub mod domain;
 pub mod effects;
 pub mod engine;

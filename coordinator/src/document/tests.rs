@@ -1,0 +1,197 @@
+//! Documents that are understood and refused.
+
+use super::*;
+use crate::{domain::plan, inventory::Inventory};
+
+const DOCUMENT: &str = "\
+apiVersion: rehull.dev/v1alpha1
+kind: Migration
+metadata: {name: prod}
+spec:
+  cluster: prod
+  management: {kubeconfig: /etc/rehull/management.yaml, context: admin}
+  workload:
+    apiServers: [10.0.0.1:6443]
+  source: centos-7.9
+  target: ubuntu-22.04
+  operations:
+    image: ghcr.io/kubean-io/spray-job:v0.12.2
+    kubernetesVersion: v1.27.5
+    repos: [\"http://minio:9000/kubean/ubuntu jammy main\"]
+  nodes: {exclude: [worker3], canary: worker2}
+  controlPlanes: Exclude
+  installer:
+    command: {program: /opt/site/reinstall, args: [--fast]}
+  policy: {soak: 15m}
+";
+
+const INVENTORY: &str = "\
+all:
+  hosts:
+    master1: {ip: 10.0.0.1}
+    worker1: {ansible_host: 10.0.0.11}
+    worker2: {ip: 10.0.0.12, ansible_host: 192.168.0.12}
+    worker3: {ip: 10.0.0.13}
+  children:
+    kube_control_plane: {hosts: {master1: }}
+    kube_node: {hosts: {master1: , worker1: , worker2: , worker3: }}
+    etcd: {hosts: {master1: }}
+";
+
+fn inventory() -> Inventory {
+    Inventory::parse(INVENTORY).unwrap()
+}
+
+fn planned(nodes: &str) -> Result<Vec<(String, String, bool)>, String> {
+    let nodes: Nodes = serde_saphyr::from_str(nodes).unwrap();
+    let planned = nodes::selected(&nodes, &inventory()).map_err(|fault| fault.to_string())?;
+    Ok(planned.into_iter().map(|n| (n.name.to_string(), n.address, n.canary)).collect())
+}
+
+#[test]
+fn a_document_becomes_a_plan() {
+    let migration = parse(DOCUMENT).unwrap();
+    let plan = understand::draft(&migration.spec).unwrap();
+    assert_eq!(plan.namespace, "kubean-system");
+    assert_eq!(plan.kube_version_arg, "v1.27.5");
+    let line = "deb [trusted=yes] http://minio:9000/kubean/ubuntu jammy main";
+    assert_eq!(plan.repos, [line]);
+    let program = "/opt/site/reinstall".to_owned();
+    let args = vec!["--fast".to_owned()];
+    assert_eq!(plan.installer, plan::Installer::Command { program, args });
+    assert_eq!(plan.policy.soak.as_secs(), 900);
+    assert_eq!(plan.policy.canary_soak, Policy::default().canary_soak);
+}
+
+#[test]
+fn a_fault_of_a_document_names_place_and_field() {
+    let edit = |from: &str, to: &str| {
+        assert!(DOCUMENT.contains(from), "{from}");
+        DOCUMENT.replacen(from, to, 1)
+    };
+    let cases = [
+        (edit("  source:", "  sauce: x\n  source:"), "line 9, column 3: spec.sauce: "),
+        (edit("canary: worker2", "canari: x"), "line 15, column 31: spec.nodes.canari: "),
+        (edit("soak: 15m", "soak: soon"), "line 19, column 18: spec.policy.soak: "),
+        (edit("centos-7.9", "centos-6"), "line 9, column 11: spec.source: no OS profile"),
+        (edit("Exclude", "Include"), "line 16, column 18: spec.controlPlanes: "),
+        (edit("  cluster: prod\n", ""), "line 18, column 3: spec: missing field `cluster`"),
+        (edit("cluster: prod", "cluster: Prod"), "line 5, column 12: spec.cluster: "),
+        (edit("worker3]", "\"worker[1:3]\"]"), "line 15, column 21: spec.nodes.exclude: "),
+        (edit("command: {program: /opt/site/reinstall, args: [--fast]}", "magic: {}"), "line 18"),
+        (edit("kind: Migration", "kind: Immigration"), "kind: must be Migration"),
+        (edit("v1alpha1", "v1"), "apiVersion: must be rehull.dev/v1alpha1"),
+        (edit("metadata: {name: prod}", "metadata: {}"), "metadata.name: is missing"),
+        (format!("{DOCUMENT}stat: {{}}\n"), "line 20, column 1: stat: "),
+        (format!("{DOCUMENT}kind: Migration\n"), "line 20, column 1: the key \"kind\" is given"),
+    ];
+    let said = |text: &str| parse(text).expect_err("a fault").to_string();
+    let other: Vec<(String, &str)> = (cases.iter())
+        .map(|(text, words)| (said(text), *words))
+        .filter(|(fault, words)| !fault.starts_with(words) || fault.lines().count() != 1)
+        .collect();
+    assert!(other.is_empty(), "faults, and what they should begin with: {other:#?}");
+    let fault = parse(&edit("Exclude", "Include")).unwrap_err();
+    assert!(fault.why.contains("only Exclude is possible"), "{fault}");
+}
+
+#[test]
+fn what_cannot_be_carried_out_is_refused_by_its_path() {
+    type Change = fn(&mut MigrationSpec);
+    let cases: [(Change, &str); 12] = [
+        (|spec| spec.target = spec.source.clone(), "spec.target"),
+        (|spec| spec.namespace.clear(), "spec.namespace"),
+        (|spec| spec.unsafe_because = Some(" ".into()), "spec.unsafe"),
+        (|spec| spec.management.kubeconfig = Some("m.yaml".into()), "spec.management.kubeconfig"),
+        (|spec| spec.workload.kubeconfig = Some("~/w".into()), "spec.workload.kubeconfig"),
+        (|spec| spec.operations.image = "reg:5000/spray-job".into(), "spec.operations.image"),
+        (|spec| spec.operations.image = "spray-job:latest".into(), "spec.operations.image"),
+        (|spec| spec.operations.image = "spray-job@sha256:12".into(), "spec.operations.image"),
+        (
+            |spec| spec.operations.kubernetes_version = "1.27.5".into(),
+            "spec.operations.kubernetesVersion",
+        ),
+        (
+            |spec| spec.operations.kube_version_arg = Some("v1.28.5".into()),
+            "spec.operations.kubeVersionArg",
+        ),
+        (|spec| spec.operations.repos = vec!["deb x".into()], "spec.operations.repos[0]"),
+        (
+            |spec| {
+                let program = "reinstall".to_owned();
+                spec.installer = Installer::Command { program, args: Vec::new() };
+            },
+            "spec.installer.command.program",
+        ),
+    ];
+    for (change, path) in cases {
+        let mut spec = parse(DOCUMENT).unwrap().spec;
+        change(&mut spec);
+        assert_eq!(understand::draft(&spec).expect_err(path).path, path);
+    }
+    let mut spec = parse(DOCUMENT).unwrap().spec;
+    spec.operations.image = format!("reg:5000/spray-job@sha256:{}", "ab".repeat(32));
+    spec.operations.kube_version_arg = Some("1.27.5".into());
+    assert_eq!(understand::draft(&spec).unwrap().kube_version_arg, "1.27.5");
+}
+
+#[test]
+fn workers_go_in_the_order_of_the_inventory_but_for_the_canary() {
+    let w = |name: &str, ip: &str, canary| (name.to_owned(), ip.to_owned(), canary);
+    let w1 = |canary| w("worker1", "10.0.0.11", canary);
+    let w2 = |canary| w("worker2", "10.0.0.12", canary);
+    let w3 = |canary| w("worker3", "10.0.0.13", canary);
+    assert_eq!(planned("{}").unwrap(), [w1(true), w2(false), w3(false)]);
+    assert_eq!(planned("{canary: worker2}").unwrap(), [w2(true), w1(false), w3(false)]);
+    assert_eq!(planned("{order: [worker3]}").unwrap(), [w3(true), w1(false), w2(false)]);
+    assert_eq!(planned("{include: [worker3, worker1]}").unwrap(), [w1(true), w3(false)]);
+    assert_eq!(planned("{exclude: [worker1]}").unwrap(), [w2(true), w3(false)]);
+}
+
+#[test]
+fn nodes_that_are_no_workers_are_refused() {
+    for (nodes, words) in [
+        ("{include: [worker9]}", "spec.nodes.include: worker9 is not a host"),
+        ("{include: [master1]}", "spec.nodes.include: master1 is a control plane"),
+        ("{include: [worker1, worker1]}", "spec.nodes.include: worker1 is given twice"),
+        ("{include: [worker1], exclude: [worker2]}", "spec.nodes: give include or exclude"),
+        ("{include: [worker1], canary: worker2}", "spec.nodes.canary: worker2 is not selected"),
+        ("{exclude: [worker1], order: [worker1]}", "spec.nodes.order: worker1 is not selected"),
+        ("{exclude: [worker1, worker2, worker3]}", "spec.nodes: selects no worker"),
+    ] {
+        let fault = planned(nodes).expect_err(words);
+        assert!(fault.starts_with(words), "{fault:?} does not begin with {words:?}");
+    }
+}
+
+#[test]
+fn no_api_server_is_left_out() {
+    let servers = |given: &[&str]| {
+        let given: Vec<String> = given.iter().map(|address| (*address).to_owned()).collect();
+        understand::api_servers(&given, &inventory())
+    };
+    assert_eq!(servers(&[]).unwrap(), ["10.0.0.1:6443"]);
+    assert_eq!(servers(&["cp.example:7443"]).unwrap(), ["cp.example:7443"]);
+    for bad in ["10.0.0.1", ":6443", "https://10.0.0.1:6443", "10.0.0.1:x"] {
+        assert!(servers(&[bad]).is_err(), "{bad}");
+    }
+    let three = INVENTORY.replace(
+        "kube_control_plane: {hosts: {master1: }}",
+        "kube_control_plane: {hosts: {master1: , worker3: }}",
+    );
+    let three = Inventory::parse(&three).unwrap();
+    let fault = understand::api_servers(&["10.0.0.1:6443".into()], &three).unwrap_err();
+    assert!(fault.why.starts_with("names 1 of 2 API servers"), "{fault}");
+}
+
+#[test]
+fn the_definition_in_the_repository_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/crds/rehull.dev_migrations.yaml");
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    let made = crd_yaml();
+    if found != made {
+        let fresh = std::env::temp_dir().join("rehull.dev_migrations.yaml");
+        std::fs::write(&fresh, made).unwrap();
+        panic!("{path} is not what the types say: copy {} there", fresh.display());
+    }
+}

@@ -1,0 +1,205 @@
+//! From a document to a plan: checked against itself, then against the cluster.
+
+use std::net::IpAddr;
+
+use super::{Fault, Installer, Migration, MigrationSpec, Operations, nodes};
+use crate::{
+    clients::{Clients, Endpoint, Trouble},
+    domain::{
+        plan::{self, Access, Plan, PlannedNode},
+        profile::ProfileId,
+    },
+    inventory::Inventory,
+    kubean::{KubeVersion, RepoLine, stored},
+};
+
+/// Port of an API server, where the document does not give another one.
+const API_PORT: u16 = 6443;
+
+/// Understands a document: reads the Cluster and its inventory once, and plans the nodes.
+///
+/// # Errors
+/// A [`Fault`] with the path of the field that cannot be carried out.
+pub async fn understand(
+    migration: &Migration,
+    clients: &Clients,
+) -> Result<(Plan, Vec<PlannedNode>), Fault> {
+    let spec = &migration.spec;
+    let mut plan = draft(spec)?;
+    let unreachable = |trouble: Trouble| Fault::of("spec.management", trouble.to_string());
+    let client = clients.get(&plan, Endpoint::Management).await.map_err(unreachable)?;
+    let found = stored(&client, &plan.namespace, &plan.cluster).await;
+    let found = found.map_err(|trouble| Fault::of("spec.cluster", trouble.to_string()))?;
+    let inventory = Inventory::parse(&found.inventory)
+        .map_err(|fault| Fault { path: format!("inventory: {}", fault.path), ..fault })?;
+    let nodes = nodes::selected(&spec.nodes, &inventory)?;
+    plan.api_servers = api_servers(&spec.workload.api_servers, &inventory)?;
+    Ok((plan, nodes))
+}
+
+/// The plan as far as the document alone says it.
+pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
+    let MigrationSpec {
+        cluster,
+        management,
+        workload,
+        namespace,
+        source,
+        target,
+        operations,
+        nodes: _,
+        control_planes: super::ControlPlanes::Exclude,
+        installer,
+        policy,
+        unsafe_because,
+    } = spec;
+    if source == target {
+        return Err(Fault::of("spec.target", format!("is the same as spec.source, {source}")));
+    }
+    if namespace.is_empty() {
+        return Err(Fault::of("spec.namespace", "is empty"));
+    }
+    if unsafe_because.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+        return Err(Fault::of("spec.unsafe", "must say why"));
+    }
+    for (path, file) in [
+        ("spec.management.kubeconfig", &management.kubeconfig),
+        ("spec.workload.kubeconfig", &workload.kubeconfig),
+    ] {
+        file.as_deref().map_or(Ok(()), |file| absolute(path, file))?;
+    }
+    pinned(&operations.image)?;
+    Ok(Plan {
+        cluster: cluster.clone(),
+        management: access(&management.kubeconfig, &management.context),
+        workload: access(&workload.kubeconfig, &workload.context),
+        namespace: namespace.clone(),
+        api_servers: Vec::new(),
+        source: source.clone(),
+        target: target.clone(),
+        image: operations.image.clone(),
+        kubernetes_version: kubernetes_version(operations)?,
+        kube_version_arg: kube_version_arg(operations)?,
+        facts_hook: operations.facts_hook,
+        repos: repos(operations, target)?,
+        installer: plan_installer(installer)?,
+        policy: policy.clone(),
+        unsafe_because: unsafe_because.clone(),
+        control_planes_excluded: true,
+    })
+}
+
+fn access(kubeconfig: &Option<String>, context: &Option<String>) -> Access {
+    Access { kubeconfig: kubeconfig.clone(), context: context.clone() }
+}
+
+/// The server reads files and runs programs, from wherever it was started.
+fn absolute(path: &str, file: &str) -> Result<(), Fault> {
+    match file.starts_with('/') {
+        true => Ok(()),
+        false => Err(Fault::of(path, format!("{file:?} must be an absolute path"))),
+    }
+}
+
+/// An image whose tag can move could bring another kubespray, and with it another Kubernetes (E10).
+fn pinned(image: &str) -> Result<(), Fault> {
+    let refuse = |why: &str| Err(Fault::of("spec.operations.image", format!("{image:?} {why}")));
+    // The operator itself refuses images that do not begin and end so.
+    let alnum = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._/:@-".contains(c);
+    if !image.chars().all(fits) || !alnum(image.chars().next()) || !alnum(image.chars().last()) {
+        return refuse("is not the name of an image");
+    }
+    if let Some((_, digest)) = image.split_once('@') {
+        let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+        let is_digest = hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        return if is_digest { Ok(()) } else { refuse("has no digest of the form sha256:...") };
+    }
+    // A colon before the last slash belongs to the port of the registry.
+    match image.rsplit('/').next().and_then(|name| name.split_once(':')) {
+        Some((_, "latest")) => refuse("is not pinned: latest is another image tomorrow"),
+        Some((_, tag)) if !tag.is_empty() && !tag.contains(':') => Ok(()),
+        _ => refuse("has no tag: take the one of the last deployment"),
+    }
+}
+
+fn kubernetes_version(operations: &Operations) -> Result<String, Fault> {
+    let version = &operations.kubernetes_version;
+    let path = "spec.operations.kubernetesVersion";
+    KubeVersion::try_from(version.as_str()).map_err(|bad| Fault::of(path, bad.to_string()))?;
+    match version.starts_with('v') {
+        true => Ok(version.clone()),
+        false => Err(Fault::of(path, "begins with v, as kubelets report it")),
+    }
+}
+
+fn kube_version_arg(operations: &Operations) -> Result<String, Fault> {
+    let version = &operations.kubernetes_version;
+    let arg = operations.kube_version_arg.as_ref().unwrap_or(version);
+    match arg.trim_start_matches('v') == version.trim_start_matches('v') {
+        true => Ok(arg.clone()),
+        false => {
+            let why = format!("{arg:?} is another version than kubernetesVersion, {version}");
+            Err(Fault::of("spec.operations.kubeVersionArg", why))
+        }
+    }
+}
+
+fn repos(operations: &Operations, target: &ProfileId) -> Result<Vec<String>, Fault> {
+    let form = target.profile().repo_line;
+    let line = |(number, repo): (usize, &String)| {
+        let path = format!("spec.operations.repos[{number}]");
+        if !repo.starts_with("http://") && !repo.starts_with("https://") {
+            let why = format!("begins with http:// or https://; it becomes {form:?}");
+            return Err(Fault::of(path, why));
+        }
+        let line = form.replace("{url}", repo);
+        RepoLine::try_from(line.as_str()).map_err(|bad| Fault::of(path, bad.to_string()))?;
+        Ok(line)
+    };
+    operations.repos.iter().enumerate().map(line).collect()
+}
+
+fn plan_installer(installer: &Installer) -> Result<plan::Installer, Fault> {
+    match installer {
+        Installer::Manual {} => Ok(plan::Installer::Manual),
+        Installer::Command { program, args } => {
+            absolute("spec.installer.command.program", program)?;
+            Ok(plan::Installer::Command { program: program.clone(), args: args.clone() })
+        }
+    }
+}
+
+/// Every API server: an absence counts only where all of them confirm it.
+pub(super) fn api_servers(given: &[String], inventory: &Inventory) -> Result<Vec<String>, Fault> {
+    let path = "spec.workload.apiServers";
+    if given.is_empty() {
+        let own = |name| {
+            let host = inventory.host(name);
+            let address = host.and_then(|host| host.address()).and_then(|ip| ip.parse().ok());
+            let address: IpAddr = address.ok_or_else(|| {
+                Fault::of(path, format!("give them: {name} has no IP address in the inventory"))
+            })?;
+            Ok(std::net::SocketAddr::new(address, API_PORT).to_string())
+        };
+        return inventory.control_planes.iter().map(own).collect();
+    }
+    for (number, address) in given.iter().enumerate() {
+        let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+        if port.and_then(|(_, port)| port.parse::<u16>().ok()).is_none() || address.contains('/') {
+            return Err(Fault::of(path, format!("{address:?} is not host:port")));
+        }
+        if given[..number].contains(address) {
+            return Err(Fault::of(path, format!("{address} is given twice")));
+        }
+    }
+    let planes = inventory.control_planes.len();
+    if given.len() < planes {
+        let why = format!(
+            "names {} of {planes} API servers: the ones left out could still show a node",
+            given.len()
+        );
+        return Err(Fault::of(path, why));
+    }
+    Ok(given.to_vec())
+}
