@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"encoding/json"
+
 	"rehull.dev/testbed/hosts"
 )
 
@@ -17,14 +19,11 @@ Restart=always
 RestartSec=1
 `
 
-// AgentConfig is /etc/rehull-agent/config.json.
-type AgentConfig struct {
-	Coordinator string `json:"coordinator"`
-	Cluster     string `json:"cluster"`
-	Node        string `json:"node"`
-	CA          string `json:"ca_sha256"`
-	TokenFile   string `json:"token_file"`
-	StateDir    string `json:"state_dir"`
+// NewAgentConfig writes /etc/rehull-agent/config.json.
+func NewAgentConfig(cluster, node, coordinator, ca string) ([]byte, error) {
+	return json.Marshal(map[string]string{"coordinator": coordinator, "cluster": cluster,
+		"node": node, "ca_sha256": ca, "token_file": "/etc/rehull-agent/token",
+		"state_dir": "/var/lib/rehull-agent"})
 }
 
 // AgentFiles installs the agent as a unit that starts at boot.

@@ -20,6 +20,34 @@ ExecStart=/opt/testbed/bin/kubean --kubeconfig /etc/kubernetes/super-admin.conf 
 Restart=always
 `
 
+// repositoryUnit serves the offline packages that enable-repo.yml points hosts to (DCE: MinIO).
+const repositoryUnit = `[Unit]
+Description=package repository
+
+[Service]
+ExecStart=/usr/bin/python3 -m http.server 9000 --directory /srv/minio
+Restart=always
+`
+
+// repositoryScript makes empty but valid apt repositories.
+const repositoryScript = `
+for name in ubuntu ubuntu-iso; do
+  for part in main restricted; do
+    mkdir -p /srv/minio/kubean/$name/dists/jammy/$part/binary-amd64
+    : > /srv/minio/kubean/$name/dists/jammy/$part/binary-amd64/Packages
+  done
+  cd /srv/minio/kubean/$name/dists/jammy
+  {
+    printf 'Suite: jammy\nCodename: jammy\nArchitectures: amd64\nComponents: main restricted\n'
+    printf 'Date: %s\nSHA256:\n' "$(date -Ru)"
+    for file in */binary-amd64/Packages; do
+      printf ' %s %s %s\n' $(sha256sum $file | cut -d' ' -f1) $(stat -c %s $file) $file
+    done
+  } > Release
+done
+systemctl enable --now repository
+`
+
 const kubeanCluster = `apiVersion: kubean.io/v1alpha1
 kind: Cluster
 metadata: {name: prod, labels: {clusterName: prod}}
@@ -44,7 +72,11 @@ func objects(ctx context.Context, testbed *hosts.Testbed) error {
 		[]byte(kubeanCluster)); err != nil {
 		return err
 	}
-	_, err := shell(ctx, testbed, managementHost, `cd /etc/testbed
+	if err := testbed.Write(ctx, managementHost, "/etc/systemd/system/repository.service", 0o644,
+		[]byte(repositoryUnit)); err != nil {
+		return err
+	}
+	_, err := shell(ctx, testbed, managementHost, repositoryScript+`cd /etc/testbed
 systemctl enable --now kubean
 kubectl -n kubean-system create configmap prod-hosts-conf --from-file=hosts.yml
 kubectl -n kubean-system create configmap prod-vars-conf --from-file=group_vars.yml

@@ -35,6 +35,11 @@ func Init() error {
 	if err := os.MkdirAll("/run/systemd/system", 0o755); err != nil {
 		return err
 	}
+	if text, _ := os.ReadFile("/etc/os-release"); !strings.Contains(string(text), "ID=\"centos\"") {
+		if err := modernSystemd(); err != nil {
+			return err
+		}
+	}
 	listener, err := net.Listen("unix", controlSocket)
 	if err != nil {
 		return err
@@ -54,6 +59,17 @@ func Init() error {
 		}
 		go i.serve(connection)
 	}
+}
+
+// modernSystemd makes what systemd 249 keeps in /run and CentOS 7's 219 does not.
+func modernSystemd() error {
+	if err := os.MkdirAll(startedDir, 0o755); err != nil {
+		return err
+	}
+	if err := os.MkdirAll("/run/systemd/resolve", 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile("/run/systemd/resolve/resolv.conf", []byte("nameserver 10.77.0.1\n"), 0o644)
 }
 
 func (i *initd) serve(connection net.Conn) {

@@ -25,13 +25,26 @@ type service struct {
 	name     string
 	pid      int // 0 while nothing runs
 	stopping bool
-	status   int // wait status of the last main process, -1 before it ended
-	since    time.Time
+	status   int           // wait status of the last main process, -1 before it ended
 	ended    chan struct{} // closed when the main process has been reaped
+	remains  bool          // a oneshot unit that counts as active after its work
 	restarts int
 }
 
-func (s *service) active() bool { return s.pid != 0 }
+func (s *service) active() bool { return s.pid != 0 || s.remains }
+
+// startedDir is where systemd 237 and later keep a link for each active unit.
+const startedDir = "/run/systemd/units"
+
+// mark keeps that link in step with the unit's state, on systems that have the directory.
+func (s *service) mark() {
+	link := filepath.Join(startedDir, "invocation:"+s.name)
+	if !s.active() {
+		_ = os.Remove(link) // CentOS 7 has no such directory
+		return
+	}
+	_ = os.Symlink("0123456789abcdef0123456789abcdef", link)
+}
 
 // start runs the unit's commands. The caller holds the lock of init.
 func (i *initd) start(name string) error {
@@ -61,9 +74,13 @@ func (i *initd) start(name string) error {
 		return fmt.Errorf("Job for %s failed: %w", name, err)
 	}
 	if unit.oneshot {
-		return i.wait(pid)
+		err := i.wait(pid)
+		s.remains = err == nil && unit.remain
+		s.mark()
+		return err
 	}
-	s.pid, s.stopping, s.since, s.ended = pid, false, time.Now(), make(chan struct{})
+	s.pid, s.stopping, s.ended = pid, false, make(chan struct{})
+	s.mark()
 	return nil
 }
 
@@ -113,6 +130,11 @@ func (i *initd) stop(name string) error {
 	}
 	s := i.service(name)
 	if !s.active() {
+		return nil
+	}
+	if s.pid == 0 {
+		s.remains = false
+		s.mark()
 		return nil
 	}
 	unit, _ := loadUnit(name) // its file may be gone already; the defaults then serve
@@ -189,6 +211,7 @@ func (i *initd) ended(pid int, status syscall.WaitStatus) {
 			continue
 		}
 		s.pid, s.status = 0, int(status)
+		s.mark()
 		close(s.ended)
 		if unit, err := loadUnit(s.name); err == nil && unit.restart && !s.stopping {
 			s.restarts++

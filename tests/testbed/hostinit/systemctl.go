@@ -140,8 +140,10 @@ func (i *initd) service(name string) *service {
 func (i *initd) state(name string) (active, sub string) {
 	s, known := i.services[name]
 	switch {
-	case known && s.active():
+	case known && s.pid != 0:
 		return "active", "running"
+	case known && s.remains:
+		return "active", "exited"
 	case known && s.status > 0 && !s.stopping:
 		return "failed", "failed"
 	}

@@ -108,13 +108,20 @@ func livingWarden(dir string) int {
 	return pid
 }
 
+// hasEnded is true once the process is gone or a zombie: the init of a namespace becomes one only
+// after every other process of the namespace has ended.
+func hasEnded(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || bytes.Contains(text, []byte(") Z "))
+}
+
 // Stop ends the testbed in dir, if there is one, and removes what it wrote.
 func Stop(dir string) error {
 	if pid := livingWarden(dir); pid != 0 {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			return err
 		}
-		for livingWarden(dir) != 0 {
+		for !hasEnded(pid) {
 			time.Sleep(bootPeriod)
 		}
 	}
@@ -218,8 +225,11 @@ func (t *Testbed) Run(ctx context.Context, host string, args ...string) (string,
 	return t.pipe(ctx, host, nil, args...)
 }
 
-// Write puts a file on a running host.
+// Write puts a file on a running host; mode 0 means 0644.
 func (t *Testbed) Write(ctx context.Context, host, path string, mode uint32, data []byte) error {
+	if mode == 0 {
+		mode = 0o644
+	}
 	script := fmt.Sprintf("mkdir -p %s && cat > %s && chmod %o %s", filepath.Dir(path), path, mode, path)
 	_, err := t.pipe(ctx, host, data, "sh", "-c", script)
 	return err

@@ -105,7 +105,6 @@ func system(name string, profile Profile, keys []byte) []File {
 		{Path: "/etc/machine-id", Data: []byte(randomHex(16) + "\n"), Mode: 0o444},
 		{Path: "/etc/os-release", Data: []byte(profile.osRelease)},
 		{Path: "/usr/lib/os-release", Data: []byte(profile.osRelease)},
-		{Path: "/etc/resolv.conf"},
 		{Path: "/etc/shadow", Data: []byte("root:*:19000:0:99999:7:::\n"), Mode: 0o600},
 		{Path: "/etc/ssh/sshd_config", Data: []byte(sshConfig)},
 		{Path: "/root/.ssh/authorized_keys", Data: keys, Mode: 0o600},

@@ -26,6 +26,7 @@ ANSI_COLOR="0;31"
 CPE_NAME="cpe:/o:centos:centos:7"
 HOME_URL="https://www.centos.org/"
 `, extra: map[string]string{
+		"etc/resolv.conf":                    "nameserver 10.77.0.1\n",
 		"etc/redhat-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
 		"etc/centos-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
 		"etc/system-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
@@ -44,6 +45,7 @@ ID_LIKE=debian
 HOME_URL="https://www.ubuntu.com/"
 UBUNTU_CODENAME=jammy
 `, extra: map[string]string{
+		"etc/resolv.conf": "nameserver 127.0.0.53\noptions edns0 trust-ad\n",
 		"etc/lsb-release": "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=22.04\nDISTRIB_CODENAME=jammy\n" +
 			"DISTRIB_DESCRIPTION=\"Ubuntu 22.04.4 LTS\"\n",
 		"etc/systemd/system/systemd-networkd.service": service("Network Configuration", "/bin/true", once),

@@ -190,7 +190,8 @@ func (w *warden) boot(h *host) error {
 	command := &exec.Cmd{Path: filepath.Join(w.bin, "host"), Args: []string{"machine"},
 		Stdout: console, Stderr: console, SysProcAttr: &syscall.SysProcAttr{Setsid: true,
 			Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET |
-				syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC}}
+				syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC |
+				syscall.CLONE_NEWCGROUP}}
 	stdin, err := command.StdinPipe()
 	if err != nil {
 		return err

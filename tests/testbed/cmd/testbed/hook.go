@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 
@@ -14,7 +13,7 @@ import (
 func reinstallHook() error {
 	env := os.Getenv
 	profile, ok := map[string]string{"ubuntu": "ubuntu2204", "ubuntu-22.04": "ubuntu2204",
-		"ubuntu2204": "ubuntu2204", "centos7": "centos7", "centos-7": "centos7"}[env("REHULL_TARGET_OS")]
+		"ubuntu2204": "ubuntu2204", "centos7": "centos7", "centos-7.9": "centos7"}[env("REHULL_TARGET_OS")]
 	if !ok {
 		return fmt.Errorf("no image for REHULL_TARGET_OS=%q", env("REHULL_TARGET_OS"))
 	}
@@ -22,8 +21,8 @@ func reinstallHook() error {
 	if err != nil {
 		return fmt.Errorf("REHULL_TOKEN_FILE: %w", err)
 	}
-	config, err := json.Marshal(cluster.AgentConfig{Coordinator: env("REHULL_COORDINATOR"),
-		Cluster: env("REHULL_CLUSTER"), Node: env("REHULL_NODE"), CA: env("REHULL_CA_SHA256")})
+	config, err := cluster.NewAgentConfig(env("REHULL_CLUSTER"), env("REHULL_NODE"),
+		env("REHULL_COORDINATOR"), env("REHULL_CA_SHA256"))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,119 @@
+package stories
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	policy "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"rehull.dev/testbed/cluster"
+	"rehull.dev/testbed/hosts"
+)
+
+// budgetWatch sees every state of every PodDisruptionBudget, apart from rehull.
+type budgetWatch struct {
+	lock   sync.Mutex
+	broken []string
+	seen   int
+}
+
+// watchBudgets watches until the test ends.
+func watchBudgets(t *testing.T, testbed *hosts.Testbed) *budgetWatch {
+	t.Helper()
+	client, err := cluster.Workload(testbed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &budgetWatch{}
+	budgets := client.PolicyV1().PodDisruptionBudgets("")
+	go func() {
+		for t.Context().Err() == nil {
+			events, err := budgets.Watch(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				continue
+			}
+			for event := range events.ResultChan() {
+				if budget, ok := event.Object.(*policy.PodDisruptionBudget); ok {
+					w.look(budget)
+				}
+			}
+		}
+	}()
+	return w
+}
+
+func (w *budgetWatch) look(budget *policy.PodDisruptionBudget) {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	w.seen++
+	status := budget.Status
+	if status.CurrentHealthy < status.DesiredHealthy {
+		w.broken = append(w.broken, fmt.Sprintf("%s: %d healthy, %d wanted", budget.Name,
+			status.CurrentHealthy, status.DesiredHealthy))
+	}
+}
+
+// verify fails the test when a budget was ever violated, or when nothing was watched.
+func (w *budgetWatch) verify(t *testing.T) {
+	t.Helper()
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	if w.seen == 0 {
+		t.Error("the watch of budgets saw nothing")
+	}
+	if len(w.broken) > 0 {
+		t.Error("budgets were violated:", strings.Join(w.broken, "; "))
+	}
+}
+
+// identity is what must or must not change of a node, read from the API and from the host itself.
+type identity struct {
+	uid, machineID, bootID, osImage string
+	kept                            string
+}
+
+func identityOf(t *testing.T, testbed *hosts.Testbed, node string) identity {
+	t.Helper()
+	client, err := cluster.Workload(testbed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object, err := client.CoreV1().Nodes().Get(context.Background(), node, metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info := object.Status.NodeInfo
+	kept := fmt.Sprint(object.Name, object.Status.Addresses, info.KubeletVersion, info.SystemUUID,
+		object.Labels, object.Spec.Taints, object.Spec.Unschedulable,
+		run(t, testbed, node, "cat", "/sys/class/net/eth0/address"))
+	return identity{uid: string(object.UID), kept: kept, osImage: info.OSImage,
+		machineID: run(t, testbed, node, "cat", "/etc/machine-id"),
+		bootID:    run(t, testbed, node, "cat", "/proc/sys/kernel/random/boot_id")}
+}
+
+// migrated compares a node with what it was.
+func migrated(t *testing.T, testbed *hosts.Testbed, node string, before identity) {
+	t.Helper()
+	after := identityOf(t, testbed, node)
+	if after.kept != before.kept {
+		t.Errorf("%s changed:\n%s\nwas\n%s", node, after.kept, before.kept)
+	}
+	if after.uid == before.uid || after.machineID == before.machineID || after.bootID == before.bootID {
+		t.Errorf("%s was not reinstalled: %+v, was %+v", node, after, before)
+	}
+	if after.osImage != "Ubuntu 22.04.4 LTS" {
+		t.Errorf("%s runs %s", node, after.osImage)
+	}
+}
+
+// operations lists every ClusterOperation that the API ever had, by the names of Kubean's Jobs.
+func operations(t *testing.T, testbed *hosts.Testbed, action string) []string {
+	t.Helper()
+	out := run(t, testbed, "mgmt", "kubectl", "get", "clusteroperations", "-o",
+		`jsonpath={range .items[?(@.spec.action=="`+action+`")]}{.metadata.name}{"\n"}{end}`)
+	return strings.Fields(out)
+}
