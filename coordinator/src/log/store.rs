@@ -1,0 +1,26 @@
+//! What the log needs of a disk: two places can serve it, sled and a plain file.
+
+use std::io;
+
+use super::Error;
+
+/// Packs in a row, kept in the order in which they are put.
+pub(super) trait Store: Send {
+    /// Adds a pack at the end. It may be lost in a crash until [`Store::sync`] has returned; if it
+    /// is there after a crash, so is everything before it.
+    fn put(&mut self, pack: &[u8]) -> io::Result<()>;
+
+    /// Returns when everything put so far survives a loss of power. After an error nobody knows
+    /// what does: the kernel may have dropped the pages that it could not write.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Tells `each` every pack, oldest first, or why the next one cannot be read
+    /// ([`io::ErrorKind::InvalidData`] if it is damaged). Ends at the first error of `each`.
+    fn scan(&self, each: Each<'_>) -> Result<(), Error>;
+
+    /// The last two packs, oldest first; fewer if there are fewer.
+    fn tail(&self) -> io::Result<Vec<Vec<u8>>>;
+}
+
+/// Is told packs.
+pub(super) type Each<'a> = &'a mut dyn FnMut(io::Result<&[u8]>) -> Result<(), Error>;

@@ -1,0 +1,103 @@
+//! What the log promises, held against both of its stores.
+
+use std::path::Path;
+
+use rehull_shared::{
+    evidence::{Check, Evidence, Source, Verdict},
+    ids::{Epoch, Round},
+    time::Timestamp,
+};
+
+use super::{Error, Head, Log};
+use crate::domain::{
+    event::{CopiedPart, Event, Recorded},
+    state::Subject,
+};
+
+/// An event that says `text`.
+fn said(number: u64, text: &str) -> Recorded {
+    let at = Timestamp::from_millis(1_790_000_000_000 + number as i64);
+    let evidence = Evidence {
+        round: Round(number as u32),
+        check: Check::NodeReady,
+        source: Source::Management,
+        verdict: Verdict::Pass(text.to_owned()),
+        observed_at: at,
+        generation: None,
+    };
+    let cluster = Some("prod".parse().unwrap());
+    let event = Event::EvidenceRecorded { subject: Subject::Cluster, evidence };
+    Recorded { at, epoch: Epoch(3), cluster, event }
+}
+
+/// An event of about `bytes` bytes that lz4 cannot make smaller.
+fn large(number: u64, bytes: usize) -> Recorded {
+    let mut state = number + 1;
+    let text = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'!' + (state >> 33) as u8 % 94)
+    });
+    let text = text.take(bytes).collect();
+    let (node, name) = ("n1".parse().unwrap(), "op".to_owned());
+    let event = Event::OperationCopied { node, name, part: CopiedPart::Log, number: 1, text };
+    Recorded { event, ..said(number, "") }
+}
+
+fn contents(log: &Log) -> Vec<Recorded> {
+    let mut events = Vec::new();
+    log.replay(|seq, recorded| {
+        events.push(recorded);
+        assert_eq!(seq, events.len() as u64);
+    })
+    .unwrap();
+    events
+}
+
+const STORES: [fn(&Path) -> Result<Log, Error>; 2] = [Log::attach, Log::attach_file];
+
+#[test]
+fn what_was_appended_is_there_after_opening_again() {
+    for attach in STORES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = attach(dir.path()).unwrap();
+        assert_eq!(log.head(), Head::default());
+        let groups = [
+            vec![said(1, "a")],
+            (2..200).map(|number| said(number, &"word ".repeat(number as usize % 50))).collect(),
+            vec![large(200, 60_000), said(201, "b"), large(202, 20_000)],
+            vec![],
+            vec![said(203, "c")],
+        ];
+        for group in &groups {
+            let before = log.head().seq;
+            assert_eq!(log.append(group).unwrap(), before + group.len() as u64);
+        }
+        let head = log.head();
+        assert_eq!(head.seq, 203);
+        assert_eq!(contents(&log), groups.concat());
+        drop(log);
+        let log = attach(dir.path()).unwrap();
+        assert_eq!(log.head(), head);
+        assert_eq!(contents(&log), groups.concat());
+        let mut told = Vec::new();
+        assert_eq!(log.verify(|read, of| told.push((read, of))).unwrap(), head);
+        assert_eq!(told.last(), Some(&(203, 203)));
+    }
+}
+
+#[test]
+fn an_event_that_is_too_large_is_refused_and_nothing_is_written() {
+    for attach in STORES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = attach(dir.path()).unwrap();
+        log.append(&[large(1, super::EVENT_BYTES_MAX - 200)]).unwrap();
+        let head = log.head();
+        let refused = log.append(&[said(2, "small"), large(3, super::EVENT_BYTES_MAX)]);
+        assert!(
+            matches!(refused, Err(Error::TooLarge { bytes }) if bytes > super::EVENT_BYTES_MAX)
+        );
+        assert_eq!(log.head(), head);
+        log.append(&[said(2, "next")]).unwrap();
+        assert_eq!(contents(&log).len(), 2);
+    }
+}

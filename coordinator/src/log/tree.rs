@@ -1,0 +1,228 @@
+//! The log in sled: one tree, one writer, and nothing of sled outside this file.
+//!
+//! What is known of sled 0.34.7, and why this is as it is:
+//!
+//! * `flush_async` stops for ever with several callers: it is never called.
+//! * `flush` ends in `sync_file_range`, which is no fsync: after it we call `fdatasync` on the same
+//!   file ourselves, and see its error. The background flusher would hide it: there is none.
+//! * A page holds up to 17 values, and becomes a file of its own, never synced, when it is larger
+//!   than a quarter of a segment. So a value has at most [`VALUE_BYTES_MAX`]; a larger pack is
+//!   kept in parts, the first one written last, so that a pack that is there is there as a whole.
+//! * Its snapshot is only an index, made again from the data if it is missing. One damaged by a
+//!   crash keeps sled from opening: it is moved aside, once.
+//! * A closed database keeps its lock for some 100 ms: opening tries again.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    thread::sleep,
+    time::Duration,
+};
+
+use super::{
+    Error, pack,
+    store::{Each, Store},
+};
+
+/// sled's file of data.
+pub(super) const DATA: &str = "db";
+
+/// Largest value: 17 of them and their keys fit into a quarter of a segment.
+const VALUE_BYTES_MAX: usize = 7 * 1024;
+
+const SEGMENT_BYTES: usize = 512 * 1024;
+
+/// The log is written at its end and read once: a large cache has nothing to keep.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes of the number in a key.
+const KEY_BYTES: usize = 8;
+
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
+/// An open tree of packs. Keys: number of the first event; for further parts of a pack, one more
+/// byte that counts them.
+pub(super) struct Tree {
+    tree: sled::Tree,
+    db: sled::Db,
+    /// The same file as sled's own, for `fdatasync`.
+    data: fs::File,
+}
+
+impl Tree {
+    /// Opens or begins the log in `dir`.
+    pub(super) fn open(dir: &Path) -> Result<Self, Error> {
+        refuse_foreign(dir)?;
+        let failed = |source| Error::Io { dir: dir.to_owned(), source };
+        let db = match open_patiently(dir) {
+            Err(sled::Error::Corruption { .. }) if set_snapshots_aside(dir).map_err(failed)? => {
+                open_patiently(dir)
+            }
+            other => other,
+        };
+        let db = db.map_err(|error| match is_lock(&error) {
+            true => Error::Locked { dir: dir.to_owned(), holder: holder(&dir.join(DATA)) },
+            false => failed(error.into()),
+        })?;
+        Self::within(dir, db).map_err(failed)
+    }
+
+    fn within(dir: &Path, db: sled::Db) -> io::Result<Self> {
+        let tree = db.open_tree("log")?;
+        let data = fs::OpenOptions::new().read(true).write(true).open(dir.join(DATA))?;
+        let mut this = Self { tree, db, data };
+        this.drop_unfinished()?;
+        this.sync()?;
+        fs::File::open(dir)?.sync_all()?;
+        Ok(this)
+    }
+
+    /// Removes parts at the end whose first one was never written.
+    fn drop_unfinished(&self) -> io::Result<()> {
+        while let Some((key, _)) = self.tree.last()?
+            && key.len() > KEY_BYTES
+            && !self.tree.contains_key(&key[..KEY_BYTES])?
+        {
+            self.tree.remove(key)?;
+        }
+        Ok(())
+    }
+}
+
+impl Store for Tree {
+    fn put(&mut self, pack: &[u8]) -> io::Result<()> {
+        let key = pack::first(pack).to_be_bytes();
+        for (part, value) in pack.chunks(VALUE_BYTES_MAX).enumerate().rev() {
+            match u8::try_from(part).map_err(io::Error::other)? {
+                0 => self.tree.insert(key, value)?,
+                part => self.tree.insert([&key[..], &[part]].concat(), value)?,
+            };
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.db.flush()?;
+        self.data.sync_data()
+    }
+
+    fn scan(&self, each: Each<'_>) -> Result<(), Error> {
+        let mut held: Option<sled::IVec> = None;
+        let mut joined = Vec::new();
+        for item in &self.tree {
+            let (key, value) = match item {
+                Ok(item) => item,
+                Err(error) => return each(Err(error.into())),
+            };
+            if key.len() > KEY_BYTES {
+                joined.extend_from_slice(&value);
+            } else if let Some(first) = held.replace(value) {
+                tell(&first, &mut joined, each)?;
+            }
+        }
+        held.map_or(Ok(()), |first| tell(&first, &mut joined, each))
+    }
+
+    fn tail(&self) -> io::Result<Vec<Vec<u8>>> {
+        let (mut packs, mut parts) = (Vec::new(), Vec::<sled::IVec>::new());
+        for item in self.tree.iter().rev() {
+            let (key, value) = item?;
+            parts.push(value);
+            if key.len() == KEY_BYTES {
+                packs.push(parts.drain(..).rev().flat_map(|part| part.to_vec()).collect());
+            }
+            if packs.len() == 2 {
+                break;
+            }
+        }
+        packs.reverse();
+        Ok(packs)
+    }
+}
+
+/// Tells a pack, joined from its first part and the others, which are `rest`.
+fn tell(first: &[u8], rest: &mut Vec<u8>, each: Each<'_>) -> Result<(), Error> {
+    if rest.is_empty() {
+        return each(Ok(first));
+    }
+    rest.splice(0..0, first.iter().copied());
+    let told = each(Ok(rest));
+    rest.clear();
+    told
+}
+
+/// A directory with other things in it is no place to begin a log in.
+fn refuse_foreign(dir: &Path) -> Result<(), Error> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|source| Error::Io { dir: dir.to_owned(), source })?,
+    };
+    let names: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.file_name()).collect();
+    // sled makes `blobs` first and `conf` second: a crash may have left the first alone.
+    match names.iter().find(|name| *name != "blobs") {
+        Some(other) if !names.iter().any(|name| name == "conf") => {
+            let what = format!("it has {} and no conf", other.display());
+            Err(Error::Foreign { dir: dir.to_owned(), what })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn open_patiently(dir: &Path) -> sled::Result<sled::Db> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(CACHE_BYTES)
+            .segment_size(SEGMENT_BYTES)
+            .mode(sled::Mode::HighThroughput)
+            .flush_every_ms(None);
+        match config.open() {
+            Err(error) if is_lock(&error) && waited < LOCK_PATIENCE => {
+                sleep(LOCK_RETRY);
+                waited += LOCK_RETRY;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn is_lock(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("acquire lock"))
+}
+
+/// The process that has locked `file`, as the kernel lists it.
+fn holder(file: &Path) -> String {
+    let Ok(inode) = fs::metadata(file).map(|file| format!(":{}", file.ino())) else {
+        return "another process".to_owned();
+    };
+    // 1: FLOCK  ADVISORY  WRITE 708 08:01:393219 0 EOF
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let lock = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words.get(1) == Some(&"FLOCK") && words.get(5)?.ends_with(&inode))
+            .then(|| words[4].to_owned())
+    };
+    let Some(pid) = locks.lines().find_map(lock) else { return "another process".to_owned() };
+    match fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!("process {pid} ({})", name.trim()),
+        Err(_) => format!("process {pid}"),
+    }
+}
+
+/// Moves sled's snapshots away; true if there were any.
+fn set_snapshots_aside(dir: &Path) -> io::Result<bool> {
+    let mut any = false;
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if name.as_encoded_bytes().starts_with(b"snap.") {
+            let aside = format!("damaged-{}", name.display());
+            fs::rename(dir.join(&name), dir.join(aside))?;
+            any = true;
+        }
+    }
+    Ok(any)
+}
