@@ -31,9 +31,9 @@ func Inventory() string {
 		if m.Name == managementHost {
 			continue
 		}
-		fmt.Fprintf(&all, "    %s:\n      ip: %s\n      access_ip: %s\n      ansible_host: %s\n"+
-			"      ansible_connection: ssh\n      ansible_user: root\n"+
-			"      ansible_python_interpreter: /usr/bin/python3\n", m.Name, m.Address, m.Address, m.Address)
+		fmt.Fprintf(&all, "    %s:\n      ip: %[2]s\n      access_ip: %[2]s\n"+
+			"      ansible_host: %[2]s\n      ansible_connection: ssh\n      ansible_user: root\n"+
+			"      ansible_python_interpreter: /usr/bin/python3\n", m.Name, m.Address)
 		group := &nodes
 		if strings.HasPrefix(m.Name, "master") {
 			group = &control
@@ -58,8 +58,8 @@ cd /kubespray
 mount -t tmpfs tmpfs /tmp
 `
 	for _, line := range lines {
-		script += `ansible-playbook -i /conf/hosts.yml -b --become-user root -e @/conf/group_vars.yml ` +
-			"--private-key /auth/ssh-privatekey /kubespray/" + line + "\n"
+		script += "ansible-playbook -i /conf/hosts.yml -b --become-user root " +
+			"-e @/conf/group_vars.yml --private-key /auth/ssh-privatekey /kubespray/" + line + "\n"
 	}
 	return testbed.Run(ctx, managementHost, "unshare", "-m", "bash", "-euc", script)
 }

@@ -22,12 +22,14 @@ const managementHost = "mgmt"
 // controllers that operations need, as units of host mgmt. It has no nodes.
 func management(ctx context.Context, testbed *hosts.Testbed) error {
 	const host = managementHost
-	if err := testbed.Write(ctx, host, "/etc/kubernetes/kubeadm.yaml", 0o600, managementConfig); err != nil {
+	err := testbed.Write(ctx, host, "/etc/kubernetes/kubeadm.yaml", 0o600, managementConfig)
+	if err != nil {
 		return err
 	}
 	script := linkPrograms("kubeadm", "kubectl", "etcdctl")
-	for _, phase := range []string{"certs all", "kubeconfig super-admin", "kubeconfig controller-manager",
-		"etcd local", "control-plane apiserver", "control-plane controller-manager"} {
+	for _, phase := range []string{"certs all", "kubeconfig super-admin",
+		"kubeconfig controller-manager", "etcd local", "control-plane apiserver",
+		"control-plane controller-manager"} {
 		script += "kubeadm init phase " + phase + " --config /etc/kubernetes/kubeadm.yaml\n"
 	}
 	if _, err := shell(ctx, testbed, host, script); err != nil {
@@ -59,7 +61,9 @@ kubectl create namespace kubean-system`)
 }
 
 // manifestToUnit runs what kubeadm would have a kubelet run, where there is no kubelet.
-func manifestToUnit(ctx context.Context, testbed *hosts.Testbed, host, name, manifest string) error {
+func manifestToUnit(
+	ctx context.Context, testbed *hosts.Testbed, host, name, manifest string,
+) error {
 	var pod corev1.Pod
 	if err := yaml.Unmarshal([]byte(manifest), &pod); err != nil {
 		return fmt.Errorf("manifest of %s: %w", name, err)

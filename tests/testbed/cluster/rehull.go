@@ -52,11 +52,9 @@ func InstallRehull(ctx context.Context, testbed *hosts.Testbed, programs string)
 			return err
 		}
 	}
-	_, err = shell(ctx, testbed, managementHost, "rehull init --dir "+RehullDir+" --listen "+Coordinator)
+	_, err = shell(ctx, testbed, managementHost, "rehull init --dir "+RehullDir+" --listen "+
+		Coordinator+"\nsystemctl enable --now rehull")
 	if err != nil {
-		return err
-	}
-	if _, err := shell(ctx, testbed, managementHost, "systemctl enable --now rehull"); err != nil {
 		return err
 	}
 	for _, each := range machines {
@@ -79,8 +77,8 @@ type enrolment struct {
 
 // installAgent enrols a node that runs already, as an operator does before the first migration.
 func installAgent(ctx context.Context, testbed *hosts.Testbed, node string, program []byte) error {
-	out, err := testbed.Run(ctx, managementHost, "rehull", "agent", "token", "--dir", RehullDir, "prod", node,
-		"--output", "json")
+	out, err := testbed.Run(ctx, managementHost, "rehull", "--dir", RehullDir, "--output", "json",
+		"agent", "token", "prod", node)
 	if err != nil {
 		return err
 	}

@@ -120,8 +120,8 @@ func bootAll(testbed *hosts.Testbed) error {
 // sshKey makes the key pair that the inventory's sshAuthRef carries.
 func sshKey(dir string) ([]byte, error) {
 	path := filepath.Join(dir, "ssh-privatekey")
-	out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "kubean", "-f", path).
-		CombinedOutput()
+	arguments := []string{"-q", "-t", "ed25519", "-N", "", "-C", "kubean", "-f", path}
+	out, err := exec.Command("ssh-keygen", arguments...).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("ssh-keygen: %w: %s", err, out)
 	}

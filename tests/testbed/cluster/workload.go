@@ -25,7 +25,8 @@ func workload(ctx context.Context, testbed *hosts.Testbed) error {
 	if err != nil {
 		return err
 	}
-	config := strings.NewReplacer("ADDRESS", host.Address, "NAME", host.Name).Replace(workloadConfig)
+	values := strings.NewReplacer("ADDRESS", host.Address, "NAME", host.Name)
+	config := values.Replace(workloadConfig)
 	files := map[string][]byte{
 		"/etc/kubernetes/kubeadm-config.yaml": []byte(config),
 		"/etc/kubernetes/addons.yaml":         addons,

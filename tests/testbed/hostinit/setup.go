@@ -56,8 +56,8 @@ func Main() error {
 }
 
 func baseEnv() []string {
-	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
-		"LANG=C.UTF-8"}
+	return []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=/root", "LANG=C.UTF-8"}
 }
 
 // mountDisk shows the machine's /usr and /etc through overlays, so that a host may write anywhere

@@ -198,8 +198,9 @@ func (i *initd) show(name, property string) reply {
 	}
 	s := i.service(name)
 	state := strings.TrimSpace(isEnabled(name).Out)
-	lines := []string{"Id=" + name, "LoadState=" + loaded, "ActiveState=" + active, "SubState=" + sub,
-		fmt.Sprintf("MainPID=%d", s.pid), "FragmentPath=" + path, "UnitFileState=" + state,
+	lines := []string{"Id=" + name, "LoadState=" + loaded, "ActiveState=" + active,
+		"SubState=" + sub, fmt.Sprintf("MainPID=%d", s.pid), "FragmentPath=" + path,
+		"UnitFileState=" + state,
 		fmt.Sprintf("NRestarts=%d", s.restarts)}
 	var out strings.Builder
 	for _, line := range lines {

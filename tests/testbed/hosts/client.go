@@ -210,7 +210,8 @@ func (t *Testbed) Command(ctx context.Context, host string, args ...string) (*ex
 	line := append([]string{"-t", strconv.Itoa(t.pid)}, strings.Fields(all)...)
 	line = append(line, "nsenter", "-t", strconv.Itoa(status.Pid))
 	line = append(line, strings.Fields(all)...)
-	line = append(line, "/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8", "TERM="+os.Getenv("TERM"),
+	line = append(line, "/usr/bin/env", "-i", "HOME=/root", "LANG=C.UTF-8",
+		"TERM="+os.Getenv("TERM"),
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 	command := exec.CommandContext(ctx, "nsenter", append(line, args...)...)
 	command.WaitDelay = outputDelay
@@ -230,12 +231,14 @@ func (t *Testbed) Write(ctx context.Context, host, path string, mode uint32, dat
 	if mode == 0 {
 		mode = 0o644
 	}
-	script := fmt.Sprintf("mkdir -p %s && cat > %s && chmod %o %s", filepath.Dir(path), path, mode, path)
+	script := fmt.Sprintf("mkdir -p %s && cat > %[2]s && chmod %[3]o %[2]s", filepath.Dir(path),
+		path, mode)
 	_, err := t.pipe(ctx, host, data, "sh", "-c", script)
 	return err
 }
 
-func (t *Testbed) pipe(ctx context.Context, host string, in []byte, args ...string) (string, error) {
+func (t *Testbed) pipe(ctx context.Context, host string, in []byte, args ...string) (
+	string, error) {
 	command, err := t.Command(ctx, host, args...)
 	if err != nil {
 		return "", err

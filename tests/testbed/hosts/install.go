@@ -164,5 +164,6 @@ func randomHex(bytes int) string {
 
 func randomUUID() string {
 	text := randomHex(16)
-	return fmt.Sprintf("%s-%s-4%s-a%s-%s", text[:8], text[8:12], text[13:16], text[17:20], text[20:])
+	return fmt.Sprintf("%s-%s-4%s-a%s-%s", text[:8], text[8:12], text[13:16], text[17:20],
+		text[20:])
 }

@@ -30,10 +30,10 @@ HOME_URL="https://www.centos.org/"
 		"etc/redhat-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
 		"etc/centos-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
 		"etc/system-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
-		"etc/yum.repos.d/CentOS.repo":        "[base]\nname=CentOS-7\nbaseurl=http://10.77.0.2:9000/centos\n",
+		"etc/yum.repos.d/CentOS.repo":        "[base]\nname=CentOS-7\n",
 		"usr/local/bin/firewall-cmd":         "#!/bin/sh\nsystemctl is-active firewalld\n",
-		"etc/systemd/system/network.service": service("LSB: Bring up/down networking", "/bin/true", once),
-		"etc/systemd/system/" + firewall:     service("firewalld - dynamic firewall daemon", "/opt/testbed/bin/firewalld", ""),
+		"etc/systemd/system/network.service": service("networking", "/bin/true", once),
+		"etc/systemd/system/" + firewall:     service("firewall", BinDir+"/firewalld", ""),
 	}},
 	"ubuntu2204": {ID: "ubuntu", sshUnit: "ssh.service", osRelease: `PRETTY_NAME="Ubuntu 22.04.4 LTS"
 NAME="Ubuntu"
@@ -48,9 +48,10 @@ UBUNTU_CODENAME=jammy
 		"etc/resolv.conf": "nameserver 127.0.0.53\noptions edns0 trust-ad\n",
 		"etc/lsb-release": "DISTRIB_ID=Ubuntu\nDISTRIB_RELEASE=22.04\nDISTRIB_CODENAME=jammy\n" +
 			"DISTRIB_DESCRIPTION=\"Ubuntu 22.04.4 LTS\"\n",
-		"etc/systemd/system/systemd-networkd.service": service("Network Configuration", "/bin/true", once),
+		"etc/systemd/system/systemd-networkd.service": service("network", "/bin/true", once),
 		"etc/debian_version":                          "bookworm/sid\n",
 		"etc/apt/sources.list":                        "",
+		"etc/apt/apt.conf.d/.keep":                    "",
 		"var/lib/dpkg/status":                         "",
 		"var/lib/dpkg/lock":                           "",
 		"var/lib/dpkg/lock-frontend":                  "",
@@ -75,7 +76,8 @@ func service(description, command, settings string) string {
 // skeleton is every directory that a disk starts with beside the two overlays.
 var skeleton = []string{"root/proc", "root/sys", "root/dev", "root/run", "root/mnt", "root/usr",
 	"root/etc", "root/opt", "root/home", "root/srv", "root/var/lib", "root/var/log",
-	"root/var/cache", "root/var/spool", "root/var/lib/nginx", "root/var/log/nginx", "root/root/.ssh", "usr", "usr.work", "etc", "etc.work"}
+	"root/var/cache", "root/var/spool", "root/var/lib/nginx", "root/var/log/nginx",
+	"root/root/.ssh", "usr", "usr.work", "etc", "etc.work"}
 
 // place maps a path on the host to where it lies on the disk: /usr and /etc are overlays.
 func place(disk, path string) string {

@@ -28,15 +28,14 @@ func Main(name string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprintln(w, "ok")
-		}))
+		healthy := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
+		go http.Serve(listener, http.HandlerFunc(healthy))
 	}
 	if name == "calico-node" {
 		if err := os.MkdirAll(filepath.Dir(cniConfig), 0o755); err != nil {
 			return err
 		}
-		text := `{"name":"k8s-pod-network","cniVersion":"0.3.1","plugins":[{"type":"calico"}]}` + "\n"
+		text := `{"name":"k8s-pod-network","cniVersion":"0.3.1","plugins":[{"type":"calico"}]}`
 		if err := os.WriteFile(cniConfig, []byte(text), 0o644); err != nil {
 			return err
 		}

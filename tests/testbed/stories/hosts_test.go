@@ -99,7 +99,8 @@ func TestAReinstallKeepsTheMachineAndNothingElse(t *testing.T) {
 			run(t, testbed, "spare", "cat", "/etc/os-release")}
 	}
 	before, old := machine(), system()
-	run(t, testbed, "spare", "sh", "-c", "touch /etc/mine /usr/local/bin/mine /var/lib/mine; sleep 999 >/dev/null 2>&1 &")
+	run(t, testbed, "spare", "sh", "-c",
+		"touch /etc/mine /usr/local/bin/mine /var/lib/mine; sleep 999 >/dev/null 2>&1 &")
 	if err := testbed.Reinstall("spare", "ubuntu2204", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +117,8 @@ func TestAReinstallKeepsTheMachineAndNothingElse(t *testing.T) {
 	if left != "" {
 		t.Error("left of the old system:", left)
 	}
-	if name := run(t, testbed, "spare", "sh", "-c", ". /etc/os-release; echo $PRETTY_NAME"); name != "Ubuntu 22.04.4 LTS" {
+	name := run(t, testbed, "spare", "sh", "-c", ". /etc/os-release; echo $PRETTY_NAME")
+	if name != "Ubuntu 22.04.4 LTS" {
 		t.Error("the new system is", name)
 	}
 }

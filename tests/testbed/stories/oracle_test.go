@@ -102,7 +102,8 @@ func migrated(t *testing.T, testbed *hosts.Testbed, node string, before identity
 	if after.kept != before.kept {
 		t.Errorf("%s changed:\n%s\nwas\n%s", node, after.kept, before.kept)
 	}
-	if after.uid == before.uid || after.machineID == before.machineID || after.bootID == before.bootID {
+	if after.uid == before.uid || after.machineID == before.machineID ||
+		after.bootID == before.bootID {
 		t.Errorf("%s was not reinstalled: %+v, was %+v", node, after, before)
 	}
 	if after.osImage != "Ubuntu 22.04.4 LTS" {

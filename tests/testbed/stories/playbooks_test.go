@@ -12,11 +12,18 @@ import (
 // TestAWorkerGoesAndComesByPlaybooksAlone is the way that rehull will order, walked by hand.
 func TestAWorkerGoesAndComesByPlaybooksAlone(t *testing.T) {
 	testbed := up(t)
-	t.Run("without service facts the containers survive", func(t *testing.T) { survivors(t, testbed) })
-	t.Run("a reinstalled worker comes back as another system", func(t *testing.T) { comeBack(t, testbed) })
-	t.Run("with service facts nothing survives", func(t *testing.T) { clean(t, testbed) })
-	t.Run("an unlisted node stays and the play succeeds", func(t *testing.T) { unlisted(t, testbed) })
-	t.Run("a stop that is ignored leaves the kubelet", func(t *testing.T) { ignoredStop(t, testbed) })
+	for _, part := range []struct {
+		name string
+		part func(*testing.T, *hosts.Testbed)
+	}{
+		{"without service facts the containers survive", survivors},
+		{"a reinstalled worker comes back as another system", comeBack},
+		{"with service facts nothing survives", clean},
+		{"an unlisted node stays and the play succeeds", unlisted},
+		{"a stop that is ignored leaves the kubelet", ignoredStop},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.part(t, testbed) })
+	}
 }
 
 const removeFirst = "remove-node.yml -e node=worker1 -e skip_confirmation=true"
@@ -34,10 +41,12 @@ func survivors(t *testing.T, testbed *hosts.Testbed) {
 			t.Error(left, "should have survived (kubespray#11627); there are:", after)
 		}
 	}
-	if nodes := kubectl(t, testbed, "get", "nodes", "-o", "name"); strings.Contains(nodes, "worker1") {
+	nodes := kubectl(t, testbed, "get", "nodes", "-o", "name")
+	if strings.Contains(nodes, "worker1") {
 		t.Errorf("the node is left: %s\n%s", nodes, log)
 	}
-	run(t, testbed, "worker1", "sh", "-c", "! ls -d /etc/kubernetes /var/lib/kubelet /var/lib/containerd /etc/cni")
+	run(t, testbed, "worker1", "sh", "-c",
+		"! ls -d /etc/kubernetes /var/lib/kubelet /var/lib/containerd /etc/cni")
 }
 
 func comeBack(t *testing.T, testbed *hosts.Testbed) {
@@ -49,8 +58,9 @@ func comeBack(t *testing.T, testbed *hosts.Testbed) {
 		t.Error("the first join failed:", log)
 	}
 	awaitReadyNode(t, testbed, "worker1")
-	image := kubectl(t, testbed, "get", "node", "worker1", "-o",
-		"jsonpath={.status.nodeInfo.osImage} {.status.nodeInfo.kubeletVersion} {.status.addresses[0].address}")
+	image := kubectl(t, testbed, "get", "node", "worker1", "-o", "jsonpath="+
+		"{.status.nodeInfo.osImage} {.status.nodeInfo.kubeletVersion} "+
+		"{.status.addresses[0].address}")
 	if image != "Ubuntu 22.04.4 LTS v1.34.4 10.77.0.21" {
 		t.Error("worker1 came back as", image)
 	}
@@ -65,7 +75,8 @@ func comeBack(t *testing.T, testbed *hosts.Testbed) {
 func clean(t *testing.T, testbed *hosts.Testbed) {
 	play(t, testbed, "disable-firewalld.yml --limit=worker1", removeFirst)
 	after := programs(t, testbed, "worker1")
-	for _, gone := range []string{"kubelet", "containerd", "containerd-shim", "kube-proxy", "nginx"} {
+	gone := []string{"kubelet", "containerd", "containerd-shim", "kube-proxy", "nginx"}
+	for _, gone := range gone {
 		if strings.Contains(after, "\n"+gone+"\n") {
 			t.Error(gone, "still runs:", after)
 		}

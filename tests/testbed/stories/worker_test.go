@@ -79,7 +79,8 @@ func use(t *testing.T, testbed *hosts.Testbed) {
 		kubectl(t, testbed, "annotate", "node", node, "example.com/owner=storage")
 	}
 	kubectl(t, testbed, "taint", "node", "worker1", "dedicated=db:PreferNoSchedule")
-	if err := testbed.Write(t.Context(), "master1", "/root/workloads.yaml", 0, workloads); err != nil {
+	err := testbed.Write(t.Context(), "master1", "/root/workloads.yaml", 0, workloads)
+	if err != nil {
 		t.Fatal(err)
 	}
 	kubectl(t, testbed, "apply", "-f", "/root/workloads.yaml")
@@ -124,7 +125,8 @@ func killFiveTimes(t *testing.T, testbed *hosts.Testbed) {
 		look func() (string, bool)
 	}{
 		{"worker1 is cordoned", func() (string, bool) {
-			out := kubectl(t, testbed, "get", "node", "worker1", "-o", "jsonpath={.spec.unschedulable}")
+			out := kubectl(t, testbed, "get", "node", "worker1", "-o",
+				"jsonpath={.spec.unschedulable}")
 			return out, out == "true"
 		}},
 		{"the removal is ordered", operation("remove-node.yml", "")},
@@ -144,7 +146,8 @@ func killFiveTimes(t *testing.T, testbed *hosts.Testbed) {
 
 func rehull(t *testing.T, testbed *hosts.Testbed, args ...string) string {
 	t.Helper()
-	return run(t, testbed, "mgmt", append([]string{"rehull", "--dir", cluster.RehullDir}, args...)...)
+	line := append([]string{"rehull", "--dir", cluster.RehullDir}, args...)
+	return run(t, testbed, "mgmt", line...)
 }
 
 func write(t *testing.T, testbed *hosts.Testbed, path string, text []byte) {
@@ -158,8 +161,8 @@ func write(t *testing.T, testbed *hosts.Testbed, path string, text []byte) {
 func await(t *testing.T, testbed *hosts.Testbed, node, phase string) {
 	t.Helper()
 	eventually(t, migrationLimit, node+" "+phase, func() (string, bool) {
-		out, err := testbed.Run(t.Context(), "mgmt", "rehull", "--dir", cluster.RehullDir, "explain",
-			"prod", node)
+		out, err := testbed.Run(t.Context(), "mgmt", "rehull", "--dir", cluster.RehullDir,
+			"explain", "prod", node)
 		if err != nil {
 			return err.Error(), false
 		}

@@ -53,7 +53,8 @@ func rootFs() (cadvisorv2.FsInfo, error) {
 	inodes, free := fs.Files, fs.Ffree
 	return cadvisorv2.FsInfo{
 		Device: "overlay", Mountpoint: "/",
-		Capacity: fs.Blocks * block, Available: fs.Bavail * block, Usage: (fs.Blocks - fs.Bfree) * block,
+		Capacity: fs.Blocks * block, Available: fs.Bavail * block,
+		Usage:  (fs.Blocks - fs.Bfree) * block,
 		Inodes: &inodes, InodesFree: &free,
 	}, nil
 }

@@ -12,8 +12,8 @@ import (
 // it orders the new system and puts the agent with its one-time token on the disk.
 func reinstallHook() error {
 	env := os.Getenv
-	profile, ok := map[string]string{"ubuntu": "ubuntu2204", "ubuntu-22.04": "ubuntu2204",
-		"ubuntu2204": "ubuntu2204", "centos7": "centos7", "centos-7.9": "centos7"}[env("REHULL_TARGET_OS")]
+	images := map[string]string{"ubuntu-22.04": "ubuntu2204", "centos-7.9": "centos7"}
+	profile, ok := images[env("REHULL_TARGET_OS")]
 	if !ok {
 		return fmt.Errorf("no image for REHULL_TARGET_OS=%q", env("REHULL_TARGET_OS"))
 	}
