@@ -11,4 +11,5 @@ pub mod history;
 pub mod inventory;
 pub mod kubean;
 pub mod log;
+pub mod rehearsal;
 pub mod yaml;
