@@ -153,7 +153,8 @@ async fn what_is_owned_goes_with_its_owner_and_in_the_foreground_before_it() {
     assert!(operations.get("op").await.is_ok(), "it waits for its pod");
     now.fetch_add(31_000, Ordering::Relaxed);
     assert_eq!(code(&operations.get("op").await.unwrap_err()).0, 404);
-    assert_eq!(api.store().list("jobs").count() + api.store().list("pods").count(), 0);
+    let store = api.store();
+    assert_eq!(store.list("jobs").count() + store.list("pods").count(), 0);
 }
 
 #[tokio::test]
