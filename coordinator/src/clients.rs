@@ -12,7 +12,7 @@ use crate::domain::plan::Plan;
 
 mod real;
 
-pub use real::real;
+pub use real::{real, server_of};
 
 /// Which API is asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

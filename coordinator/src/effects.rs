@@ -24,6 +24,7 @@ use crate::{
     },
 };
 
+mod api;
 mod collect;
 mod hosts;
 mod inputs;

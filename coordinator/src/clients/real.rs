@@ -8,7 +8,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-use super::{Connect, Endpoint, Trouble};
+use super::{Clients, Connect, Endpoint, Trouble};
 use crate::{
     domain::plan::{Access, Plan},
     kubean::Cluster,
@@ -63,7 +63,11 @@ async fn management(plan: &Plan) -> Result<Config, Trouble> {
 async fn workload(plan: &Plan) -> Result<Config, Trouble> {
     match &plan.workload.kubeconfig {
         Some(path) => from_file("spec.workload", path, &plan.workload).await,
-        None => kept_by_kubean(plan).await,
+        None => {
+            let management = client(management(plan).await?);
+            let management = management.map_err(|why| Trouble::new(Endpoint::Management, why))?;
+            kept_by_kubean(plan, management).await
+        }
     }
 }
 
@@ -88,11 +92,24 @@ async fn configured(
     config.map_err(|why| Trouble::new(what, why))
 }
 
+/// The URL of the server in the workload's kubeconfig.
+///
+/// # Errors
+/// A [`Trouble`] if the kubeconfig cannot be had, or names no server.
+pub async fn server_of(plan: &Plan, clients: &Clients) -> Result<String, Trouble> {
+    let config = match &plan.workload.kubeconfig {
+        Some(path) => from_file("spec.workload", path, &plan.workload).await?,
+        None => {
+            let management = clients.get(plan, Endpoint::Management).await?;
+            kept_by_kubean(plan, management).await?
+        }
+    };
+    Ok(config.cluster_url.to_string())
+}
+
 /// The kubeconfig in the ConfigMap that the Cluster names. Kubean deletes and makes it anew when it
 /// is refreshed, so it may be missing for a moment.
-async fn kept_by_kubean(plan: &Plan) -> Result<Config, Trouble> {
-    let management = client(management(plan).await?);
-    let management = management.map_err(|why| Trouble::new(Endpoint::Management, why))?;
+async fn kept_by_kubean(plan: &Plan, management: Client) -> Result<Config, Trouble> {
     let what = format!("Cluster {} of the management cluster", plan.cluster);
     let cluster = Api::<Cluster>::all(management.clone()).get(plan.cluster.as_str()).await;
     let cluster = cluster.map_err(|why| Trouble::new(&what, why))?;

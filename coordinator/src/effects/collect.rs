@@ -5,6 +5,7 @@ use crate::{
     domain::{gate::Gate, state::Subject},
 };
 use rehull_shared::ids::Round;
+mod management;
 impl Pass<'_> {
     pub(super) async fn collect(
         &self,

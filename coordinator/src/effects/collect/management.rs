@@ -1,0 +1,254 @@
+//! What the management cluster says: about itself, the inventory, and operations.
+
+use k8s_openapi::api::core::v1::{Namespace, Node as NodeObject, Pod};
+use kube::{Api, Client, ResourceExt, api::ListParams};
+use rehull_shared::{
+    evidence::{Check, Verdict},
+    ids::NodeName,
+};
+
+use super::super::{
+    Pass,
+    api::{self, few},
+    operations::{describe, unfinished},
+};
+use crate::{
+    clients::{Endpoint, Trouble, server_of},
+    domain::state::{Phase, Subject},
+    inventory::{Inventory, passwords},
+    kubean::{ClusterOperation, stored},
+};
+
+/// Playbooks that set up a cluster: the image of the last one that succeeded is the running one.
+const DEPLOYMENTS: [&str; 3] = ["cluster.yml", "upgrade-cluster.yml", "scale.yml"];
+
+impl Pass<'_> {
+    /// Answers one check, now.
+    pub(super) async fn management(&self, subject: &Subject, check: Check) -> Verdict {
+        let answer = match check {
+            Check::ManagementSeparate => self.management_separate().await,
+            Check::KubeconfigUsable => self.kubeconfig_usable().await,
+            Check::VersionsPinned => self.versions_pinned().await,
+            Check::InventoryUnderstood => self.inventory_understood().await,
+            Check::NoForeignOperation => self.no_foreign_operation().await,
+            Check::InputsStored => self.inputs_as_planned(subject).await,
+            Check::InputsRemoved => self.inputs_removed().await,
+            other => Ok(Verdict::unknown(format!("the management cluster cannot answer {other}"))),
+        };
+        answer.unwrap_or_else(|trouble| Verdict::unknown(trouble.to_string()))
+    }
+
+    async fn workload_client(&self) -> Result<Client, Trouble> {
+        self.context.clients.get(&self.migration.plan, Endpoint::Workload).await
+    }
+
+    /// The UID of its first namespace tells one cluster from another.
+    async fn management_separate(&self) -> Result<Verdict, Trouble> {
+        let uid = async |client: Client, what: Endpoint| {
+            let found = api::call(Api::<Namespace>::all(client).get("kube-system")).await;
+            let found = found.map_err(|failure| failure.with(&what))?;
+            found.uid().ok_or_else(|| Trouble::new(what, "its kube-system has no UID"))
+        };
+        let management = uid(self.management_client().await?, Endpoint::Management).await?;
+        let workload = uid(self.workload_client().await?, Endpoint::Workload).await?;
+        Ok(match management == workload {
+            true => Verdict::fail(
+                "the workload cluster is the management cluster itself: jobs and coordinator \
+                 could run on the node that is removed",
+            ),
+            false => Verdict::pass(format!("kube-system is {management} here, {workload} there")),
+        })
+    }
+
+    async fn kubeconfig_usable(&self) -> Result<Verdict, Trouble> {
+        let plan = &self.migration.plan;
+        let server = server_of(plan, &self.context.clients).await?;
+        let host = host_of(&server);
+        let removed = self.migration.nodes.iter().find(|node| {
+            node.planned.address == host || node.planned.name.as_str() == host
+        });
+        if let Some(node) = removed {
+            let name = &node.planned.name;
+            return Ok(Verdict::fail(format!("its server {server} is {name}, which is removed")));
+        }
+        let client = self.workload_client().await?;
+        let request = http_get("/readyz");
+        match api::call(client.request_text(request)).await {
+            Ok(answer) if answer.trim() == "ok" => Ok(Verdict::pass(format!("{server} is ready"))),
+            Ok(answer) => Ok(Verdict::fail(format!("{server} is not ready: {answer}"))),
+            Err(failure) => {
+                // It may have been renewed since it was read.
+                self.context.clients.forget(plan);
+                Err(failure.with(format!("{server}, /readyz")))
+            }
+        }
+    }
+
+    async fn versions_pinned(&self) -> Result<Verdict, Trouble> {
+        let plan = &self.migration.plan;
+        let operations: Api<ClusterOperation> = Api::all(self.management_client().await?);
+        let cluster = plan.cluster.as_str();
+        let deployed = |operation: ClusterOperation| {
+            let counts = operation.spec.cluster == cluster
+                && operation.word() == "Succeeded"
+                && DEPLOYMENTS.contains(&operation.spec.action.as_str());
+            counts.then_some(operation)
+        };
+        let list = api::list(&operations, ListParams::default(), deployed).await;
+        let list = list.map_err(|failure| failure.with("the list of operations"))?;
+        let last = list.iter().max_by_key(|op| (op.creation_timestamp(), op.name_any()));
+        if let Some(last) = last.filter(|last| last.spec.image != plan.image) {
+            let (name, image) = (last.name_any(), &last.spec.image);
+            let why = format!("{} is planned, but {name} has deployed with {image}", plan.image);
+            return Ok(Verdict::fail(why));
+        }
+        let nodes: Api<NodeObject> = Api::all(self.workload_client().await?);
+        let version = |node: NodeObject| {
+            let info = node.status?.node_info?;
+            Some((node.metadata.name.unwrap_or_default(), info.kubelet_version))
+        };
+        let kubelets = api::list(&nodes, ListParams::default(), version).await;
+        let kubelets = kubelets.map_err(|failure| failure.with("nodes of the workload cluster"))?;
+        let planned = &plan.kubernetes_version;
+        let others: Vec<String> = (kubelets.iter())
+            .filter(|(_, version)| version != planned)
+            .map(|(name, version)| format!("{name} runs {version}"))
+            .collect();
+        if !others.is_empty() {
+            return Ok(Verdict::fail(format!("{planned} is planned, but {}", few(others))));
+        }
+        if kubelets.is_empty() {
+            return Ok(Verdict::unknown("the workload cluster has no nodes to compare with"));
+        }
+        let image = match last {
+            Some(last) => format!("{} has deployed with {}", last.name_any(), plan.image),
+            None => format!("no deployment is kept to compare {} with", plan.image),
+        };
+        Ok(Verdict::pass(format!("{image}; {} kubelets run {planned}", kubelets.len())))
+    }
+
+    async fn inventory_understood(&self) -> Result<Verdict, Trouble> {
+        let plan = &self.migration.plan;
+        let found = stored(&self.management_client().await?, &plan.namespace, &plan.cluster).await?;
+        let inventory = match Inventory::parse(&found.inventory) {
+            Ok(inventory) => inventory,
+            Err(fault) => return Ok(Verdict::fail(fault.to_string())),
+        };
+        for (what, text) in [("inventory", &found.inventory), ("variables", &found.vars)] {
+            let paths = passwords(text).map_err(|fault| Trouble::new(what, fault))?;
+            if !paths.is_empty() {
+                let why = format!(
+                    "{what}: passwords stand in plain text at {}: use sshAuthRef, or let Kubean \
+                     encrypt them (VAULT;)",
+                    few(paths)
+                );
+                return Ok(Verdict::fail(why));
+            }
+        }
+        for node in &self.migration.nodes {
+            let name = &node.planned.name;
+            if !inventory.workers().any(|worker| worker == name) {
+                return Ok(Verdict::fail(format!("{name} is no worker of the inventory any more")));
+            }
+            let address = inventory.host(name).and_then(|host| host.address());
+            if address != Some(&node.planned.address) {
+                let planned = &node.planned.address;
+                return Ok(Verdict::fail(format!("{name} no longer has the address {planned}")));
+            }
+        }
+        let (hosts, nodes) = (inventory.hosts.len(), self.migration.nodes.len());
+        Ok(Verdict::pass(format!("{hosts} hosts, {nodes} of them planned, no plain passwords")))
+    }
+
+    /// No operation of the cluster may run now, not even one of ours: every gate that asks this
+    /// stands before an operation or after its end. A pod may outlive its operation.
+    async fn no_foreign_operation(&self) -> Result<Verdict, Trouble> {
+        let plan = &self.migration.plan;
+        let client = self.management_client().await?;
+        let operations: Api<ClusterOperation> = Api::all(client.clone());
+        let mut running = unfinished(&operations).await?;
+        running.retain(|operation| operation.spec.cluster == plan.cluster.as_str());
+        if !running.is_empty() {
+            running.sort_by_key(ResourceExt::name_any);
+            let names = running.iter().map(|operation| match self.made_by_us(operation) {
+                true => format!("our {}", describe(operation)),
+                false => describe(operation),
+            });
+            return Ok(Verdict::fail(format!("not over: {}", few(names))));
+        }
+        let pods: Api<Pod> = Api::namespaced(client, &plan.namespace);
+        let living = |pod: Pod| {
+            let job = pod.metadata.labels.as_ref()?.get("job-name")?;
+            let phase = pod.status.as_ref()?.phase.as_deref()?;
+            let over = matches!(phase, "Succeeded" | "Failed");
+            (!over && self.is_our_job(job)).then(|| pod.name_any())
+        };
+        let pods = api::list(&pods, ListParams::default().labels("job-name"), living).await;
+        let pods = pods.map_err(|failure| failure.with("pods of operations"))?;
+        Ok(match pods.is_empty() {
+            true => Verdict::pass(format!("no operation of {} is running or waiting", plan.cluster)),
+            false => Verdict::fail(format!("pods of our operations still run: {}", few(pods))),
+        })
+    }
+
+    fn our_operations(&self) -> impl Iterator<Item = &str> {
+        let operations = self.migration.nodes.iter().flat_map(|node| &node.operations);
+        operations.map(|operation| operation.intent.name.as_str())
+    }
+
+    fn made_by_us(&self, operation: &ClusterOperation) -> bool {
+        self.our_operations().any(|name| name == operation.name_any())
+    }
+
+    fn is_our_job(&self, job: &str) -> bool {
+        self.our_operations().any(|name| ClusterOperation::job_of(name) == job)
+    }
+
+    async fn inputs_as_planned(&self, subject: &Subject) -> Result<Verdict, Trouble> {
+        let Subject::Node(name) = subject else {
+            return Ok(Verdict::unknown("the cluster itself has no operation"));
+        };
+        let node = self.node(name)?;
+        let Some(inputs) = &node.inputs else {
+            return Ok(Verdict::unknown("they are not stored yet"));
+        };
+        let out: Vec<NodeName> = self.absent_but(name);
+        if inputs.left_out != out {
+            let why = format!(
+                "they leave out {:?}, but {:?} are out now",
+                names(&inputs.left_out),
+                names(&out)
+            );
+            return Ok(Verdict::fail(why));
+        }
+        Ok(self.inputs_stored(&self.management_client().await?, inputs).await)
+    }
+
+    async fn inputs_removed(&self) -> Result<Verdict, Trouble> {
+        debug_assert!(matches!(self.migration.track.phase, Phase::Asking { .. }));
+        let maps = self.config_maps(&self.management_client().await?);
+        let left = self.left_behind(&maps).await?;
+        Ok(match left.is_empty() {
+            true => Verdict::pass("no ConfigMap of this migration is left"),
+            false => {
+                let left = left.iter().map(ResourceExt::name_any);
+                Verdict::fail(format!("ConfigMaps are left: {}", few(left)))
+            }
+        })
+    }
+}
+
+fn names(nodes: &[NodeName]) -> Vec<&str> {
+    nodes.iter().map(NodeName::as_str).collect()
+}
+
+fn http_get(path: &str) -> http::Request<Vec<u8>> {
+    http::Request::get(path).body(Vec::new()).expect("the path is a constant")
+}
+
+/// The host of a server's URL, without brackets of IPv6.
+fn host_of(server: &str) -> String {
+    let uri: Option<http::Uri> = server.parse().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or(server);
+    host.trim_start_matches('[').trim_end_matches(']').to_owned()
+}
