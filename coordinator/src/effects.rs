@@ -5,9 +5,8 @@
 //! run twice; the runner repeats passes until the effect is no longer due. The rehearsal runs the
 //! very same passes, one after the other, in virtual time.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use rehull_shared::{
     ids::{Epoch, NodeName},
     time::Timestamp,
@@ -26,12 +25,17 @@ use crate::{
 
 mod api;
 mod collect;
+mod evictions;
 mod hosts;
 mod inputs;
 mod installers;
+mod metadata;
 mod operations;
+mod pods;
 mod runner;
 mod snapshots;
+#[cfg(test)]
+mod testing;
 mod workload;
 
 pub use installers::{Exit, Invocation, RunProgram, run_program};

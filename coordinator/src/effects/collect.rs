@@ -1,18 +1,370 @@
-//! Collects answers for open rounds.
-use super::{Pass, Requests};
-use crate::{
-    clients::Trouble,
-    domain::{gate::Gate, state::Subject},
+//! Collects answers for an open round: every witness of every need is asked, and every need gets
+//! an answer from every witness, be it that nobody can say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
-use rehull_shared::ids::Round;
+
+use futures::future::join_all;
+use rehull_proto::v1::{ToAgent, to_agent};
+use rehull_shared::{
+    evidence::{Check, Evidence, Source, Verdict, Witness},
+    ids::{Generation, NodeName, Round},
+    time::Timestamp,
+};
+
+use super::{Pass, Requests, Trouble, snapshots::Objects};
+use crate::{
+    agents::Answer,
+    clients::Endpoint,
+    domain::{
+        command::{Report, Request},
+        gate::Gate,
+        state::{Node, Phase, Process, Subject},
+    },
+};
+
+mod capacity;
+mod cluster;
+mod fitness;
+pub(super) mod host;
+mod joined;
 mod management;
+mod node;
+mod records;
+mod server;
+
+use host::Heard;
+use server::Server;
+
+/// How long an agent may take to look at its host: its own goal is 50 ms.
+const REPORT_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes of names and paths of processes in one report of leftovers: an event must stay small. What
+/// does not fit is left to a retry.
+const LEFTOVERS_BYTES_MAX: usize = 4_000;
+
+/// What one witness answered, and when it was asked.
+type Answers = BTreeMap<(Check, Source), (Timestamp, Verdict)>;
+
 impl Pass<'_> {
+    /// Asks everybody once, the witnesses of one kind side by side.
     pub(super) async fn collect(
         &self,
-        _s: &Subject,
-        _g: Gate,
-        _r: Round,
+        subject: &Subject,
+        gate: Gate,
+        round: Round,
     ) -> Result<Requests, Trouble> {
-        Ok(Vec::new())
+        let bench = self.migration.bench(subject);
+        let node = bench.node.and_then(|name| self.migration.node(name));
+        let wants = |witness| gate.needs().iter().any(|need| need.witness == witness);
+        let heard = match node {
+            Some(node) if wants(Witness::Agent) => Some(self.hear(node, round).await),
+            _ => None,
+        };
+        let servers = join_all(
+            self.migration
+                .plan
+                .api_servers
+                .iter()
+                .filter(|_| wants(Witness::ApiServers))
+                .map(|address| self.ask_server(address, node, gate, heard.as_ref())),
+        );
+        let (servers, management) = futures::join!(servers, self.ask_management(subject, gate));
+        let mut answers: Answers = servers.into_iter().flatten().chain(management).collect();
+        answers.extend(self.ask_records(node, gate));
+        if let (Some(node), Some(heard)) = (node, &heard) {
+            answers.extend(self.ask_host(node, gate, heard));
+        }
+        let generation = heard.as_ref().and_then(|heard| heard.as_ref().ok());
+        let generation = generation.map(|heard| heard.generation);
+        let mut requests = Requests::new();
+        for need in gate.needs() {
+            for source in bench.witnesses(need) {
+                let key = (need.check, source);
+                // Nothing that was asked for is without an answer; if it were, silence blocks.
+                let Some((observed_at, verdict)) = answers.remove(&key) else { continue };
+                let (check, source) = key;
+                let generation = generation.filter(|_| need.witness == Witness::Agent);
+                let evidence = Evidence { round, check, source, verdict, observed_at, generation };
+                requests.push(Request::Submit { subject: subject.clone(), evidence });
+            }
+        }
+        if let (Gate::Removal, Some(node), Some(Ok(heard))) = (gate, node, &heard) {
+            requests.extend(leftovers(&node.planned.name, heard));
+        }
+        Ok(requests)
     }
+
+    /// Has the agent look at its host. `Err` is `Unknown`, and when nobody answered.
+    pub(super) async fn hear(
+        &self,
+        node: &Node,
+        round: Round,
+    ) -> Result<Heard, (Timestamp, Verdict)> {
+        let asked_at = self.now();
+        let name = &node.planned.name;
+        let whom = (self.effect.cluster.clone(), name.clone());
+        let unknown = |why: String| (asked_at, Verdict::unknown(why));
+        let host = self.fleet.hosts.get(&whom);
+        let generation = host.map(|host| host.generation).unwrap_or_default();
+        if generation == Generation::default() {
+            return Err(unknown(format!("no agent has ever enrolled as {name}")));
+        }
+        let migration = self.migration.id;
+        let nonce = format!("{migration}/{name}/{round}/{}", asked_at.as_millis());
+        let collect = host::question(&self.migration.plan, nonce);
+        let order = ToAgent {
+            epoch: self.epoch().0,
+            generation: generation.0,
+            order: Some(to_agent::Order::Collect(collect)),
+        };
+        match self.context.agents.ask(&whom, order, REPORT_MAX).await {
+            Ok(Answer::Report(report)) => {
+                Ok(Heard { report: *report, generation, asked_at, heard_at: self.now() })
+            }
+            Ok(Answer::Done(done)) => Err(unknown(format!("{name}: {}", done.seen))),
+            Err(silence) => Err(unknown(format!("{name}: {silence}"))),
+        }
+    }
+
+    fn ask_host(
+        &self,
+        node: &Node,
+        gate: Gate,
+        heard: &Result<Heard, (Timestamp, Verdict)>,
+    ) -> Answers {
+        let expected = host::Expected {
+            plan: &self.migration.plan,
+            planned: &node.planned,
+            snapshot: node.snapshot.as_ref(),
+            farewell: node.farewell,
+        };
+        let source = || Source::Agent(node.planned.name.clone());
+        checks(gate, Witness::Agent)
+            .map(|check| {
+                let answer = match heard {
+                    Ok(heard) => {
+                        let verdict = host::appraise(check, heard, &expected);
+                        (heard.asked_at, verdict.unwrap_or_else(|unknown| unknown))
+                    }
+                    Err(unknown) => unknown.clone(),
+                };
+                ((check, source()), answer)
+            })
+            .collect()
+    }
+
+    fn ask_records(&self, node: Option<&Node>, gate: Gate) -> Answers {
+        let now = self.now();
+        let blobs = &self.context.blobs;
+        checks(gate, Witness::Coordinator)
+            .map(|check| {
+                let verdict = records::appraise(check, self.migration, node, blobs);
+                ((check, Source::Coordinator), (now, verdict))
+            })
+            .collect()
+    }
+
+    async fn ask_management(&self, subject: &Subject, gate: Gate) -> Answers {
+        let mut answers = Answers::new();
+        for check in checks(gate, Witness::Management) {
+            let now = self.now();
+            let verdict = self.management(subject, check).await;
+            answers.insert((check, Source::Management), (now, verdict));
+        }
+        answers
+    }
+
+    async fn ask_server(
+        &self,
+        address: &str,
+        node: Option<&Node>,
+        gate: Gate,
+        heard: Option<&Result<Heard, (Timestamp, Verdict)>>,
+    ) -> Answers {
+        let now = self.now();
+        let source = Source::ApiServer(address.to_owned());
+        let endpoint = Endpoint::ApiServer(address.to_owned());
+        let client = self.context.clients.get(&self.migration.plan, endpoint).await;
+        let server = Server::new(client);
+        let host = heard.and_then(|heard| heard.as_ref().ok());
+        let mut answers = Answers::new();
+        for check in checks(gate, Witness::ApiServers) {
+            let verdict = match node.filter(|_| !is_about_cluster(check)) {
+                None => self.look_at_cluster(check, &server, node, now).await,
+                Some(node) => self.look_at_node(check, &server, node, now, &source, host).await,
+            };
+            let verdict = verdict.unwrap_or_else(|unknown| unknown);
+            answers.insert((check, source.clone()), (now, verdict));
+        }
+        answers
+    }
+
+    /// A check of the cluster; for some of them it matters which node is about to go.
+    async fn look_at_cluster(
+        &self,
+        check: Check,
+        server: &Server,
+        node: Option<&Node>,
+        now: Timestamp,
+    ) -> Result<Verdict, Verdict> {
+        let migration = self.migration;
+        let name = || match node {
+            Some(node) => Ok(&node.planned.name),
+            None => Err(Verdict::unknown(format!("{check} is asked about no node"))),
+        };
+        Ok(match check {
+            Check::NodesReady => cluster::nodes_ready(server.nodes().await?, migration),
+            Check::KubeletVersionsEqual => {
+                cluster::kubelet_versions(server.nodes().await?, migration)
+            }
+            Check::NodesOnTarget => cluster::nodes_on_target(server.nodes().await?, migration),
+            Check::SystemPodsReady => {
+                cluster::system_pods(server.daemon_sets().await?, server.deployments().await?)
+            }
+            Check::NoNewPending => {
+                let baseline = self.objects(node)?.pending;
+                cluster::no_new_pending(server.pending().await?, &baseline, now)
+            }
+            Check::CapacityElsewhere => {
+                let name = name()?;
+                let (nodes, loads) = (server.nodes().await?, server.loads().await?);
+                capacity::fits(name, nodes, loads, server.pods(name).await?)
+            }
+            Check::DisruptionsAllowed => cluster::disruptions_allowed(server, name()?).await?,
+            other => Verdict::unknown(format!("no API server can answer {other} of a cluster")),
+        })
+    }
+
+    /// A check of one node.
+    async fn look_at_node(
+        &self,
+        check: Check,
+        server: &Server,
+        node: &Node,
+        now: Timestamp,
+        source: &Source,
+        host: Option<&Heard>,
+    ) -> Result<Verdict, Verdict> {
+        let (plan, planned) = (&self.migration.plan, &node.planned);
+        let name = &planned.name;
+        let recorded = || {
+            let snapshot = node.snapshot.as_ref();
+            snapshot.ok_or_else(|| Verdict::unknown(format!("what {name} was is not recorded")))
+        };
+        match check {
+            Check::NodeAbsent => return Ok(node::absent(server.node(name).await?, name)),
+            Check::LeaseStopped => {
+                let (lease, window) = (server.lease(name).await?, plan.policy.lease_window);
+                let last = last_words(node, check, source);
+                return Ok(node::lease_stopped(lease, name, window, now, last));
+            }
+            Check::NodeDrained => return Ok(node::drained(server.pods(name).await?)),
+            Check::NoPodsBound => return Ok(node::no_pods(server.pods(name).await?, name)),
+            Check::VolumesDetached => {
+                return Ok(node::volumes_detached(server.attachments().await?, name));
+            }
+            Check::NoPendingRequests => {
+                return Ok(joined::no_requests(server.requests().await?, name));
+            }
+            _ => (),
+        }
+        let object = match node::present(server.node(name).await?, name) {
+            Ok(object) => object,
+            Err(absent) => return Ok(absent),
+        };
+        Ok(match check {
+            Check::NodeCordoned => node::cordoned(object, name, &recorded()?.node_uid),
+            Check::NodeNew => joined::is_new(object, name, &recorded()?.node_uid),
+            Check::NodeReady => joined::ready(object, name),
+            Check::NodeOsIsTarget => joined::shows_os(object, name, plan.target.profile().os_image),
+            Check::KubeletVersionKept => {
+                joined::version_kept(object, name, &plan.kubernetes_version)
+            }
+            Check::NodeAddressKept => joined::address_kept(object, name, &planned.address),
+            Check::NodeIsHost => match host {
+                Some(heard) => joined::is_host(object, name, host::identity(&heard.report)?),
+                None => Verdict::unknown("the agent does not say which machine it runs on"),
+            },
+            Check::DaemonPodsReady => {
+                let before = self.objects(Some(node))?.daemon_sets;
+                let (sets, pods) = (server.daemon_sets().await?, server.pods(name).await?);
+                joined::daemon_pods(object, sets, pods, &before)
+            }
+            Check::MetadataRestored => {
+                joined::restored(object, name, &self.objects(Some(node))?.node)
+            }
+            Check::SchedulableAsBefore => {
+                joined::schedulable(object, name, recorded()?.unschedulable)
+            }
+            other => Verdict::unknown(format!("no API server can answer {other} of a node")),
+        })
+    }
+
+    /// What was recorded of a node before it was touched.
+    fn objects(&self, node: Option<&Node>) -> Result<Objects, Verdict> {
+        let snapshot = node.and_then(|node| node.snapshot.as_ref());
+        let Some(snapshot) = snapshot else {
+            return Err(Verdict::unknown("what was there before is not recorded"));
+        };
+        Objects::load(&self.context.blobs, &snapshot.objects_sha256)
+            .map_err(|trouble| Verdict::unknown(trouble.to_string()))
+    }
+}
+
+/// The checks that a kind of witness must answer, each once.
+fn checks(gate: Gate, witness: Witness) -> impl Iterator<Item = Check> {
+    let of_kind = gate.needs().iter().filter(move |need| need.witness == witness);
+    of_kind.map(|need| need.check).collect::<BTreeSet<_>>().into_iter()
+}
+
+fn is_about_cluster(check: Check) -> bool {
+    use Check::{
+        CapacityElsewhere, DisruptionsAllowed, KubeletVersionsEqual, NoNewPending, NodesOnTarget,
+        NodesReady, SystemPodsReady,
+    };
+    matches!(
+        check,
+        NodesReady
+            | KubeletVersionsEqual
+            | SystemPodsReady
+            | NoNewPending
+            | CapacityElsewhere
+            | DisruptionsAllowed
+            | NodesOnTarget
+    )
+}
+
+/// What a source last said of a check in this round, unless it could not say.
+fn last_words<'a>(node: &'a Node, check: Check, source: &Source) -> Option<&'a str> {
+    let Phase::Asking { dossier, .. } = &node.track.phase else { return None };
+    match &dossier.get(check, source)?.evidence.verdict {
+        Verdict::Unknown(_) => None,
+        known => Some(known.seen()),
+    }
+}
+
+/// The processes that outlived the removal, for the rules to order a kill; never a part of a path,
+/// since the agent compares it.
+fn leftovers(node: &NodeName, heard: &Heard) -> Option<Request> {
+    let mut processes: Vec<Process> = host::leftovers(&heard.report)
+        .into_iter()
+        .map(|one| Process {
+            pid: one.pid,
+            start_ticks: one.start_ticks,
+            comm: one.comm.clone(),
+            exe: one.exe.clone(),
+        })
+        .collect();
+    processes.sort();
+    let mut bytes = 0;
+    processes.truncate(64);
+    processes.retain(|one| {
+        bytes += one.comm.len() + one.exe.len() + 20;
+        bytes <= LEFTOVERS_BYTES_MAX
+    });
+    let node = node.clone();
+    (!processes.is_empty()).then_some(Request::Report(Report::Leftovers { node, processes }))
 }

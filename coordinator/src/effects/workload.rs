@@ -1,15 +1,170 @@
-//! Changes to the workload cluster.
-use super::{Pass, Requests};
-use crate::clients::Trouble;
-use rehull_shared::ids::NodeName;
+//! Changes to the workload cluster: cordon, drain, and giving a node back what it carried.
+
+use k8s_openapi::api::{
+    core::v1::{Node as NodeObject, Pod},
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{
+    Api, Client,
+    api::{ListParams, Patch, PatchParams},
+};
+use rehull_shared::{
+    ids::NodeName,
+    text::{SEEN_BYTES_MAX, bounded},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Pass, Requests, Trouble,
+    api::{call, get, list},
+    evictions::{self, Answer, evict},
+    metadata::{self, is_cordoned},
+    pods,
+    snapshots::Objects,
+};
+use crate::{
+    clients::Endpoint,
+    domain::{
+        command::{Report, Request},
+        state::{Drain, Snapshot},
+    },
+};
+
+/// Says on a Node which migration has cordoned it.
+const CORDONED_BY: &str = "rehull.dev/cordoned-by";
+
+/// Refused evictions that are reported; the others are refused for the same reasons, mostly.
+const REFUSED_MAX: usize = 8;
+
+/// Longest text of one refusal, in bytes.
+const REFUSAL_MAX: usize = SEEN_BYTES_MAX / 2;
+
 impl Pass<'_> {
-    pub(super) async fn cordon(&self, _node: &NodeName) -> Result<Requests, Trouble> {
-        Ok(Vec::new())
+    /// Cordons the very node that was recorded.
+    pub(super) async fn cordon(&self, name: &NodeName) -> Result<Requests, Trouble> {
+        let snapshot = self.recorded(name)?;
+        let nodes = self.nodes().await?;
+        let node = existing(&nodes, name).await?;
+        if !is_recorded(&node, snapshot) {
+            return Err(is_another(name));
+        }
+        if !is_cordoned(&node) {
+            let mut patch = metadata::for_this(&node);
+            patch["metadata"]["annotations"] = json!({CORDONED_BY: self.migration.id});
+            patch["spec"] = json!({"unschedulable": true});
+            change(&nodes, name, &patch).await?;
+        }
+        Ok(Requests::new())
     }
-    pub(super) async fn drain(&self, _node: &NodeName) -> Result<Requests, Trouble> {
-        Ok(Vec::new())
+
+    /// Tries to evict each pod that must move, once. No pod is ever deleted.
+    pub(super) async fn drain(&self, name: &NodeName) -> Result<Requests, Trouble> {
+        let snapshot = self.recorded(name)?;
+        let node = existing(&self.nodes().await?, name).await?;
+        if !is_recorded(&node, snapshot) {
+            return Err(is_another(name));
+        }
+        if !is_cordoned(&node) {
+            return Err(Trouble::new(format!("the drain of {name}"), "it is not cordoned"));
+        }
+        let client = self.workload().await?;
+        let on_node = ListParams::default().fields(&format!("spec.nodeName={name}"));
+        let movable = |pod: Pod| pods::is_movable(&pod).then_some(pod);
+        let moving = list(&Api::all(client.clone()), on_node, movable).await;
+        let mut moving = moving.map_err(|failure| failure.with(format!("the pods of {name}")))?;
+        moving.sort_by_key(pods::name);
+        let before = self.node(name)?.drain.clone().unwrap_or_default();
+        let drain = evict_all(&client, &moving, &before).await?;
+        let node = name.clone();
+        Ok(vec![Request::Report(Report::Drain { node, drain })])
     }
-    pub(super) async fn restore_metadata(&self, _node: &NodeName) -> Result<Requests, Trouble> {
-        Ok(Vec::new())
+
+    /// Gives the new Node back what the old one carried.
+    pub(super) async fn restore_metadata(&self, name: &NodeName) -> Result<Requests, Trouble> {
+        let snapshot = self.recorded(name)?;
+        let nodes = self.nodes().await?;
+        let node = existing(&nodes, name).await?;
+        if is_recorded(&node, snapshot) {
+            return Err(Trouble::new(format!("Node {name}"), "it is still the old one"));
+        }
+        let before = Objects::load(&self.context.blobs, &snapshot.objects_sha256)?.node;
+        if let Some(patch) = metadata::patch(&before, &node) {
+            change(&nodes, name, &patch).await?;
+        }
+        Ok(Requests::new())
     }
+
+    async fn workload(&self) -> Result<Client, Trouble> {
+        self.context.clients.get(&self.migration.plan, Endpoint::Workload).await
+    }
+
+    async fn nodes(&self) -> Result<Api<NodeObject>, Trouble> {
+        Ok(Api::all(self.workload().await?))
+    }
+
+    fn recorded(&self, name: &NodeName) -> Result<&Snapshot, Trouble> {
+        let snapshot = self.node(name)?.snapshot.as_ref();
+        snapshot.ok_or_else(|| Trouble::new(name, "what it was is not recorded"))
+    }
+}
+
+/// One eviction for each pod that is not on its way yet. What is left is counted by the next look.
+async fn evict_all(client: &Client, moving: &[Pod], before: &Drain) -> Result<Drain, Trouble> {
+    let (mut evicted, mut left) = (before.evicted, 0);
+    let mut failures = Vec::new();
+    for pod in moving {
+        if pod.metadata.deletion_timestamp.is_some() {
+            left += 1;
+            continue;
+        }
+        if evictions::objection(pod).is_some() {
+            left += 1;
+            failures.push((pod, None));
+            continue;
+        }
+        match evict(client, pod, false).await {
+            Answer::Gone => continue,
+            Answer::Accepted => evicted += 1,
+            Answer::Refused(failure) => failures.push((pod, Some(failure))),
+            // What was evicted so far is seen by the next pass; others would be silent, too.
+            Answer::Silent(failure) if evicted == before.evicted => {
+                return Err(failure.with(format!("the eviction of {}", pods::name(pod))));
+            }
+            Answer::Silent(failure) => failures.push((pod, Some(failure))),
+        }
+        left += 1;
+    }
+    let budgets: Vec<PodDisruptionBudget> = match failures.is_empty() {
+        true => Vec::new(),
+        // Only for words: without them the API server's own must do.
+        false => {
+            list(&Api::all(client.clone()), ListParams::default(), Some).await.unwrap_or_default()
+        }
+    };
+    let refused = failures.iter().take(REFUSED_MAX).map(|(pod, failure)| match failure {
+        Some(failure) => evictions::refusal(pod, failure, &budgets),
+        None => evictions::objection(pod).unwrap_or_default(),
+    });
+    let refused = refused.map(|words| bounded(&words, REFUSAL_MAX)).collect();
+    Ok(Drain { evicted, left, refused })
+}
+
+async fn existing(nodes: &Api<NodeObject>, name: &NodeName) -> Result<NodeObject, Trouble> {
+    let node = get(nodes, name.as_str()).await;
+    let node = node.map_err(|failure| failure.with(format!("Node {name}")))?;
+    node.ok_or_else(|| Trouble::new(format!("Node {name}"), "does not exist"))
+}
+
+async fn change(nodes: &Api<NodeObject>, name: &NodeName, patch: &Value) -> Result<(), Trouble> {
+    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    let done = call(nodes.patch(name.as_str(), &params, &patch)).await;
+    done.map(|_| ()).map_err(|failure| failure.with(format!("changing Node {name}")))
+}
+
+fn is_recorded(node: &NodeObject, snapshot: &Snapshot) -> bool {
+    node.metadata.uid.as_deref() == Some(&snapshot.node_uid)
+}
+
+fn is_another(name: &NodeName) -> Trouble {
+    Trouble::new(format!("Node {name}"), "it is not the one that was recorded")
 }

@@ -1,0 +1,338 @@
+//! What API servers say about the whole cluster.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment},
+        core::v1::{Node as NodeObject, Pod},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use rehull_shared::{
+    evidence::Verdict,
+    ids::NodeName,
+    time::{Span, Timestamp},
+};
+
+use super::{
+    super::{
+        api::few,
+        evictions::{self, Answer, evict},
+        pods,
+    },
+    server::{SYSTEM, Server},
+};
+use crate::domain::state::Migration;
+
+/// How long a pod that has a node may take to start: images are pulled in that time (F20).
+const PENDING_MAX: Span = Span::from_mins(5);
+
+/// A pod that does not run yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pending {
+    name: String,
+    has_node: bool,
+    since: Option<Timestamp>,
+}
+
+/// What is kept of a pending pod.
+pub(super) fn pending(pod: Pod) -> Option<Pending> {
+    let has_node = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    let since = pod.metadata.creation_timestamp.as_ref().map(timestamp);
+    Some(Pending { name: pods::name(&pod), has_node, since })
+}
+
+/// A time of the API as ours.
+pub(super) fn timestamp(time: &Time) -> Timestamp {
+    Timestamp::from_millis(time.0.as_millisecond())
+}
+
+/// Whether a node says that it is Ready.
+pub(super) fn is_ready(node: &NodeObject) -> bool {
+    let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
+/// Every planned node that is not out is there, and everything that is there and not out is Ready.
+pub(super) fn nodes_ready(nodes: &[NodeObject], migration: &Migration) -> Verdict {
+    let absent = absent(migration);
+    let there: BTreeSet<&str> = nodes.iter().map(name).collect();
+    let planned = migration.nodes.iter().map(|node| node.planned.name.as_str());
+    let missing = planned
+        .filter(|planned| !absent.contains(planned) && !there.contains(planned))
+        .map(|name| format!("{name} does not exist"));
+    let expected = || nodes.iter().filter(|node| !absent.contains(name(node)));
+    let down = expected()
+        .filter(|node| !is_ready(node))
+        .map(|node| format!("{} is not Ready", name(node)));
+    let wrong: Vec<String> = missing.chain(down).collect();
+    match wrong.is_empty() {
+        true => Verdict::pass(format!("{} nodes are Ready", expected().count())),
+        false => Verdict::fail(few(wrong)),
+    }
+}
+
+/// Every node that is not out runs the recorded kubelet version.
+pub(super) fn kubelet_versions(nodes: &[NodeObject], migration: &Migration) -> Verdict {
+    let absent = absent(migration);
+    let wanted = &migration.plan.kubernetes_version;
+    let expected = nodes.iter().filter(|node| !absent.contains(name(node)));
+    let other: Vec<String> = expected
+        .map(|node| (name(node), kubelet_version(node)))
+        .filter(|(_, version)| version != wanted)
+        .map(|(name, version)| format!("{name} runs {version}"))
+        .collect();
+    match other.is_empty() {
+        true => Verdict::pass(format!("every kubelet is {wanted}")),
+        false => Verdict::fail(format!("the plan says {wanted}, but {}", few(other))),
+    }
+}
+
+/// The version of a node's kubelet; empty if it has not said.
+pub(super) fn kubelet_version(node: &NodeObject) -> &str {
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    info.map(|info| info.kubelet_version.as_str()).unwrap_or_default()
+}
+
+/// The OS that a node shows; empty if it has not said.
+pub(super) fn os_image(node: &NodeObject) -> &str {
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    info.map(|info| info.os_image.as_str()).unwrap_or_default()
+}
+
+/// The workloads of the system have all the pods that they want. DaemonSets want one on each node
+/// that exists, so a node that is out does not count against them.
+pub(super) fn system_pods(daemon_sets: &[DaemonSet], deployments: &[Deployment]) -> Verdict {
+    let system = |namespace: &Option<String>| namespace.as_deref() == Some(SYSTEM);
+    let daemons = daemon_sets.iter().filter(|set| system(&set.metadata.namespace));
+    let short_of = |name: &Option<String>, ready: i32, wanted: i32| {
+        let name = name.as_deref().unwrap_or_default();
+        (ready < wanted).then(|| format!("{name} has {ready} of {wanted} pods"))
+    };
+    let short_daemons = daemons.clone().filter_map(|set| {
+        let status = set.status.clone().unwrap_or_default();
+        let ready = status.number_ready.min(status.number_available.unwrap_or(0));
+        short_of(&set.metadata.name, ready, status.desired_number_scheduled)
+    });
+    let short_deployments = deployments.iter().filter_map(|deployment| {
+        let wanted = deployment.spec.replicas.unwrap_or(1);
+        let status = deployment.status.as_ref();
+        let ready = status.and_then(|status| status.available_replicas).unwrap_or(0);
+        short_of(&deployment.metadata.name, ready, wanted)
+    });
+    let short: Vec<String> = short_daemons.chain(short_deployments).collect();
+    match short.is_empty() {
+        true => Verdict::pass(format!(
+            "{} DaemonSets and {} Deployments of {SYSTEM} are complete",
+            daemons.count(),
+            deployments.len()
+        )),
+        false => Verdict::fail(few(short)),
+    }
+}
+
+/// No pod that ran before waits now: without a node at all, or on one for too long.
+pub(super) fn no_new_pending(
+    pending: &[Pending],
+    baseline: &BTreeSet<String>,
+    now: Timestamp,
+) -> Verdict {
+    let late = |pod: &&Pending| pod.since.is_none_or(|since| since + PENDING_MAX < now);
+    let waits: Vec<String> = pending
+        .iter()
+        .filter(|pod| !baseline.contains(&pod.name))
+        .filter(|pod| !pod.has_node || late(pod))
+        .map(|pod| match pod.has_node {
+            false => format!("{} has no node", pod.name),
+            true => format!("{} has not started within {PENDING_MAX}", pod.name),
+        })
+        .collect();
+    match waits.is_empty() {
+        true => Verdict::pass("no pod waits that ran before"),
+        false => Verdict::fail(few(waits)),
+    }
+}
+
+/// Every planned node is there with the target OS.
+pub(super) fn nodes_on_target(nodes: &[NodeObject], migration: &Migration) -> Verdict {
+    let target = migration.plan.target.profile().os_image;
+    let other: Vec<String> = migration
+        .nodes
+        .iter()
+        .filter_map(|node| {
+            let planned = node.planned.name.as_str();
+            match nodes.iter().find(|node| name(node) == planned).map(os_image) {
+                None => Some(format!("{planned} does not exist")),
+                Some(os) if os.starts_with(target) => None,
+                Some(os) => Some(format!("{planned} runs {os:?}")),
+            }
+        })
+        .collect();
+    match other.is_empty() {
+        true => Verdict::pass(format!("{} nodes run {target}", migration.nodes.len())),
+        false => Verdict::fail(few(other)),
+    }
+}
+
+/// Every movable pod of the node could be evicted now: its budgets have room, a controller would
+/// make it anew, and the API server says yes to the eviction without carrying it out.
+pub(super) async fn disruptions_allowed(
+    server: &Server,
+    node: &NodeName,
+) -> Result<Verdict, Verdict> {
+    let moving: Vec<&Pod> =
+        server.pods(node).await?.iter().filter(|pod| pods::is_movable(pod)).collect();
+    let budgets = server.budgets().await?;
+    let blocked = blocked(&moving, budgets);
+    if !blocked.is_empty() {
+        return Ok(Verdict::fail(few(blocked)));
+    }
+    let mut refused = Vec::new();
+    for pod in &moving {
+        match evict(server.client()?, pod, true).await {
+            Answer::Accepted | Answer::Gone => (),
+            Answer::Refused(failure) => refused.push(evictions::refusal(pod, &failure, budgets)),
+            Answer::Silent(why) => {
+                let pod = pods::name(pod);
+                return Err(Verdict::unknown(format!("cannot try the eviction of {pod}: {why}")));
+            }
+        }
+    }
+    Ok(match refused.is_empty() {
+        true => Verdict::pass(format!("{} pods could be evicted", moving.len())),
+        false => Verdict::fail(few(refused)),
+    })
+}
+
+/// What stands in the way of evictions, as far as objects tell.
+fn blocked(moving: &[&Pod], budgets: &[PodDisruptionBudget]) -> Vec<String> {
+    let mut blocked: Vec<String> =
+        moving.iter().filter_map(|pod| evictions::objection(pod)).collect();
+    for pod in moving {
+        for budget in pods::budgets(pod, budgets) {
+            let allowed = budget.status.as_ref().and_then(|status| status.disruptions_allowed);
+            if allowed.unwrap_or(0) < 1 {
+                let (pod, budget) = (pods::name(pod), evictions::words(budget));
+                blocked.push(format!("{pod}: blocked by PDB {budget}"));
+            }
+        }
+    }
+    blocked
+}
+
+fn name(node: &NodeObject) -> &str {
+    node.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn absent(migration: &Migration) -> BTreeSet<&str> {
+    let out = migration.nodes.iter().filter(|node| node.is_absent());
+    out.map(|node| node.planned.name.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        domain::gate::Gate,
+        effects::testing::{NOW, budget, from, migration, node_object, out, pod, says},
+    };
+
+    fn nodes() -> Vec<NodeObject> {
+        ["control1", "worker1", "worker2"].map(node_object).into()
+    }
+
+    #[test]
+    fn nodes_are_ready_but_for_those_that_are_out() {
+        let mut plan = migration();
+        let mut all = nodes();
+        says(&nodes_ready(&all, &plan), "pass", "3 nodes are Ready");
+        all[1].status = None;
+        all.pop();
+        let verdict = nodes_ready(&all, &plan);
+        says(&verdict, "fail", "worker2 does not exist, worker1 is not Ready");
+        out(&mut plan.nodes[0], Gate::Removal);
+        out(&mut plan.nodes[1], Gate::Join);
+        says(&nodes_ready(&all, &plan), "pass", "1 nodes are Ready");
+        out(&mut plan.nodes[1], Gate::Soak); // it is back, so it counts again
+        says(&nodes_ready(&all, &plan), "fail", "worker2 does not exist");
+    }
+
+    #[test]
+    fn one_other_kubelet_version_is_named() {
+        let mut all = nodes();
+        says(&kubelet_versions(&all, &migration()), "pass", "v1.27.5");
+        let info = all[2].status.as_mut().unwrap().node_info.as_mut().unwrap();
+        info.kubelet_version = "v1.28.0".into();
+        says(&kubelet_versions(&all, &migration()), "fail", "worker2 runs v1.28.0");
+        all[2].status = None;
+        says(&kubelet_versions(&all, &migration()), "fail", "worker2 runs");
+    }
+
+    #[test]
+    fn system_workloads_must_be_complete() {
+        let daemons = |ready: i32| -> Vec<DaemonSet> {
+            let status = json!({"desiredNumberScheduled": 3, "currentNumberScheduled": 3,
+                "numberMisscheduled": 0, "numberReady": ready, "numberAvailable": ready});
+            let set = |namespace| {
+                json!({"metadata": {"name": "proxy", "namespace": namespace},
+                "status": status})
+            };
+            vec![from(set("kube-system")), from(set("elsewhere"))]
+        };
+        let dns = |available: i32| -> Vec<Deployment> {
+            vec![from(json!({"metadata": {"name": "dns"},
+                "spec": {"replicas": 2, "selector": {}, "template": {}},
+                "status": {"availableReplicas": available}}))]
+        };
+        says(&system_pods(&daemons(3), &dns(2)), "pass", "1 DaemonSets and 1 Deployments");
+        says(&system_pods(&daemons(2), &dns(2)), "fail", "proxy has 2 of 3 pods");
+        says(&system_pods(&daemons(3), &dns(0)), "fail", "dns has 0 of 2 pods");
+    }
+
+    #[test]
+    fn new_pending_pods_are_named_and_old_ones_forgiven() {
+        let waits = |name: &str, node: Option<&str>, created: &str| {
+            pending(from(json!({
+                "metadata": {"name": name, "namespace": "default", "creationTimestamp": created},
+                "spec": {"nodeName": node, "containers": []},
+            })))
+            .unwrap()
+        };
+        let baseline = BTreeSet::from(["default/old".to_owned()]);
+        let judge = |pod| no_new_pending(&[pod], &baseline, NOW);
+        says(&judge(waits("old", None, "2023-11-14T10:00:00Z")), "pass", "no pod waits");
+        says(&judge(waits("a", Some("n"), "2023-11-14T22:10:00Z")), "pass", "no pod waits");
+        says(&judge(waits("a", Some("n"), "2023-11-14T22:08:00Z")), "fail", "default/a has not");
+        says(&judge(waits("a", None, "2023-11-14T22:13:19Z")), "fail", "default/a has no node");
+    }
+
+    #[test]
+    fn the_end_is_reached_when_every_planned_node_runs_the_target() {
+        let mut all = nodes();
+        says(&nodes_on_target(&all, &migration()), "fail", "worker1 runs \"CentOS Linux 7");
+        for node in &mut all[1..] {
+            let info = node.status.as_mut().unwrap().node_info.as_mut().unwrap();
+            info.os_image = "Ubuntu 22.04.5 LTS".into();
+        }
+        says(&nodes_on_target(&all, &migration()), "pass", "2 nodes run Ubuntu 22.04");
+        all.pop();
+        says(&nodes_on_target(&all, &migration()), "fail", "worker2 does not exist");
+    }
+
+    #[test]
+    fn what_blocks_an_eviction_is_known_before_it_is_tried() {
+        let (web, lone) = (pod("web-1", "n", "ReplicaSet"), pod("lone", "n", ""));
+        assert!(blocked(&[&web], &[budget("guard", "web", 1)]).is_empty());
+        assert_eq!(
+            blocked(&[&web, &lone], &[budget("guard", "web", 0)]),
+            [
+                "default/lone: no controller would make it anew",
+                "default/web-1: blocked by PDB default/guard (1 of 1 needed pods are healthy)"
+            ]
+        );
+    }
+}

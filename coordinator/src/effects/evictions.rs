@@ -1,0 +1,118 @@
+//! One eviction through the Eviction API, which is the only way in which rehull moves a pod: it
+//! keeps to disruption budgets, and so do we (invariant 33).
+
+use k8s_openapi::{
+    api::{
+        core::v1::Pod,
+        policy::v1::{Eviction, PodDisruptionBudget},
+    },
+    apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
+};
+use kube::{Api, Client, api::PostParams};
+use serde_json::Value;
+
+use super::{
+    api::{Failure, call, few},
+    pods,
+};
+
+/// How an eviction was answered.
+#[derive(Debug, PartialEq)]
+pub(super) enum Answer {
+    /// The pod will go.
+    Accepted,
+    /// It has gone already, or another one has taken its name.
+    Gone,
+    /// The API server says no, and why.
+    Refused(Failure),
+    /// Nobody answered: the eviction may have been carried out all the same.
+    Silent(Failure),
+}
+
+/// Asks for the eviction of exactly this pod; with `dry_run` nothing happens but the answer.
+pub(super) async fn evict(client: &Client, pod: &Pod, dry_run: bool) -> Answer {
+    let metadata = &pod.metadata;
+    let (name, namespace) = (metadata.name.clone(), metadata.namespace.clone());
+    let preconditions = Preconditions { uid: metadata.uid.clone(), ..Preconditions::default() };
+    let eviction = Eviction {
+        metadata: ObjectMeta { name, namespace, ..ObjectMeta::default() },
+        delete_options: Some(DeleteOptions {
+            preconditions: Some(preconditions),
+            ..DeleteOptions::default()
+        }),
+    };
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let params = PostParams { dry_run, field_manager: None };
+    let name = metadata.name.as_deref().unwrap_or_default();
+    // Not `Api::evict`: it loses the delete options, and with them the precondition.
+    match call(api.create_subresource::<_, Value>("eviction", name, &params, &eviction)).await {
+        Ok(_) => Answer::Accepted,
+        Err(failure) if failure.is_absence() => Answer::Gone,
+        Err(Failure::Refused(status)) if status.code == 409 => Answer::Gone,
+        Err(failure @ Failure::Refused(_)) => Answer::Refused(failure),
+        Err(failure) => Answer::Silent(failure),
+    }
+}
+
+/// A refusal in words: the pod, and the budgets that guard it or what the API server said.
+pub(super) fn refusal(pod: &Pod, failure: &Failure, budgets: &[PodDisruptionBudget]) -> String {
+    let guards = pods::budgets(pod, budgets);
+    let blocked = matches!(failure, Failure::Refused(status) if status.code == 429);
+    if blocked && !guards.is_empty() {
+        return format!(
+            "{}: blocked by PDB {}",
+            pods::name(pod),
+            few(guards.into_iter().map(words))
+        );
+    }
+    format!("{}: {failure}", pods::name(pod))
+}
+
+/// A budget and what it allows, in words.
+pub(super) fn words(budget: &PodDisruptionBudget) -> String {
+    let (namespace, name) = (&budget.metadata.namespace, &budget.metadata.name);
+    let name = pods::full_name(namespace.as_deref(), name.as_deref());
+    match &budget.status {
+        Some(status) => format!(
+            "{name} ({} of {} needed pods are healthy)",
+            status.current_healthy.unwrap_or(0),
+            status.desired_healthy.unwrap_or(0)
+        ),
+        None => format!("{name} (it has no status yet)"),
+    }
+}
+
+/// What is wrong with evicting a pod whatever a budget says, if anything.
+pub(super) fn objection(pod: &Pod) -> Option<String> {
+    let lost = pods::controller(pod).is_none();
+    lost.then(|| format!("{}: no controller would make it anew", pods::name(pod)))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+    use crate::effects::testing::{budget, pod};
+
+    #[test]
+    fn a_refusal_names_the_pod_and_its_budget() {
+        let web = pod("web-1", "n1", "ReplicaSet");
+        let budgets = [budget("guard", "web", 0), budget("other", "db", 0)];
+        let no = |code| Failure::Refused(Status::failure("no", "Because").with_code(code).boxed());
+        assert_eq!(
+            refusal(&web, &no(429), &budgets),
+            "default/web-1: blocked by PDB default/guard (1 of 1 needed pods are healthy)"
+        );
+        assert_eq!(refusal(&web, &no(500), &budgets), "default/web-1: 500 Because: no");
+        assert_eq!(refusal(&web, &no(429), &[]), "default/web-1: 429 Because: no");
+    }
+
+    #[test]
+    fn a_bare_pod_is_not_evicted_for_ever() {
+        assert_eq!(objection(&pod("web-1", "n1", "ReplicaSet")), None);
+        let bare = objection(&pod("lone", "n1", "")).unwrap();
+        assert_eq!(bare, "default/lone: no controller would make it anew");
+    }
+}
