@@ -285,7 +285,10 @@ impl Pass<'_> {
             }
             Check::NodeAddressKept => joined::address_kept(object, name, &planned.address),
             Check::NodeIsHost => match host {
-                Some(heard) => joined::is_host(object, name, host::identity(&heard.report)?),
+                Some(heard) => {
+                    let host = host::identity(&heard.report, &["boot_id", "machine_id"])?;
+                    joined::is_host(object, name, host)
+                }
                 None => Verdict::unknown("the agent does not say which machine it runs on"),
             },
             Check::DaemonPodsReady => {

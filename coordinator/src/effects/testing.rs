@@ -107,6 +107,7 @@ pub(super) fn migration() -> Migration {
         by: "test".into(),
         started_at: NOW,
         paused_by: None,
+        planned: 2,
         track: track(Phase::Working),
         nodes: vec![node("worker1", "10.0.0.1"), node("worker2", "10.0.0.2")],
         export: None,
@@ -177,7 +178,7 @@ pub(super) fn host_report() -> Report {
             active: Vec::new(),
             inactive: text(&["firewalld.service", "kubelet.service", "ufw.service"]),
         }),
-        resolver: Some(Resolver { nameservers: text(&["10.0.0.53"]) }),
+        resolver: Some(Resolver { nameservers: text(&["10.0.0.53"]), upstreams: Vec::new() }),
         ..Report::default()
     }
 }
@@ -221,6 +222,7 @@ fn node(name: &str, address: &str) -> Node {
         operations: Vec::new(),
         leftovers: Leftovers::Untouched,
         farewell: None,
+        verified: None,
     }
 }
 

@@ -138,27 +138,28 @@ pub(super) fn disk_free(report: &Report, policy: &Policy) -> Result<Verdict, Ver
 
 /// Pods would get name servers that are not themselves.
 pub(super) fn resolver_usable(report: &Report, profile: &Profile) -> Result<Verdict, Verdict> {
-    let servers = &part(report, &report.resolver, "resolver")?.nameservers;
-    let stub = servers.iter().any(|server| server.starts_with("127.") || server == "::1");
-    let paths = report.paths.iter().flat_map(|paths| &paths.present);
-    let real = !profile.resolver.is_empty() && paths.into_iter().any(|at| at == profile.resolver);
+    let resolver = part(report, &report.resolver, "resolver")?;
+    // Behind a local stub, the kubelet hands out what the stub asks, if the OS keeps it in a file.
+    let behind = !profile.resolver.is_empty() && !resolver.upstreams.is_empty();
+    let servers = if behind { &resolver.upstreams } else { &resolver.nameservers };
+    let is_local = |server: &String| server.starts_with("127.") || server == "::1";
+    let names = few(servers);
     Ok(match servers.len() {
-        0 => Verdict::fail("/etc/resolv.conf names no server"),
-        _ if stub && real => {
-            Verdict::pass(format!("/etc/resolv.conf is a stub; pods get {}", profile.resolver))
+        0 => Verdict::fail("no name server is configured"),
+        _ if servers.iter().any(is_local) => {
+            Verdict::fail(format!("pods would ask themselves for names: {names}"))
         }
-        _ if stub => Verdict::fail(format!("/etc/resolv.conf is a stub: {}", few(servers))),
         many if many > NAMESERVERS_MAX => {
             Verdict::fail(format!("{many} name servers; the C library asks {NAMESERVERS_MAX}"))
         }
-        _ => Verdict::pass(format!("name servers: {}", few(servers))),
+        _ => Verdict::pass(format!("pods get the name servers {names}")),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use rehull_proto::v1::{
-        Certificate, Certificates, Disk, Disks, Packages, Paths, Resolver, Swap, Units,
+        Certificate, Certificates, Disk, Disks, Packages, Resolver, Swap, Units,
     };
 
     use super::*;
@@ -269,17 +270,16 @@ mod tests {
 
     #[test]
     fn pods_must_not_be_given_a_stub() {
-        let judge = |servers: &[&str], real: bool| {
-            let nameservers = servers.iter().map(|&one| one.to_owned()).collect();
-            let resolver = Some(Resolver { nameservers });
-            let present = real.then(|| target().resolver.to_owned()).into_iter().collect();
-            let paths = Some(Paths { present, absent: Vec::new() });
-            said(resolver_usable(&Report { resolver, paths, ..host_report() }, target()))
+        let judge = |nameservers: &[&str], upstreams: &[&str]| {
+            let own = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect();
+            let (nameservers, upstreams) = (own(nameservers), own(upstreams));
+            let resolver = Some(Resolver { nameservers, upstreams });
+            said(resolver_usable(&Report { resolver, ..host_report() }, target()))
         };
-        says(&judge(&["10.0.0.53"], false), "pass", "10.0.0.53");
-        says(&judge(&["127.0.0.53"], true), "pass", "pods get /run/systemd/resolve");
-        says(&judge(&["127.0.0.53"], false), "fail", "is a stub");
-        says(&judge(&["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"], false), "fail", "4 name");
-        says(&judge(&[], false), "fail", "names no server");
+        says(&judge(&["10.0.0.53"], &[]), "pass", "10.0.0.53");
+        says(&judge(&["127.0.0.53"], &["10.0.0.53"]), "pass", "10.0.0.53");
+        says(&judge(&["127.0.0.53"], &[]), "fail", "ask themselves");
+        says(&judge(&["1.1.1.1", "1.1.1.2", "1.1.1.3", "1.1.1.4"], &[]), "fail", "4 name");
+        says(&judge(&[], &[]), "fail", "no name server");
     }
 }

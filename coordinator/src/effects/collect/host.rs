@@ -51,13 +51,12 @@ pub(super) fn question(plan: &Plan, nonce: String) -> Collect {
     units.extend(profiles.iter().flat_map(|one| one.firewall_units).map(|&one| one.to_owned()));
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let locks = profiles.iter().filter_map(|one| some(one.package_lock));
-    let resolvers = profiles.iter().filter_map(|one| some(one.resolver));
     Collect {
         nonce,
         certificate_dirs: Vec::new(),
         units: sorted(units),
         locks: sorted(locks.collect()),
-        paths: sorted(NODE_DIRS.map(str::to_owned).into_iter().chain(resolvers).collect()),
+        paths: sorted(NODE_DIRS.map(str::to_owned).into()),
     }
 }
 
@@ -98,8 +97,11 @@ pub(super) fn leftovers(report: &Report) -> Vec<&Process> {
     found.filter(|process| process.comm != "kubelet").collect()
 }
 
-/// The identity of the host.
-pub(super) fn identity(report: &Report) -> Result<&Identity, Verdict> {
+/// The identity of the host, of which these fields could be read: an empty one may be the truth.
+pub(super) fn identity<'a>(report: &'a Report, fields: &[&str]) -> Result<&'a Identity, Verdict> {
+    for field in fields {
+        readable(report, &format!("identity.{field}"))?;
+    }
     part(report, &report.identity, "identity")
 }
 
@@ -109,13 +111,18 @@ pub(super) fn part<'a, T>(
     part: &'a Option<T>,
     name: &str,
 ) -> Result<&'a T, Verdict> {
-    let unread = report.unread.iter().find(|unread| unread.part == name);
-    match (unread, part) {
-        (Some(unread), _) => {
-            Err(Verdict::unknown(format!("the agent cannot read its {name}: {}", unread.why)))
+    readable(report, name)?;
+    let missing = || Verdict::unknown(format!("the agent does not report its {name}"));
+    part.as_ref().ok_or_else(missing)
+}
+
+fn readable(report: &Report, name: &str) -> Result<(), Verdict> {
+    match report.unread.iter().find(|unread| unread.part == name) {
+        None => Ok(()),
+        Some(unread) => {
+            let why = &unread.why;
+            Err(Verdict::unknown(format!("the agent cannot read its {name}: {why}")))
         }
-        (None, None) => Err(Verdict::unknown(format!("the agent does not report its {name}"))),
-        (None, Some(part)) => Ok(part),
     }
 }
 
@@ -124,7 +131,7 @@ fn recorded<'a>(expected: &Expected<'a>) -> Result<&'a Snapshot, Verdict> {
 }
 
 fn host_is_node(report: &Report, planned: &PlannedNode) -> Result<Verdict, Verdict> {
-    let host = identity(report)?;
+    let host = identity(report, &["hostname", "nics"])?;
     let addresses: Vec<&str> =
         host.nics.iter().flat_map(|nic| &nic.addresses).map(String::as_str).collect();
     if host.hostname != planned.name.as_str() {
@@ -183,7 +190,8 @@ fn node_files_gone(report: &Report) -> Result<Verdict, Verdict> {
 }
 
 fn installation_new(heard: &Heard, expected: &Expected<'_>) -> Result<Verdict, Verdict> {
-    let (host, before) = (identity(&heard.report)?, recorded(expected)?);
+    let (host, before) =
+        (identity(&heard.report, &["boot_id", "machine_id"])?, recorded(expected)?);
     let Some(farewell) = expected.farewell else {
         return Err(Verdict::unknown("no farewell of the old installation is known"));
     };
@@ -216,7 +224,7 @@ fn is_recorded(nic: &Nic, macs: &[String]) -> bool {
 }
 
 fn addresses_kept(report: &Report, expected: &Expected<'_>) -> Result<Verdict, Verdict> {
-    let (host, before) = (identity(report)?, recorded(expected)?);
+    let (host, before) = (identity(report, &["nics"])?, recorded(expected)?);
     let address = &expected.planned.address;
     if host.nics.iter().any(|nic| carries(nic, address, &before.macs)) {
         return Ok(Verdict::pass(format!("{address} is on the recorded network card")));
@@ -228,7 +236,7 @@ fn addresses_kept(report: &Report, expected: &Expected<'_>) -> Result<Verdict, V
 }
 
 fn hardware_kept(report: &Report, expected: &Expected<'_>) -> Result<Verdict, Verdict> {
-    let (host, before) = (identity(report)?, recorded(expected)?);
+    let (host, before) = (identity(report, &["product_uuid", "nics"])?, recorded(expected)?);
     if before.product_uuid.is_empty() {
         // A machine without firmware tables is told by its network cards.
         let kept = host.nics.iter().any(|nic| is_recorded(nic, &before.macs));
@@ -294,6 +302,10 @@ mod tests {
         let why = "permission denied".to_owned();
         report.unread = vec![Unread { part: "processes".into(), why }];
         says(&judge(Check::NoLeftovers, report), "unknown", "its processes: permission denied");
+        let mut report = with_identity(|host| host.hostname.clear());
+        let why = "permission denied".to_owned();
+        report.unread = vec![Unread { part: "identity.hostname".into(), why }];
+        says(&judge(Check::HostIsNode, report), "unknown", "its identity.hostname");
         says(&judge(Check::NodeAbsent, host_report()), "unknown", "no agent can answer NodeAbsent");
     }
 
@@ -368,7 +380,6 @@ mod tests {
         let asked = question(&migration().plan, "n".into());
         assert_eq!(asked.units, ["firewalld.service", "kubelet.service", "ufw.service"]);
         assert_eq!(asked.locks, ["/var/lib/dpkg/lock-frontend", "/var/run/yum.pid"]);
-        assert!(asked.paths.contains(&"/run/systemd/resolve/resolv.conf".to_owned()));
         assert!(NODE_DIRS.iter().all(|dir| asked.paths.iter().any(|path| path == dir)));
     }
 }
