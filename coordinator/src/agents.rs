@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,6 +23,9 @@ pub type Whom = (ClusterName, NodeName);
 #[derive(Clone, Default)]
 pub struct Agents {
     links: Arc<Mutex<BTreeMap<Whom, Link>>>,
+    // Counts connections of all agents: a number that came back would let an old connection end a
+    // young one.
+    connections: Arc<AtomicU64>,
 }
 
 struct Link {
@@ -82,7 +88,7 @@ impl Agents {
         orders: mpsc::Sender<ToAgent>,
     ) -> u64 {
         let mut links = self.links();
-        let connection = links.get(&whom).map_or(1, |link| link.connection + 1);
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         let waiting = BTreeMap::new();
         let beat = None;
         links.insert(whom, Link { connection, generation, version, orders, waiting, beat });
@@ -93,6 +99,14 @@ impl Agents {
     pub fn detach(&self, whom: &Whom, connection: u64) {
         let mut links = self.links();
         if links.get(whom).is_some_and(|link| link.connection == connection) {
+            links.remove(whom);
+        }
+    }
+
+    /// Drops a connection of an installation before `generation`: its host is another one now.
+    pub fn drop_before(&self, whom: &Whom, generation: Generation) {
+        let mut links = self.links();
+        if links.get(whom).is_some_and(|link| link.generation < generation) {
             links.remove(whom);
         }
     }

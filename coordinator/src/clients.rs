@@ -55,8 +55,11 @@ pub type Connect =
 #[derive(Clone)]
 pub struct Clients {
     connect: Connect,
-    made: Arc<Mutex<BTreeMap<(String, Endpoint), Client>>>,
+    made: Arc<Mutex<BTreeMap<Key, Client>>>,
 }
+
+/// Cluster, how it is reached, and which API: another document may reach it in another way.
+type Key = (String, String, Endpoint);
 
 impl Clients {
     /// Clients that `connect` makes.
@@ -69,7 +72,8 @@ impl Clients {
     /// # Errors
     /// If the kubeconfig cannot be read or makes no client; nothing is connected yet.
     pub async fn get(&self, plan: &Plan, endpoint: Endpoint) -> Result<Client, Trouble> {
-        let key = (plan.cluster.to_string(), endpoint.clone());
+        let access = format!("{:?} {:?}", plan.management, plan.workload);
+        let key = (plan.cluster.to_string(), access, endpoint.clone());
         let known = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(client) = known {
             return Ok(client);
@@ -82,6 +86,6 @@ impl Clients {
     /// Forgets the clients of a cluster, so that a replaced kubeconfig is read again.
     pub fn forget(&self, plan: &Plan) {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.retain(|(cluster, _), _| cluster != plan.cluster.as_str());
+        made.retain(|(cluster, _, _), _| cluster != plan.cluster.as_str());
     }
 }

@@ -2,6 +2,7 @@
 
 #[expect(missing_docs, reason = "the fields of commands mean what their types say")]
 pub mod command;
+mod deadline;
 pub mod decide;
 #[expect(missing_docs, reason = "the fields of effects mean what their types say")]
 pub mod effect;

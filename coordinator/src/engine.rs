@@ -13,7 +13,7 @@ use crate::{
         state::{Corrupt, Fleet},
     },
     history::History,
-    log::{self, Log},
+    log::{self, Head, Log},
 };
 
 /// Commands that may wait before askers must: about a second of work.
@@ -65,9 +65,50 @@ pub struct Handle {
     history: History,
 }
 
-struct Input {
-    command: Command,
-    reply: oneshot::Sender<Result<u64, Refusal>>,
+#[expect(clippy::large_enum_variant, reason = "inputs are short-lived")]
+enum Input {
+    Decide { command: Command, reply: Reply },
+    Verify { progress: Progress, reply: oneshot::Sender<Result<Head, log::Error>> },
+}
+
+type Reply = oneshot::Sender<Result<u64, Refusal>>;
+
+/// Is told how many events were read, and how many there are.
+type Progress = Box<dyn FnMut(u64, u64) + Send>;
+
+/// Follows a log from its beginning.
+#[derive(Default)]
+struct Follower {
+    fleet: Fleet,
+    history: History,
+    corrupt: Option<Error>,
+}
+
+impl Follower {
+    fn follow(&mut self, seq: u64, recorded: Recorded) {
+        if self.corrupt.is_none() {
+            if let Err(source) = self.fleet.evolve(&recorded) {
+                self.corrupt = Some(Error::Corrupt { seq, source });
+            }
+            self.history.add(seq, recorded);
+        }
+    }
+
+    fn end(self) -> Result<(Fleet, History), Error> {
+        self.corrupt.map_or(Ok((self.fleet, self.history)), Err)
+    }
+}
+
+/// What the log in `dir` says, for readers; no coordinator may have it open.
+///
+/// # Errors
+/// If there is no log, or it is damaged or locked.
+pub fn read(dir: &Path) -> Result<(Published, History), Error> {
+    let log = Log::existing(dir)?;
+    let mut follower = Follower::default();
+    log.replay(|seq, recorded| follower.follow(seq, recorded))?;
+    let (fleet, history) = follower.end()?;
+    Ok((Published { fleet, sequence: log.head().seq }, history))
 }
 
 impl Engine {
@@ -80,19 +121,9 @@ impl Engine {
         dir: &Path,
         clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     ) -> Result<(Self, Handle), Error> {
-        let (mut fleet, history) = (Fleet::default(), History::default());
-        let mut corrupt = None;
-        let log = Log::open(dir, |seq, recorded: Recorded| {
-            if corrupt.is_none() {
-                if let Err(source) = fleet.evolve(&recorded) {
-                    corrupt = Some(Error::Corrupt { seq, source });
-                }
-                history.add(seq, recorded);
-            }
-        })?;
-        if let Some(error) = corrupt {
-            return Err(error);
-        }
+        let mut follower = Follower::default();
+        let log = Log::open(dir, |seq, recorded| follower.follow(seq, recorded))?;
+        let (fleet, history) = follower.end()?;
         let (sender, inbox) = mpsc::channel(INBOX);
         let sequence = log.head().seq;
         let (published, watched) = watch::channel(Published { fleet: fleet.clone(), sequence });
@@ -109,11 +140,16 @@ impl Engine {
     pub fn run(mut self) -> Result<(), Error> {
         let mut waiting = Vec::new();
         while let Some(first) = self.inbox.blocking_recv() {
-            waiting.push((first.command, Some(first.reply)));
-            while waiting.len() < INBOX
-                && let Ok(next) = self.inbox.try_recv()
-            {
-                waiting.push((next.command, Some(next.reply)));
+            let mut next = Some(first);
+            while let Some(input) = next {
+                match input {
+                    Input::Decide { command, reply } => waiting.push((command, Some(reply))),
+                    Input::Verify { progress, reply } => {
+                        self.commit(&mut waiting)?;
+                        _ = reply.send(self.log.verify(progress)); // the asker may have gone
+                    }
+                }
+                next = if waiting.len() < INBOX { self.inbox.try_recv().ok() } else { None };
             }
             self.commit(&mut waiting)?;
         }
@@ -121,10 +157,7 @@ impl Engine {
     }
 
     /// Decides commands in order, commits their events together, and only then answers.
-    fn commit(
-        &mut self,
-        commands: &mut Vec<(Command, Option<oneshot::Sender<Result<u64, Refusal>>>)>,
-    ) -> Result<(), Error> {
+    fn commit(&mut self, commands: &mut Vec<(Command, Option<Reply>)>) -> Result<(), Error> {
         let mut fleet = self.fleet.clone();
         let mut events: Vec<Recorded> = Vec::new();
         let mut answers = Vec::with_capacity(commands.len());
@@ -163,8 +196,24 @@ impl Handle {
     /// [`Error::Stopped`] when the engine is gone; the inner `Err` is the rules' refusal.
     pub async fn submit(&self, command: Command) -> Result<Result<u64, Refusal>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Input { command, reply }).await.map_err(|_| Error::Stopped)?;
+        self.inbox.send(Input::Decide { command, reply }).await.map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)
+    }
+
+    /// Has every hash of the log checked. Commands wait for it: about a second for three million
+    /// events.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] when the engine is gone, [`Error::Log`] if the log is damaged.
+    pub async fn verify(
+        &self,
+        progress: impl FnMut(u64, u64) + Send + 'static,
+    ) -> Result<Head, Error> {
+        let (reply, answer) = oneshot::channel();
+        let progress = Box::new(progress);
+        let asked = self.inbox.send(Input::Verify { progress, reply }).await;
+        asked.map_err(|_| Error::Stopped)?;
+        Ok(answer.await.map_err(|_| Error::Stopped)??)
     }
 
     /// What is on disk now.

@@ -1,15 +1,22 @@
 //! The coordinator: everything behind `rehull`, in reading order.
 
 pub mod agents;
+pub mod authority;
 pub mod blobs;
+pub mod cli;
 pub mod clients;
+pub mod config;
 pub mod document;
 pub mod domain;
 pub mod effects;
 pub mod engine;
 pub mod history;
+pub mod ingest;
 pub mod inventory;
 pub mod kubean;
 pub mod log;
+mod preview;
+pub mod projection;
 pub mod rehearsal;
+pub mod telemetry;
 pub mod yaml;

@@ -153,8 +153,11 @@ impl Log {
         Ok(log)
     }
 
-    /// Opens a log that is there already; never begins one.
-    fn existing(dir: &Path) -> Result<Self, Error> {
+    /// [`Log::attach`] for a log that is there already; never begins one.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] if there is none, and those of [`Log::attach`].
+    pub fn existing(dir: &Path) -> Result<Self, Error> {
         let data = dir.join(tree::DATA);
         if !data.is_file() {
             let what = format!("there is no {}", data.display());

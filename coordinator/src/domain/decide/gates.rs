@@ -56,24 +56,19 @@ impl Desk<'_> {
         let Some(migration) = self.migration() else { return };
         let Some(track) = migration.track(subject) else { return };
         let now = self.now();
-        let bench = migration.bench(subject);
+        if migration.deadline(subject).is_none_or(|deadline| now < deadline) {
+            return;
+        }
         match &track.phase {
             Phase::Asking { gate, asked, dossier } => {
-                let patience = gate.deadline(&migration.plan.policy, bench.canary);
-                if now < track.since + patience {
-                    return;
-                }
                 let (subject, gate) = (subject.clone(), *gate);
-                match bench.judge(gate, *asked, dossier, now) {
+                match migration.bench(&subject).judge(gate, *asked, dossier, now) {
                     Ok(proof) => self.write(Event::GatePassed { subject, proof }),
                     Err(why) => self.write(Event::Held { subject, why, resume: Step::Ask(gate) }),
                 }
             }
-            Phase::Operating => self.enforce_operation_deadline(subject),
+            Phase::Operating => self.give_operation_up(subject),
             Phase::Reinstalling(reinstall) => {
-                if now < track.since + migration.plan.policy.reinstall_deadline {
-                    return;
-                }
                 let announced = reinstall.announced_by.is_some();
                 let why = vec![Blocker::NotEnrolled { announced }];
                 let subject = subject.clone();

@@ -8,22 +8,9 @@ use crate::domain::{
     event::Event,
     gate::Gate,
     operation,
-    state::{
-        Kind, Leftovers, OperationIntent, Outcome, Phase, Process, Progress,
-        START_DELAY_PER_OPERATION, Subject,
-    },
+    state::{Kind, Leftovers, OperationIntent, Outcome, Phase, Process, Progress, Subject},
 };
-use rehull_shared::{
-    evidence::{Check, Source, Verdict},
-    time::Span,
-};
-
-/// How long an intended operation may take to be created before it is given up. The operator's
-/// webhook refuses for as long as another operation runs, so this is long.
-const CREATE_DEADLINE: Span = Span::from_mins(5);
-
-/// How long beyond its own deadline an operation is followed before its outcome is unknown.
-const GRACE: Span = Span::from_mins(5);
+use rehull_shared::evidence::{Check, Source, Verdict};
 
 impl Desk<'_> {
     /// Intends an operation: from here on it may exist, whatever happens to this process.
@@ -40,35 +27,23 @@ impl Desk<'_> {
     }
 
     /// Gives up waiting for an operation that does not start or does not end.
-    pub(super) fn enforce_operation_deadline(&mut self, subject: &Subject) {
+    pub(super) fn give_operation_up(&mut self, subject: &Subject) {
         let Subject::Node(name) = subject else { return };
-        let Some(migration) = self.migration() else { return };
-        let Some(node) = migration.node(name) else { return };
-        let Some(operation) = node.operation() else { return };
-        let policy = &migration.plan.policy;
-        let patience = match &operation.progress {
-            Progress::Intended => CREATE_DEADLINE,
-            Progress::Submitted { others, .. } => {
-                let delay = START_DELAY_PER_OPERATION.as_secs().saturating_mul(*others);
-                policy.start_deadline + Span::from_secs(delay)
-            }
-            Progress::Withdrawing { .. } => policy.gate_deadline,
-            Progress::Started { .. } => policy.operation_deadline + GRACE,
-            Progress::Ended { .. } => return,
-        };
-        if self.now() < node.track.since + patience {
+        let Some(node) = self.migration().and_then(|migration| migration.node(name)) else {
             return;
-        }
+        };
+        let Some(operation) = node.operation() else { return };
         let (node, name) = (node.planned.name.clone(), operation.intent.name.clone());
         match &operation.progress {
             Progress::Intended | Progress::Submitted { .. } => {
                 self.write(Event::OperationWithdrawn { node, name });
             }
-            _ => {
-                let seen = format!("no end was seen within {patience}");
+            Progress::Withdrawing { .. } | Progress::Started { .. } => {
+                let seen = "no end was seen before its deadline".to_owned();
                 let outcome = Outcome::Unknown;
                 self.write(Event::OperationEnded { node, name, outcome, seen });
             }
+            Progress::Ended { .. } => (),
         }
     }
 

@@ -1,0 +1,327 @@
+//! What an operator types: the grammar, and which file answers.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use rehull_shared::{
+    ids::{ClusterName, NodeName},
+    time::Span,
+};
+
+use crate::telemetry::Format;
+
+mod ask;
+mod client;
+mod failure;
+mod init;
+mod output;
+mod records;
+mod serve;
+mod watch;
+
+pub use failure::Failure;
+pub use output::Output;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  refused by the rules, with the reason
+  4  the coordinator cannot be reached
+  5  `status --exit-code`: something is held and waits for a person";
+
+/// Replaces the operating system under running Kubernetes clusters, node by node, on evidence.
+#[derive(Parser, Debug)]
+#[command(name = "rehull", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Args {
+    #[command(flatten)]
+    reach: Reach,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How the coordinator is reached.
+#[derive(ClapArgs, Clone, Debug)]
+struct Reach {
+    /// Directory of the coordinator on this machine; operators reach it by the socket in it.
+    #[arg(long, global = true, env = "REHULL_DIR", default_value = "/var/lib/rehull")]
+    dir: PathBuf,
+    /// Coordinator on another machine, host:port.
+    #[arg(long, global = true, env = "REHULL_SERVER", requires = "cert")]
+    server: Option<String>,
+    /// An operator's certificate; its key lies beside it, as FILE.key for FILE.pem.
+    #[arg(long, global = true, env = "REHULL_CERT")]
+    cert: Option<PathBuf>,
+    /// How answers are printed.
+    #[arg(long, short, global = true, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Makes a coordinator: its certificate authority and its settings. Never overwrites one.
+    Init {
+        /// Where agents and operators will be listened for.
+        #[arg(long, default_value = "0.0.0.0:7443")]
+        listen: String,
+        /// By which address hosts reach it, host:port; the one listened on if not given.
+        #[arg(long)]
+        advertise: Option<String>,
+        /// Whom the first operator's certificate names; the log will, too.
+        #[arg(long, env = "USER", default_value = "operator")]
+        operator: String,
+    },
+    /// Runs the coordinator.
+    Serve {
+        /// Which log lines are written, as in `info,rehull=debug`.
+        #[arg(long, env = "REHULL_LOG", default_value = "info")]
+        log: String,
+        /// How log lines look.
+        #[arg(long, value_enum, default_value_t)]
+        log_format: Format,
+        /// Where traces go, OTLP over gRPC; beats the settings.
+        #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+        otlp_endpoint: Option<String>,
+    },
+    /// Says what a Migration document would do, and what stands in its way now. Changes nothing.
+    Plan {
+        #[command(flatten)]
+        document: Document,
+    },
+    /// Begins migrations.
+    Migrate {
+        #[command(subcommand)]
+        command: Migrate,
+    },
+    /// Begins no new step; what runs goes on to its next safe point.
+    Pause {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Begins steps again.
+    Resume {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Looks again at what is held.
+    Retry {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node; without it, the cluster itself.
+        node: Option<NodeName>,
+        /// Do it again: a new attempt of the operation, or of the reinstall.
+        #[arg(long)]
+        resubmit: bool,
+    },
+    /// Says that a host has been reinstalled by hand.
+    ConfirmReinstalled {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node.
+        node: NodeName,
+        /// The node's name once more, for scripts; people are asked to type it.
+        #[arg(long)]
+        typed: Option<String>,
+    },
+    /// How far everything is.
+    Status {
+        /// Only this cluster.
+        cluster: Option<ClusterName>,
+        /// Exit with 5 if something is held.
+        #[arg(long)]
+        exit_code: bool,
+        /// Read the log in --dir, which no coordinator may hold.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// The same, live.
+    Watch {
+        /// Only this cluster.
+        cluster: Option<ClusterName>,
+    },
+    /// What a cluster or a node waits for, since when, on what evidence, and what would unblock it.
+    Explain {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node; without it, the cluster itself.
+        node: Option<NodeName>,
+        /// Read the log in --dir, which no coordinator may hold.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Agents.
+    Agent {
+        #[command(subcommand)]
+        command: Agent,
+    },
+    /// The event log.
+    Log {
+        #[command(subcommand)]
+        command: Log,
+    },
+    /// Prints the gate table and the policy as Markdown.
+    Gates,
+    /// Rehearses a migration with faults in a simulated fleet: no root, no services.
+    Demo {
+        /// The same seed gives the same log, byte for byte.
+        #[arg(long, default_value_t = 7)]
+        seed: u64,
+        /// Keep the log here.
+        #[arg(long)]
+        keep: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum Migrate {
+    /// Begins the migration of a document.
+    Start {
+        #[command(flatten)]
+        document: Document,
+    },
+}
+
+#[derive(ClapArgs, Debug)]
+struct Document {
+    /// A Migration document, YAML; `-` reads standard input.
+    #[arg(long = "file", short = 'f')]
+    file: PathBuf,
+}
+
+#[derive(Subcommand, Debug)]
+enum Agent {
+    /// Invites a host to enrol: prints its token and configuration, once.
+    Token {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node.
+        node: NodeName,
+        /// How long the token is valid, at most 7d.
+        #[arg(long, default_value = "1h")]
+        valid: Span,
+    },
+    /// The agents and their last signs of life.
+    List {
+        /// Only this cluster.
+        cluster: Option<ClusterName>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum Log {
+    /// Checks every event of the log: numbers, hashes, and that the state follows.
+    Verify,
+    /// Prints every event as one line of JSON.
+    Export,
+}
+
+/// Does what was typed.
+///
+/// # Errors
+/// A [`Failure`], which says what happened, to what, and what next, and has an exit code.
+pub async fn run(args: Args) -> Result<ExitCode, Failure> {
+    let Args { reach, command } = args;
+    match command {
+        Command::Init { listen, advertise, operator } => {
+            init::init(&reach.dir, &listen, advertise, &operator)
+        }
+        Command::Serve { log, log_format, otlp_endpoint } => {
+            serve::serve(&reach.dir, &log, log_format, otlp_endpoint).await
+        }
+        Command::Plan { document } => ask::plan(&reach, &document.file).await,
+        Command::Migrate { command: Migrate::Start { document } } => {
+            ask::start(&reach, &document.file).await
+        }
+        Command::Pause { cluster } => ask::pause(&reach, cluster).await,
+        Command::Resume { cluster } => ask::resume(&reach, cluster).await,
+        Command::Retry { cluster, node, resubmit } => {
+            ask::retry(&reach, cluster, node, resubmit).await
+        }
+        Command::ConfirmReinstalled { cluster, node, typed } => {
+            ask::confirm_reinstalled(&reach, cluster, node, typed).await
+        }
+        Command::Status { cluster, exit_code, offline: false } => {
+            ask::status(&reach, cluster, exit_code).await
+        }
+        Command::Status { cluster, exit_code, offline: true } => {
+            records::status(&reach, cluster.as_ref(), exit_code)
+        }
+        Command::Watch { cluster } => watch::watch(&reach, cluster).await,
+        Command::Explain { cluster, node, offline: false } => {
+            ask::explain(&reach, cluster, node).await
+        }
+        Command::Explain { cluster, node, offline: true } => {
+            records::explain(&reach, &cluster, node.as_ref())
+        }
+        Command::Agent { command: Agent::Token { cluster, node, valid } } => {
+            ask::token(&reach, cluster, node, valid).await
+        }
+        Command::Agent { command: Agent::List { cluster } } => ask::agents(&reach, cluster).await,
+        Command::Log { command: Log::Verify } => records::verify(&reach).await,
+        Command::Log { command: Log::Export } => records::export(&reach),
+        Command::Gates => output::text(&crate::projection::table()),
+        Command::Demo { seed, keep } => demo(seed, keep),
+    }
+}
+
+fn demo(_seed: u64, _keep: Option<PathBuf>) -> Result<ExitCode, Failure> {
+    Err(Failure::new("the rehearsal is not part of this build"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_operators_type_is_understood() {
+        for line in [
+            "init --listen 0.0.0.0:7443 --advertise rehull.example:7443 --dir /tmp/x",
+            "serve --log debug --log-format json",
+            "plan -f m.yaml -o json",
+            "migrate start -f -",
+            "pause prod",
+            "resume prod",
+            "retry prod",
+            "retry prod worker1 --resubmit",
+            "confirm-reinstalled prod worker1 --typed worker1",
+            "status --exit-code --output yaml",
+            "--server c:7443 --cert op.pem status prod",
+            "status --offline --dir /tmp/x",
+            "watch prod",
+            "explain prod worker1",
+            "agent token prod worker1 --valid 2h",
+            "agent list prod",
+            "log verify --dir /tmp/x",
+            "log export",
+            "gates",
+            "demo --seed 9 --keep /tmp/x",
+        ] {
+            let words = ["rehull"].into_iter().chain(line.split(' '));
+            assert!(Args::try_parse_from(words).is_ok(), "`rehull {line}` was not understood");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_anything_is_asked() {
+        for line in [
+            "pause",
+            "retry Prod",
+            "retry prod node_1",
+            "agent token prod worker1 --valid soon",
+            "--server c:7443 status",
+            "explain prod a b",
+        ] {
+            let words = ["rehull"].into_iter().chain(line.split(' '));
+            let error = Args::try_parse_from(words).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "`rehull {line}`");
+        }
+    }
+}

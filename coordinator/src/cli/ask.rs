@@ -1,0 +1,159 @@
+//! Commands that ask the coordinator something and print its answer.
+
+use std::{
+    fs,
+    io::{IsTerminal, Read, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use rehull_proto::v1::{
+    ExplainRequest, Intent, ListAgentsRequest, PlanRequest, StartRequest, StatusRequest,
+    StatusResponse, TokenRequest,
+    intent::{ConfirmReinstalled, Pause, Resume, Retry, Wish},
+};
+use rehull_shared::{
+    ids::{ClusterName, NodeName},
+    time::Span,
+};
+
+use super::{Failure, Reach, client::connect, output};
+
+/// Exit code of `status --exit-code` when a person is needed.
+const HELD: u8 = 5;
+
+pub(super) async fn plan(reach: &Reach, file: &Path) -> Result<ExitCode, Failure> {
+    let document = read(file)?;
+    let answer = connect(reach).await?.plan(PlanRequest { document }).await?.into_inner();
+    output::print(reach.output, &answer, output::plan)
+}
+
+pub(super) async fn start(reach: &Reach, file: &Path) -> Result<ExitCode, Failure> {
+    let document = read(file)?;
+    let request = StartRequest { document, by: String::new() };
+    let receipt = connect(reach).await?.start(request).await?.into_inner();
+    output::print(reach.output, &receipt, output::receipt)
+}
+
+pub(super) async fn pause(reach: &Reach, cluster: ClusterName) -> Result<ExitCode, Failure> {
+    submit(reach, cluster, Wish::Pause(Pause {})).await
+}
+
+pub(super) async fn resume(reach: &Reach, cluster: ClusterName) -> Result<ExitCode, Failure> {
+    submit(reach, cluster, Wish::Resume(Resume {})).await
+}
+
+pub(super) async fn retry(
+    reach: &Reach,
+    cluster: ClusterName,
+    node: Option<NodeName>,
+    resubmit: bool,
+) -> Result<ExitCode, Failure> {
+    let node = node.map(String::from).unwrap_or_default();
+    submit(reach, cluster, Wish::Retry(Retry { node, resubmit })).await
+}
+
+/// A person must have meant this very machine: its name is typed twice.
+pub(super) async fn confirm_reinstalled(
+    reach: &Reach,
+    cluster: ClusterName,
+    node: NodeName,
+    typed: Option<String>,
+) -> Result<ExitCode, Failure> {
+    let typed = match typed {
+        Some(typed) => typed,
+        None if std::io::stdin().is_terminal() => {
+            let mut terminal = std::io::stderr();
+            write!(terminal, "Type the name of the node that was reinstalled: ")?;
+            terminal.flush()?;
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line)?;
+            line.trim().to_owned()
+        }
+        None => return Err(Failure::usage("nobody can be asked here: give --typed NAME")),
+    };
+    if typed != node.as_str() {
+        return Err(Failure::usage(format!("{typed:?} is not {node}: nothing was confirmed")));
+    }
+    let node = node.into();
+    submit(reach, cluster, Wish::ConfirmReinstalled(ConfirmReinstalled { node })).await
+}
+
+async fn submit(reach: &Reach, cluster: ClusterName, wish: Wish) -> Result<ExitCode, Failure> {
+    let intent = Intent { cluster: cluster.into(), by: String::new(), wish: Some(wish) };
+    let receipt = connect(reach).await?.submit(intent).await?.into_inner();
+    output::print(reach.output, &receipt, output::receipt)
+}
+
+pub(super) async fn status(
+    reach: &Reach,
+    cluster: Option<ClusterName>,
+    exit_code: bool,
+) -> Result<ExitCode, Failure> {
+    let request = StatusRequest { cluster: named(cluster) };
+    let status = connect(reach).await?.status(request).await?.into_inner();
+    print_status(reach, &status, exit_code)
+}
+
+pub(super) fn print_status(
+    reach: &Reach,
+    status: &StatusResponse,
+    exit_code: bool,
+) -> Result<ExitCode, Failure> {
+    let done = output::print(reach.output, status, output::status)?;
+    let mut clusters = status.clusters.iter();
+    let held = clusters.any(|cluster| {
+        cluster.state == "Held" || cluster.nodes.iter().any(|node| node.state == "Held")
+    });
+    Ok(if exit_code && held { ExitCode::from(HELD) } else { done })
+}
+
+pub(super) async fn explain(
+    reach: &Reach,
+    cluster: ClusterName,
+    node: Option<NodeName>,
+) -> Result<ExitCode, Failure> {
+    let node = node.map(String::from).unwrap_or_default();
+    let request = ExplainRequest { cluster: cluster.into(), node };
+    let answer = connect(reach).await?.explain(request).await?.into_inner();
+    output::print(reach.output, &answer, output::explain)
+}
+
+pub(super) async fn token(
+    reach: &Reach,
+    cluster: ClusterName,
+    node: NodeName,
+    valid: Span,
+) -> Result<ExitCode, Failure> {
+    let request = TokenRequest {
+        cluster: cluster.to_string(),
+        node: node.to_string(),
+        valid_seconds: valid.as_secs(),
+        by: String::new(),
+    };
+    let token = connect(reach).await?.issue_token(request).await?.into_inner();
+    output::print(reach.output, &token, |token| output::token(&cluster, &node, token))
+}
+
+pub(super) async fn agents(
+    reach: &Reach,
+    cluster: Option<ClusterName>,
+) -> Result<ExitCode, Failure> {
+    let request = ListAgentsRequest { cluster: named(cluster) };
+    let answer = connect(reach).await?.list_agents(request).await?.into_inner();
+    output::print(reach.output, &answer, output::agents)
+}
+
+fn named(cluster: Option<ClusterName>) -> String {
+    cluster.map(String::from).unwrap_or_default()
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    let fail = |error| Failure::new(format!("{}: {error}", file.display()));
+    if file.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(fail)?;
+        return Ok(text);
+    }
+    fs::read_to_string(file).map_err(fail)
+}

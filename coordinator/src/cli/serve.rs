@@ -1,0 +1,131 @@
+//! `rehull serve`: opens the log, then the doors, then lets the effects run. Any part that ends
+//! ends the process: it starts again, replays, and asks the world by name.
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use rehull_shared::time::now;
+use tokio::{net::TcpListener, signal::unix, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::Failure;
+use crate::{
+    agents::Agents,
+    authority::{self, Authority},
+    blobs::Blobs,
+    clients::Clients,
+    config::Config,
+    domain::command::Command,
+    effects::{self, Troubles},
+    engine::{Engine, Handle},
+    ingest::{self, Desk},
+    telemetry,
+};
+
+/// How often the rules are told that time has passed: deadlines are enforced this precisely.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long calls in flight may take to end after a signal.
+const FAREWELL_MAX: Duration = Duration::from_secs(5);
+
+/// Runs until a signal, or until a part dies.
+pub(super) async fn serve(
+    dir: &Path,
+    log: &str,
+    format: telemetry::Format,
+    otlp_endpoint: Option<String>,
+) -> Result<ExitCode, Failure> {
+    let config = Config::read(dir).map_err(Failure::new)?;
+    let endpoint = otlp_endpoint.or_else(|| config.otlp_endpoint.clone());
+    let _telemetry = telemetry::init(log, format, endpoint.as_deref())
+        .map_err(|error| Failure::usage(format!("--log {log}: {error:#}")))?;
+    match run(&config).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Err(Failure::new(format!("{error:#}")))
+        }
+    }
+}
+
+async fn run(config: &Config) -> anyhow::Result<()> {
+    let authority = Arc::new(Authority::open(&config.dir)?);
+    let log = config.dir.join("log");
+    let opened = tokio::task::spawn_blocking(move || Engine::open(&log, Arc::new(now)));
+    let (engine, handle) = opened.await?.context("the log cannot be opened")?;
+    let desk = desk(config, authority, handle.clone())?;
+    let port = TcpListener::bind(&config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let socket = ingest::open_socket(&config.socket)?;
+    let published = handle.published();
+    tracing::info!(listen = %config.listen, socket = %config.socket.display(),
+        epoch = published.fleet.epoch.0, events = published.sequence, "serving");
+
+    let stop = CancellationToken::new();
+    let (context, troubles) = (desk.context.clone(), desk.troubles.clone());
+    let mut thread = tokio::task::spawn_blocking(move || engine.run());
+    let mut doors = tokio::spawn(ingest::serve(port, Some(socket), desk, stop.clone()));
+    let mut effects = tokio::spawn(effects::run(handle.clone(), context, troubles));
+    let mut ticks = tokio::spawn(tick(handle));
+    let mut terminated = unix::signal(unix::SignalKind::terminate())?;
+    let ended = tokio::select! {
+        end = &mut thread => Err(dead("the engine", end)),
+        end = &mut doors => Err(dead("the gRPC server", end)),
+        end = &mut effects => Err(dead("the effects", end)),
+        end = &mut ticks => Err(dead("the clock", end)),
+        _ = terminated.recv() => Ok(()),
+        end = tokio::signal::ctrl_c() => end.context("no signals can be heard"),
+    };
+    // What the effects do is idempotent, so they may be cut; calls in flight get their answers.
+    stop.cancel();
+    effects.abort();
+    ticks.abort();
+    _ = tokio::time::timeout(FAREWELL_MAX, doors).await;
+    doors_closed(config, thread).await;
+    ended
+}
+
+/// The engine ends when nobody can ask it any more, and closes the log.
+async fn doors_closed(config: &Config, thread: JoinHandle<Result<(), crate::engine::Error>>) {
+    _ = tokio::time::timeout(FAREWELL_MAX, thread).await;
+    _ = std::fs::remove_file(&config.socket); // the next start replaces it anyway
+    tracing::info!("stopped");
+}
+
+fn dead<T, E: Into<anyhow::Error>>(
+    part: &str,
+    end: Result<Result<T, E>, tokio::task::JoinError>,
+) -> anyhow::Error {
+    let error = match end {
+        Ok(Ok(_)) => anyhow::anyhow!("it ended"),
+        Ok(Err(error)) => error.into(),
+        Err(panicked) => panicked.into(),
+    };
+    error.context(format!("{part} has died"))
+}
+
+fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::Result<Desk> {
+    let context = effects::Context {
+        clients: Clients::new(crate::clients::real()),
+        agents: Agents::default(),
+        blobs: Blobs::open(config.dir.join("blobs"))?,
+        run_program: effects::run_program(),
+        clock: Arc::new(now),
+        draw: Arc::new(authority::draw),
+        dir: config.dir.clone(),
+        advertised: config.advertise.clone(),
+        ca_sha256: authority.sha256().to_owned(),
+    };
+    let troubles = Troubles::default();
+    Ok(Desk { handle, context, authority, troubles, agent_life: config.agent_life })
+}
+
+async fn tick(handle: Handle) -> Result<(), crate::engine::Error> {
+    let mut beat = tokio::time::interval(TICK);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        beat.tick().await;
+        _ = handle.submit(Command::Tick).await?;
+    }
+}

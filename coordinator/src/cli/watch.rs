@@ -1,0 +1,140 @@
+//! `rehull watch`: the status, live. Bars on a terminal, one line a change in a pipe.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rehull_proto::v1::{ClusterStatus, StatusRequest, StatusResponse};
+use rehull_shared::{ids::ClusterName, text::bounded};
+
+use super::{Failure, Output, Reach, client::connect};
+
+/// A terminal's usual width: longer lines would wrap and spoil the picture.
+const WIDTH: usize = 80;
+
+/// Columns taken by a bar, its node and its state.
+const BEFORE_WORDS: usize = 53;
+
+/// Shows every change until the coordinator ends.
+pub(super) async fn watch(
+    reach: &Reach,
+    cluster: Option<ClusterName>,
+) -> Result<ExitCode, Failure> {
+    let request = StatusRequest { cluster: cluster.map(String::from).unwrap_or_default() };
+    let mut pictures = connect(reach).await?.watch(request).await?.into_inner();
+    let live = std::io::stdout().is_terminal() && reach.output == Output::Table;
+    let mut screen = if live { Screen::Bars(Bars::default()) } else { Screen::lines(reach.output) };
+    while let Some(picture) = pictures.message().await? {
+        screen.show(&picture)?;
+        let over = |cluster: &ClusterStatus| cluster.state == "Completed";
+        if !picture.clusters.is_empty() && picture.clusters.iter().all(over) {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    Err(Failure::unreachable("the coordinator has ended the connection; watch again"))
+}
+
+enum Screen {
+    Bars(Bars),
+    Lines { output: Output, told: BTreeMap<String, String> },
+}
+
+impl Screen {
+    fn lines(output: Output) -> Self {
+        Screen::Lines { output, told: BTreeMap::new() }
+    }
+
+    fn show(&mut self, picture: &StatusResponse) -> Result<(), Failure> {
+        match self {
+            Screen::Bars(bars) => {
+                bars.show(picture);
+                Ok(())
+            }
+            Screen::Lines { output: Output::Json, .. } => {
+                let line = serde_json::to_string(picture).map_err(Failure::new)?;
+                Ok(writeln!(std::io::stdout(), "{line}")?)
+            }
+            Screen::Lines { output: Output::Yaml, .. } => {
+                let text = serde_saphyr::to_string(picture).map_err(Failure::new)?;
+                Ok(writeln!(std::io::stdout(), "---\n{text}")?)
+            }
+            Screen::Lines { told, .. } => {
+                for (who, line) in lines(picture) {
+                    // Times run in the words; a line is news when its state is.
+                    let state = line.split("  ").next().unwrap_or_default().to_owned();
+                    if told.insert(who.clone(), state.clone()) != Some(state) {
+                        writeln!(std::io::stdout(), "{who}  {line}")?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Who, and `state  words`.
+fn lines(picture: &StatusResponse) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    for cluster in &picture.clusters {
+        let words = format!("{}  {}", cluster.state, cluster.waits_for);
+        lines.push((cluster.cluster.clone(), words));
+        for node in &cluster.nodes {
+            let who = format!("{}/{}", cluster.cluster, node.node);
+            lines.push((who, format!("{} {}%  {}", node.state, node.percent, node.waits_for)));
+        }
+    }
+    lines
+}
+
+#[derive(Default)]
+struct Bars {
+    all: MultiProgress,
+    rows: BTreeMap<String, ProgressBar>,
+}
+
+impl Bars {
+    fn show(&mut self, picture: &StatusResponse) {
+        for cluster in &picture.clusters {
+            let title = format!("{}  {}  {}", cluster.cluster, cluster.state, cluster.waits_for);
+            self.row(&cluster.cluster, "{msg}").set_message(bounded(&title, WIDTH));
+            for node in &cluster.nodes {
+                let key = format!("{}/{}", cluster.cluster, node.node);
+                let row = self.row(&key, "  {prefix:16.16} {bar:12} {pos:>3}% {msg}");
+                row.set_prefix(node.node.clone());
+                row.set_position(u64::from(node.percent));
+                let words = bounded(&node.waits_for, WIDTH - BEFORE_WORDS);
+                row.set_message(format!("{:17.17} {words}", node.state));
+            }
+        }
+    }
+
+    fn row(&mut self, key: &str, style: &str) -> &ProgressBar {
+        self.rows.entry(key.to_owned()).or_insert_with(|| {
+            let style = ProgressStyle::with_template(style).expect("the template is a constant");
+            self.all.add(ProgressBar::new(100).with_style(style))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rehull_proto::v1::NodeStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_gets_one_line_for_each_change_of_a_state() {
+        let node = NodeStatus {
+            node: "worker1".to_owned(),
+            state: "Drained".to_owned(),
+            waits_for: "5 s to go".to_owned(),
+            ..NodeStatus::default()
+        };
+        let cluster = ClusterStatus { nodes: vec![node], ..ClusterStatus::default() };
+        let picture = StatusResponse { clusters: vec![cluster], ..StatusResponse::default() };
+        assert_eq!(lines(&picture)[1].1, "Drained 0%  5 s to go");
+    }
+}

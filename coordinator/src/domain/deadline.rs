@@ -1,0 +1,51 @@
+//! Until when something may wait: enforced by `Tick`, and shown to operators.
+
+use rehull_shared::time::{Span, Timestamp};
+
+use super::state::{Migration, Node, Phase, Progress, START_DELAY_PER_OPERATION, Subject};
+
+/// How long an intended operation may take to be created before it is given up. The operator's
+/// webhook refuses for as long as another operation runs, so this is long.
+const CREATE_DEADLINE: Span = Span::from_mins(5);
+
+/// How long beyond its own deadline an operation is followed before its outcome is unknown.
+const GRACE: Span = Span::from_mins(5);
+
+impl Migration {
+    /// Until when a subject may stay where it is; `None` where it waits for a person, for its
+    /// turn, or for nothing.
+    pub fn deadline(&self, subject: &Subject) -> Option<Timestamp> {
+        let track = self.track(subject)?;
+        let patience = match (&track.phase, subject) {
+            (Phase::Asking { gate, .. }, _) => {
+                gate.deadline(&self.plan.policy, self.bench(subject).canary)
+            }
+            (Phase::Operating, Subject::Node(name)) => self.operation_patience(self.node(name)?)?,
+            (Phase::Reinstalling(_), _) => self.plan.policy.reinstall_deadline,
+            (Phase::Operating, Subject::Cluster)
+            | (
+                Phase::Planned
+                | Phase::Ready { .. }
+                | Phase::Working
+                | Phase::Held { .. }
+                | Phase::Done,
+                _,
+            ) => return None,
+        };
+        Some(track.since + patience)
+    }
+
+    fn operation_patience(&self, node: &Node) -> Option<Span> {
+        let policy = &self.plan.policy;
+        Some(match &node.operation()?.progress {
+            Progress::Intended => CREATE_DEADLINE,
+            Progress::Submitted { others, .. } => {
+                let delay = START_DELAY_PER_OPERATION.as_secs().saturating_mul(*others);
+                policy.start_deadline + Span::from_secs(delay)
+            }
+            Progress::Withdrawing { .. } => policy.gate_deadline,
+            Progress::Started { .. } => policy.operation_deadline + GRACE,
+            Progress::Ended { .. } => return None,
+        })
+    }
+}

@@ -1,0 +1,280 @@
+//! Operators: wishes become commands, questions are answered from what is published.
+
+use std::{pin::Pin, time::Duration};
+
+use futures::{Stream, StreamExt};
+use rehull_proto::v1::{
+    ExplainRequest, ExplainResponse, Intent, ListAgentsRequest, ListAgentsResponse, PlanRequest,
+    PlanResponse, Receipt, StartRequest, StatusRequest, StatusResponse, TokenRequest,
+    TokenResponse, VerifyLogRequest, VerifyProgress, intent::Wish, operator_server::Operator,
+};
+use rehull_shared::{
+    ids::{BadName, ClusterName, NodeName},
+    text::sha256_hex,
+    time::Span,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::{Desk, documents, peer, refused, stopping};
+use crate::{
+    domain::{
+        command::{Command, Request as Rule},
+        state::{Subject, Token},
+    },
+    projection::{self, View},
+};
+
+/// Validity of a token for which none was asked.
+const TOKEN_LIFE: Span = Span::from_mins(60);
+
+/// Longest validity of a token: a week of a person's holiday.
+const TOKEN_LIFE_MAX: Span = Span::from_secs(7 * 86_400);
+
+/// News that come faster are told together.
+const WATCH_MIN: Duration = Duration::from_millis(250);
+
+/// Without news the picture is sent again after this, because windows and deadlines run.
+const WATCH_MAX: Duration = Duration::from_secs(2);
+
+/// Steps of a verification that are told at the most.
+const PROGRESS_STEPS: u64 = 200;
+
+/// Steps that may wait for a slow terminal.
+const PROGRESS_MAX: usize = 16;
+
+type Flow<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Answers operators.
+#[derive(Clone)]
+pub(super) struct Operators {
+    desk: Desk,
+    stop: CancellationToken,
+}
+
+impl Operators {
+    pub(super) fn new(desk: Desk, stop: CancellationToken) -> Self {
+        Self { desk, stop }
+    }
+
+    async fn submit(&self, cluster: ClusterName, rule: Rule) -> Result<u64, Status> {
+        let answer = self.desk.handle.submit(Command::Of(cluster, rule)).await;
+        answer.map_err(stopping)?.map_err(|refusal| refused(&refusal))
+    }
+}
+
+impl Desk {
+    /// A picture of what is published now.
+    fn view<T>(&self, look: impl FnOnce(&View<'_>) -> T) -> T {
+        let published = self.handle.published();
+        look(&View {
+            fleet: &published.fleet,
+            sequence: published.sequence,
+            history: self.handle.history(),
+            troubles: &self.troubles.all(),
+            connected: &self.context.agents.connected(),
+            now: (self.context.clock)(),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Operator for Operators {
+    async fn plan(&self, request: Request<PlanRequest>) -> Result<Response<PlanResponse>, Status> {
+        peer::operator(&request)?;
+        let document = request.into_inner().document;
+        documents::plan(&self.desk, &document).await.map(Response::new)
+    }
+
+    async fn start(&self, request: Request<StartRequest>) -> Result<Response<Receipt>, Status> {
+        let by = peer::operator(&request)?;
+        let document = request.into_inner().document;
+        let (plan, nodes) = documents::understood(&self.desk, &document).await?;
+        let (cluster, count) = (plan.cluster.clone(), nodes.len());
+        let rule = Rule::Start { id: new_id(), plan: Box::new(plan), nodes, by };
+        let sequence = self.submit(cluster.clone(), rule).await?;
+        let said = format!(
+            "the migration of {cluster} has begun: {count} nodes; see `rehull watch {cluster}`"
+        );
+        Ok(Response::new(Receipt { said, sequence }))
+    }
+
+    async fn submit(&self, request: Request<Intent>) -> Result<Response<Receipt>, Status> {
+        let by = peer::operator(&request)?;
+        let Intent { cluster, wish, .. } = request.into_inner();
+        let cluster = parsed::<ClusterName>(&cluster)?;
+        let wish = wish.ok_or_else(|| Status::invalid_argument("the intent has no wish"))?;
+        let (rule, said) = rule_of(&cluster, wish, by)?;
+        let sequence = self.submit(cluster, rule).await?;
+        let said = if sequence == 0 { "nothing to do: it is so already".to_owned() } else { said };
+        Ok(Response::new(Receipt { said, sequence }))
+    }
+
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        peer::operator(&request)?;
+        let cluster = optional(&request.into_inner().cluster)?;
+        picture(&self.desk, cluster.as_ref()).map(Response::new)
+    }
+
+    type WatchStream = Flow<StatusResponse>;
+
+    async fn watch(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        peer::operator(&request)?;
+        let cluster = optional(&request.into_inner().cluster)?;
+        let first = picture(&self.desk, cluster.as_ref())?;
+        let (sender, pictures) = mpsc::channel(1);
+        let (desk, stop) = (self.desk.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            let mut news = desk.handle.watch();
+            let mut next = Ok(first);
+            while sender.send(next).await.is_ok() {
+                tokio::time::sleep(WATCH_MIN).await;
+                tokio::select! {
+                    changed = news.changed() => if changed.is_err() { break },
+                    () = tokio::time::sleep(WATCH_MAX) => (),
+                    () = stop.cancelled() => break,
+                    () = sender.closed() => break,
+                }
+                next = picture(&desk, cluster.as_ref());
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(pictures).boxed()))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<ExplainRequest>,
+    ) -> Result<Response<ExplainResponse>, Status> {
+        peer::operator(&request)?;
+        let ExplainRequest { cluster, node } = request.into_inner();
+        let cluster = parsed::<ClusterName>(&cluster)?;
+        let node = if node.is_empty() { None } else { Some(parsed::<NodeName>(&node)?) };
+        let explained = self.desk.view(|view| projection::explain(view, &cluster, node.as_ref()));
+        explained.map(Response::new).ok_or_else(|| unknown(&cluster, node.as_ref()))
+    }
+
+    async fn issue_token(
+        &self,
+        request: Request<TokenRequest>,
+    ) -> Result<Response<TokenResponse>, Status> {
+        let by = peer::operator(&request)?;
+        let TokenRequest { cluster, node, valid_seconds, .. } = request.into_inner();
+        let (cluster, node) = (parsed::<ClusterName>(&cluster)?, parsed::<NodeName>(&node)?);
+        let life = if valid_seconds == 0 { TOKEN_LIFE } else { Span::from_secs(valid_seconds) };
+        if life > TOKEN_LIFE_MAX {
+            return Err(Status::invalid_argument(format!(
+                "a token may be valid for {TOKEN_LIFE_MAX} at the most, not for {life}"
+            )));
+        }
+        let secret: String =
+            (self.desk.context.draw)().iter().map(|byte| format!("{byte:02x}")).collect();
+        let expires = (self.desk.context.clock)() + life;
+        let token = Token { sha256: sha256_hex(secret.as_bytes()), expires };
+        self.submit(cluster, Rule::IssueToken { node, token, by }).await?;
+        Ok(Response::new(TokenResponse {
+            token: secret,
+            ca_sha256: self.desk.authority.sha256().to_owned(),
+            coordinator: self.desk.context.advertised.clone(),
+            expires: expires.to_string(),
+        }))
+    }
+
+    async fn list_agents(
+        &self,
+        request: Request<ListAgentsRequest>,
+    ) -> Result<Response<ListAgentsResponse>, Status> {
+        peer::operator(&request)?;
+        let cluster = optional(&request.into_inner().cluster)?;
+        Ok(Response::new(self.desk.view(|view| projection::agents(view, cluster.as_ref()))))
+    }
+
+    type VerifyLogStream = Flow<VerifyProgress>;
+
+    async fn verify_log(
+        &self,
+        request: Request<VerifyLogRequest>,
+    ) -> Result<Response<Self::VerifyLogStream>, Status> {
+        peer::operator(&request)?;
+        let (sender, progress) = mpsc::channel(PROGRESS_MAX);
+        let handle = self.desk.handle.clone();
+        tokio::spawn(async move {
+            let (told, mut next) = (sender.clone(), 0);
+            let tell = move |events, of| {
+                if events >= next {
+                    next = events + of / PROGRESS_STEPS + 1;
+                    // Who reads slowly misses a step, and the engine does not wait for it.
+                    _ = told.try_send(Ok(VerifyProgress { events, of, ..Default::default() }));
+                }
+            };
+            let verified = handle.verify(tell).await;
+            let last = verified.map(|head| VerifyProgress {
+                events: head.seq,
+                of: head.seq,
+                done: true,
+                head: head.hash.to_string(),
+            });
+            let last = last.map_err(|error| Status::data_loss(error.to_string()));
+            _ = sender.send(last).await; // the asker may have gone
+        });
+        Ok(Response::new(ReceiverStream::new(progress).boxed()))
+    }
+}
+
+fn picture(desk: &Desk, cluster: Option<&ClusterName>) -> Result<StatusResponse, Status> {
+    let status = desk.view(|view| projection::status(view, cluster));
+    match cluster {
+        Some(cluster) if status.clusters.is_empty() => Err(unknown(cluster, None)),
+        _ => Ok(status),
+    }
+}
+
+fn unknown(cluster: &ClusterName, node: Option<&NodeName>) -> Status {
+    Status::not_found(match node {
+        Some(node) => format!("no migration of {cluster} with a node {node} is known"),
+        None => format!("no migration of {cluster} is known: see `rehull status`"),
+    })
+}
+
+fn rule_of(cluster: &ClusterName, wish: Wish, by: String) -> Result<(Rule, String), Status> {
+    Ok(match wish {
+        Wish::Pause(_) => (
+            Rule::Pause { by },
+            format!("{cluster} is paused: what runs goes on to its next safe point"),
+        ),
+        Wish::Resume(_) => (Rule::Resume { by }, format!("{cluster} goes on")),
+        Wish::Retry(retry) => {
+            let subject = match retry.node.as_str() {
+                "" => Subject::Cluster,
+                node => Subject::Node(parsed(node)?),
+            };
+            let said = format!("{subject} is looked at again");
+            (Rule::Retry { subject, resubmit: retry.resubmit, by }, said)
+        }
+        Wish::ConfirmReinstalled(confirm) => {
+            let node: NodeName = parsed(&confirm.node)?;
+            let said = format!("noted: {node} is reinstalled; its enrolment will prove it");
+            (Rule::ConfirmReinstalled { node, by }, said)
+        }
+    })
+}
+
+fn parsed<T: std::str::FromStr<Err = BadName>>(text: &str) -> Result<T, Status> {
+    text.parse().map_err(|bad: BadName| Status::invalid_argument(bad.to_string()))
+}
+
+fn optional(text: &str) -> Result<Option<ClusterName>, Status> {
+    if text.is_empty() { Ok(None) } else { parsed(text).map(Some) }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the edge where ids are drawn")]
+fn new_id() -> uuid::Uuid {
+    uuid::Uuid::new_v4()
+}

@@ -1,0 +1,185 @@
+//! Tries a plan out on a copy of the state: asks the first gates for real, and changes nothing.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Node as KubeNode;
+use kube::{Api, api::ListParams};
+use rehull_proto::v1::{PlanResponse, PlannedNode as Shown};
+use rehull_shared::{
+    ids::Round,
+    time::{Span, Timestamp},
+};
+use uuid::Uuid;
+
+use crate::{
+    clients::Endpoint,
+    domain::{
+        command::{Command, Request},
+        decide::decide,
+        effect::{Effect, Work},
+        event::{Event, Recorded},
+        gate::{Asked, Dossier, Gate},
+        plan::{Installer, Plan, PlannedNode},
+        state::{Fleet, Subject},
+    },
+    effects::{Context, pass},
+    projection,
+};
+
+/// Subjects that are asked at the same time.
+const AT_ONCE: usize = 8;
+
+/// Nodes of a cluster that are read to show what they run.
+const NODES_MAX: u32 = 5_000;
+
+/// The first round of the gates that are asked.
+const FIRST: Round = Round(1);
+
+/// What a plan would do, and what is in its way now.
+pub(crate) async fn preview(
+    plan: &Plan,
+    nodes: &[PlannedNode],
+    fleet: &Fleet,
+    context: &Context,
+) -> PlanResponse {
+    let (runs, mut blockers) =
+        tokio::join!(os_images(plan, context), blockers(plan, nodes, fleet, context));
+    blockers.dedup();
+    let policy = &plan.policy;
+    let windows = policy.absence_window.max(policy.lease_window) + policy.ready_window;
+    let seconds = |span: Span| u64::from((windows + span).as_secs());
+    let node = |node: &PlannedNode| Shown {
+        name: node.name.to_string(),
+        address: node.address.clone(),
+        canary: node.canary,
+        os_image: runs.get(node.name.as_str()).cloned().unwrap_or_default(),
+    };
+    let each = nodes.iter().map(|node| match node.canary {
+        true => seconds(policy.canary_soak),
+        false => seconds(policy.soak),
+    });
+    PlanResponse {
+        cluster: plan.cluster.to_string(),
+        source: plan.source.to_string(),
+        target: plan.target.to_string(),
+        image: plan.image.clone(),
+        kubernetes_version: plan.kubernetes_version.clone(),
+        nodes: nodes.iter().map(node).collect(),
+        gates: projection::planned(policy),
+        blockers,
+        warnings: warnings(plan),
+        under_floor: policy.under_floor().iter().map(ToString::to_string).collect(),
+        node_seconds_min: seconds(policy.soak),
+        total_seconds_min: each.sum(),
+    }
+}
+
+fn warnings(plan: &Plan) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(why) = &plan.unsafe_because {
+        warnings.push(format!("values under their floor are accepted, because: {why}"));
+    }
+    if plan.control_planes_excluded {
+        warnings.push(format!("control planes stay on {}", plan.source));
+    }
+    if plan.installer == Installer::Manual {
+        warnings.push("hosts are reinstalled by a person, who confirms each by its name".into());
+    }
+    warnings
+}
+
+/// What the nodes run, by name; empty where the cluster cannot be asked (a blocker says so).
+async fn os_images(plan: &Plan, context: &Context) -> BTreeMap<String, String> {
+    let Ok(client) = context.clients.get(plan, Endpoint::Workload).await else {
+        return BTreeMap::new();
+    };
+    let nodes = Api::<KubeNode>::all(client).list(&ListParams::default().limit(NODES_MAX)).await;
+    let image = |node: KubeNode| {
+        let info = node.status?.node_info?;
+        Some((node.metadata.name?, info.os_image))
+    };
+    nodes.map(|nodes| nodes.items.into_iter().filter_map(image).collect()).unwrap_or_default()
+}
+
+async fn blockers(
+    plan: &Plan,
+    nodes: &[PlannedNode],
+    fleet: &Fleet,
+    context: &Context,
+) -> Vec<String> {
+    let now = (context.clock)();
+    let fleet = match imagined(plan, nodes, fleet, now) {
+        Ok(fleet) => fleet,
+        Err(refusal) => return vec![refusal],
+    };
+    let of_node = |node: &PlannedNode| (Subject::Node(node.name.clone()), Gate::Preflight);
+    let subjects = std::iter::once((Subject::Cluster, Gate::ClusterPreflight))
+        .chain(nodes.iter().map(of_node))
+        .collect::<Vec<_>>();
+    let answers = stream::iter(subjects).map(|(subject, gate)| {
+        let fleet = &fleet;
+        async move { ask(plan, &subject, gate, now, fleet, context).await }
+    });
+    answers.buffered(AT_ONCE).concat().await
+}
+
+/// A copy of the state in which the migration has begun and every node is asked its first gate.
+fn imagined(
+    plan: &Plan,
+    nodes: &[PlannedNode],
+    fleet: &Fleet,
+    now: Timestamp,
+) -> Result<Fleet, String> {
+    let cluster = plan.cluster.clone();
+    let start = Request::Start {
+        id: Uuid::nil(),
+        plan: Box::new(plan.clone()),
+        nodes: nodes.to_vec(),
+        by: "plan".to_owned(),
+    };
+    let begun = decide(fleet, &Command::Of(cluster.clone(), start), now);
+    let mut fleet = begun.map_err(|refusal| refusal.to_string())?.fleet;
+    for node in nodes {
+        let subject = Subject::Node(node.name.clone());
+        for event in [
+            Event::NodeStarted { node: node.name.clone() },
+            Event::EvidenceRequested { subject, gate: Gate::Preflight, round: FIRST },
+        ] {
+            let cluster = Some(cluster.clone());
+            let recorded = Recorded { at: now, epoch: fleet.epoch, cluster, event };
+            fleet.evolve(&recorded).map_err(|corrupt| corrupt.to_string())?;
+        }
+    }
+    Ok(fleet)
+}
+
+async fn ask(
+    plan: &Plan,
+    subject: &Subject,
+    gate: Gate,
+    asked: Timestamp,
+    fleet: &Fleet,
+    context: &Context,
+) -> Vec<String> {
+    let work = Work::Collect { subject: subject.clone(), gate, round: FIRST };
+    let effect = Effect { cluster: plan.cluster.clone(), work };
+    let requests = match pass(&effect, fleet, context).await {
+        Ok(requests) => requests,
+        Err(trouble) => return vec![format!("{subject}: {trouble}")],
+    };
+    let mut dossier = Dossier::default();
+    for request in requests {
+        if let Request::Submit { evidence, .. } = request {
+            dossier.add(evidence, plan.policy.evidence_max_age);
+        }
+    }
+    let Some(migration) = fleet.migrations.get(&plan.cluster).map(Arc::as_ref) else {
+        return Vec::new();
+    };
+    let asked = Asked { round: FIRST, at: asked };
+    let now = (context.clock)();
+    let verdict = migration.bench(subject).judge(gate, asked, &dossier, now);
+    let why = verdict.err().unwrap_or_default();
+    why.iter().map(|why| format!("{subject}: {}", projection::blocker(why, Some(now)))).collect()
+}

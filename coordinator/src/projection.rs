@@ -1,0 +1,42 @@
+//! What operators see: pure functions of what is on disk, who is connected, and the time.
+
+use std::collections::BTreeMap;
+
+use rehull_shared::time::Timestamp;
+
+use crate::{
+    agents::{Connected, Whom},
+    domain::{effect::Effect, state::Fleet},
+    history::History,
+};
+
+mod explain;
+mod gates;
+mod sentences;
+mod states;
+mod status;
+mod waits;
+mod words;
+
+pub use explain::explain;
+pub use gates::{planned, table};
+pub use sentences::sentence;
+pub use status::{agents, status};
+pub use waits::blocker;
+pub use words::{Words, of_check, of_gate};
+
+/// Everything that a picture is made of.
+pub struct View<'a> {
+    /// The state.
+    pub fleet: &'a Fleet,
+    /// Number of the last event in it.
+    pub sequence: u64,
+    /// What happened last.
+    pub history: &'a History,
+    /// What stands in the way of effects.
+    pub troubles: &'a BTreeMap<Effect, String>,
+    /// Who is connected.
+    pub connected: &'a BTreeMap<Whom, Connected>,
+    /// What time it is.
+    pub now: Timestamp,
+}

@@ -1,0 +1,90 @@
+//! The gate table for people: in the answer to `plan`, and as the documentation that is made of it.
+
+use std::fmt::Write;
+
+use rehull_proto::v1::PlannedGate;
+use rehull_shared::evidence::Witness;
+
+use super::words::{of_check, of_gate};
+use crate::domain::{
+    gate::{Age, Gate, Need, Window},
+    policy::{FLOORS, Policy},
+};
+
+/// Every gate in the order of the path, with what it asks under this policy.
+pub fn planned(policy: &Policy) -> Vec<PlannedGate> {
+    let gate = |gate: Gate| PlannedGate {
+        name: format!("{gate:?}"),
+        number: gate.number().map(|number| format!("G{number}")).unwrap_or_default(),
+        needs: gate.needs().iter().map(|need| line(need, policy)).collect(),
+    };
+    Gate::ALL.into_iter().map(gate).collect()
+}
+
+fn line(need: &Need, policy: &Policy) -> String {
+    let mut line = format!("{} ({})", of_check(need.check).statement, witness(need.witness));
+    let window = need.window.length(policy, false);
+    if window.as_secs() > 0 {
+        _ = write!(line, ", for {window}"); // a String takes everything
+    }
+    line
+}
+
+fn witness(witness: Witness) -> &'static str {
+    match witness {
+        Witness::Agent => "the agent",
+        Witness::ApiServers => "every API server",
+        Witness::Management => "the management API",
+        Witness::Coordinator => "the coordinator's records",
+    }
+}
+
+/// The table as Markdown, with the default policy and its floors.
+pub fn table() -> String {
+    let policy = Policy::default();
+    let mut out = String::from(
+        "# Gates\n\nMade by `rehull gates` from the table that the judge reads. A gate is passed \
+         when every witness of every row has\nconfirmed it in the current round, freshly, and for \
+         as long as the row asks. Missing, late and unknown answers block.\n",
+    );
+    for gate in Gate::ALL {
+        let number = gate.number().map(|number| format!("G{number} ")).unwrap_or_default();
+        out += &format!("\n## {number}{gate:?}: {}\n\n", of_gate(gate));
+        out += &format!("Held after {} without a pass.\n\n", gate.deadline(&policy, false));
+        out += "| must be true | check | witness | at most | for | catches |\n";
+        out += "|---|---|---|---|---|---|\n";
+        for need in gate.needs() {
+            out += &format!("{}\n", markdown(need, &policy));
+        }
+    }
+    out += "\n## Policy\n\nA value under its floor needs `spec.unsafe` with a reason.\n\n";
+    out += "| field | default | floor | why |\n|---|---|---|---|\n";
+    for row in FLOORS {
+        let value = (row.value)(&policy);
+        out += &format!("| `{}` | {value} | {} | {} |\n", row.field, row.floor, row.why);
+    }
+    out
+}
+
+fn markdown(need: &Need, policy: &Policy) -> String {
+    let words = of_check(need.check);
+    let window = match need.window {
+        Window::Once => "one look".to_owned(),
+        Window::Soak => {
+            let canary = need.window.length(policy, true);
+            format!("{} (canary {canary})", need.window.length(policy, false))
+        }
+        window => window.length(policy, false).to_string(),
+    };
+    let age = match need.age {
+        Age::Brief => format!("{} old", Age::Brief.limit(policy)),
+        Age::Usual => format!("{} old", Age::Usual.limit(policy)),
+    };
+    format!(
+        "| {} | `{}` | {} | {age} | {window} | {} |",
+        words.statement,
+        need.check,
+        witness(need.witness),
+        words.failures
+    )
+}

@@ -1,0 +1,242 @@
+//! A sentence for every event: the same words in `explain`, in exports and in postmortems.
+
+use rehull_shared::{ids::NodeName, text::bounded};
+
+use super::{waits::blocker, words::of_gate};
+use crate::domain::{
+    event::{Event, Recorded},
+    gate::Gate,
+    plan::Installer,
+    state::{Drain, Kind, Outcome, Step, Subject},
+};
+
+/// Longest sentence, in bytes.
+const SENTENCE_MAX: usize = 400;
+
+/// What happened, in one sentence without its time.
+pub fn sentence(recorded: &Recorded) -> String {
+    let text = match &recorded.event {
+        Event::LeadershipTaken => {
+            format!("A coordinator took over; it writes under epoch {}.", recorded.epoch)
+        }
+        event => of_migration(event)
+            .or_else(|| of_evidence(event))
+            .or_else(|| of_operation(event))
+            .unwrap_or_else(|| of_host(event, recorded)),
+    };
+    bounded(&text, SENTENCE_MAX)
+}
+
+fn of_migration(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::MigrationStarted { plan, by, .. } => {
+            let how = match &plan.installer {
+                Installer::Manual => "by hand",
+                Installer::Command { program, .. } => program,
+            };
+            format!(
+                "{by} started the move from {} to {}, hosts reinstalled {how}.",
+                plan.source, plan.target
+            )
+        }
+        Event::NodePlanned { node } if node.canary => {
+            format!("{} ({}) is part of it, as the canary.", node.name, node.address)
+        }
+        Event::NodePlanned { node } => format!("{} ({}) is part of it.", node.name, node.address),
+        Event::MigrationPaused { by } => format!("{by} paused it."),
+        Event::MigrationResumed { by } => format!("{by} resumed it."),
+        Event::ObjectsExported { sha256 } => {
+            format!("The objects of a recovery were stored as {}.", short(sha256))
+        }
+        Event::WorkBegun => "The nodes may begin.".to_owned(),
+        Event::MigrationCompleted => "The migration is complete.".to_owned(),
+        Event::NodeStarted { node } => format!("{node} began."),
+        Event::NodeFinished { node } => format!("{node} is done."),
+        _ => return None,
+    })
+}
+
+fn of_evidence(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::EvidenceRequested { subject, gate, round } => {
+            format!("{subject}: {} was asked, round {round}: {}?", gate_name(*gate), of_gate(*gate))
+        }
+        Event::EvidenceRecorded { subject, evidence } => format!(
+            "{subject}: {} said {} to {}: {}",
+            evidence.source,
+            evidence.verdict.word(),
+            evidence.check,
+            evidence.verdict.seen()
+        ),
+        Event::GatePassed { subject, proof } => format!(
+            "{subject}: {} was passed on {} confirmations.",
+            gate_name(proof.gate()),
+            proof.rests_on().len()
+        ),
+        Event::Held { subject, why, resume } => {
+            let first = why.first().map_or_else(String::new, |why| blocker(why, None));
+            let more = match why.len() {
+                0 | 1 => String::new(),
+                n => format!(" (and {} more)", n - 1),
+            };
+            format!("{subject} is held before it can {}: {first}{more}", step(*resume))
+        }
+        Event::RetryRequested { subject, resubmit: false, by } => {
+            format!("{by} asked to look at {subject} again.")
+        }
+        Event::RetryRequested { subject, resubmit: true, by } => {
+            format!("{by} asked for a new attempt on {subject}.")
+        }
+        _ => return None,
+    })
+}
+
+fn of_operation(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::InputsPrepared { node, inputs } => {
+            format!("{node}: inventory {} and vars {} are stored.", inputs.inventory, inputs.vars)
+        }
+        Event::OperationIntended { node, attempt, intent } => {
+            let what = match intent.kind {
+                Kind::Remove => "the removal, from which there is no way back",
+                Kind::Join => "the join",
+            };
+            format!("{node}: {what}, attempt {attempt}, will be operation {}.", intent.name)
+        }
+        Event::OperationSubmitted { node, name, others, .. } => {
+            format!("{node}: operation {name} exists, beside {others} that run.")
+        }
+        Event::OperationWithdrawn { node, name } => {
+            format!("{node}: operation {name} did not start in time and is withdrawn.")
+        }
+        Event::OperationStarted { node, name, pod, pod_node, .. } => {
+            format!("{node}: operation {name} runs as pod {pod} on {pod_node}.")
+        }
+        Event::OperationEnded { node, name, outcome, seen } => {
+            let said = match outcome {
+                Outcome::Succeeded => "says that it succeeded",
+                Outcome::Failed => "says that it failed",
+                Outcome::Unknown => "ended in a way that nobody knows",
+            };
+            format!("{node}: operation {name} {said} ({seen}); evidence decides.")
+        }
+        Event::OperationCopied { node, name, part, number, .. } => {
+            format!("{node}: piece {number} of the {part:?} of operation {name} was kept.")
+        }
+        Event::OperationArchived { node, name, seen } => {
+            format!("{node}: operation {name} is archived ({seen}).")
+        }
+        Event::ForeignOperationSeen { node, name } => {
+            format!("{node}: operation {name}, which is not ours, was seen beside ours.")
+        }
+        _ => return None,
+    })
+}
+
+fn of_host(event: &Event, recorded: &Recorded) -> String {
+    match event {
+        Event::SnapshotRecorded { node, snapshot } => {
+            format!("{node}: what it is was stored as {}.", short(&snapshot.objects_sha256))
+        }
+        Event::DrainProgressed { node, drain: Drain { evicted, left, refused } } => {
+            let refused = refused.first().map_or_else(String::new, |why| format!("; {why}"));
+            format!("{node}: {evicted} pods evicted, {left} to go{refused}.")
+        }
+        Event::LeftoversOrdered { node, processes, .. } => {
+            let names: Vec<_> =
+                processes.iter().map(|found| format!("{} {}", found.comm, found.pid)).collect();
+            format!("{node}: its agent is to kill what outlived the removal: {}.", names.join(", "))
+        }
+        Event::LeftoversAnswered { node, seen, .. } => format!("{node}: its agent says: {seen}"),
+        Event::FarewellSaid { node, generation } => {
+            format!("{node}: the agent of generation {generation} said farewell.")
+        }
+        Event::ReinstallAuthorized { node } => {
+            format!("{node}: the host may be reinstalled; the data on it is given up.")
+        }
+        Event::InstallerProgressed { node, percent, seen } => {
+            format!("{node}: the installer is at {percent} %: {seen}")
+        }
+        Event::ReinstallAnnounced { node, by } => {
+            format!("{node}: {by} says that it is reinstalled; its enrolment will prove it.")
+        }
+        Event::TokenIssued { node, token, by } => {
+            format!("{node}: {by} invited its host to enrol until {}.", token.expires)
+        }
+        Event::AgentEnrolled { node, generation, identity } => format!(
+            "{node}: a host enrolled as generation {generation}: {} {}, machine {}.",
+            identity.os.0,
+            identity.os.1,
+            short(&identity.machine_id)
+        ),
+        // Every other variant has its sentence above; a test walks all of them.
+        _ => recorded.event.name().to_owned(),
+    }
+}
+
+/// The node that an event is about; `None` if it is about the cluster or the coordinator.
+pub(super) fn node_of(event: &Event) -> Option<&NodeName> {
+    match event {
+        Event::EvidenceRequested { subject, .. }
+        | Event::EvidenceRecorded { subject, .. }
+        | Event::GatePassed { subject, .. }
+        | Event::Held { subject, .. }
+        | Event::RetryRequested { subject, .. } => match subject {
+            Subject::Node(node) => Some(node),
+            Subject::Cluster => None,
+        },
+        Event::NodePlanned { node } => Some(&node.name),
+        Event::LeadershipTaken
+        | Event::MigrationStarted { .. }
+        | Event::MigrationPaused { .. }
+        | Event::MigrationResumed { .. }
+        | Event::ObjectsExported { .. }
+        | Event::WorkBegun
+        | Event::MigrationCompleted => None,
+        Event::NodeStarted { node }
+        | Event::SnapshotRecorded { node, .. }
+        | Event::DrainProgressed { node, .. }
+        | Event::InputsPrepared { node, .. }
+        | Event::OperationIntended { node, .. }
+        | Event::OperationSubmitted { node, .. }
+        | Event::OperationWithdrawn { node, .. }
+        | Event::OperationStarted { node, .. }
+        | Event::OperationEnded { node, .. }
+        | Event::OperationCopied { node, .. }
+        | Event::OperationArchived { node, .. }
+        | Event::ForeignOperationSeen { node, .. }
+        | Event::LeftoversOrdered { node, .. }
+        | Event::LeftoversAnswered { node, .. }
+        | Event::FarewellSaid { node, .. }
+        | Event::ReinstallAuthorized { node }
+        | Event::InstallerProgressed { node, .. }
+        | Event::ReinstallAnnounced { node, .. }
+        | Event::TokenIssued { node, .. }
+        | Event::AgentEnrolled { node, .. }
+        | Event::NodeFinished { node } => Some(node),
+    }
+}
+
+/// `G5 Removal`, or the name alone for a gate without a number.
+pub(super) fn gate_name(gate: Gate) -> String {
+    match gate.number() {
+        Some(number) => format!("G{number} {gate:?}"),
+        None => format!("{gate:?}"),
+    }
+}
+
+pub(super) fn step(step: Step) -> String {
+    match step {
+        Step::Ask(gate) => format!("pass {}", gate_name(gate)),
+        Step::Submit(Kind::Remove) => "be removed".to_owned(),
+        Step::Submit(Kind::Join) => "join".to_owned(),
+        Step::Reinstall => "be reinstalled".to_owned(),
+        Step::Work => "begin its nodes".to_owned(),
+        Step::Finish => "finish".to_owned(),
+    }
+}
+
+/// The beginning of a hash or an id, enough to tell two apart.
+fn short(text: &str) -> String {
+    text.chars().take(12).collect()
+}

@@ -1,0 +1,87 @@
+//! How far everything is: clusters, nodes and agents.
+
+use rehull_proto::v1::{
+    AgentStatus, ClusterStatus, ListAgentsResponse, NodeStatus, StatusResponse,
+};
+use rehull_shared::ids::ClusterName;
+
+use super::{View, states, waits::waits_for};
+use crate::domain::state::{Host, Migration, Node, Subject};
+
+/// The state of one cluster, or of all.
+pub fn status(view: &View<'_>, cluster: Option<&ClusterName>) -> StatusResponse {
+    let wanted = |name: &&ClusterName| cluster.is_none_or(|only| only == *name);
+    let known = view.fleet.migrations.iter().filter(|(name, _)| wanted(name));
+    StatusResponse {
+        epoch: view.fleet.epoch.0,
+        sequence: view.sequence,
+        clusters: known.map(|(name, migration)| of_cluster(view, name, migration)).collect(),
+    }
+}
+
+fn of_cluster(view: &View<'_>, name: &ClusterName, migration: &Migration) -> ClusterStatus {
+    ClusterStatus {
+        cluster: name.to_string(),
+        migration: migration.id.to_string(),
+        state: states::of_cluster(migration).to_owned(),
+        source: migration.plan.source.to_string(),
+        target: migration.plan.target.to_string(),
+        started_at: migration.started_at.to_string(),
+        started_by: migration.by.clone(),
+        paused_by: migration.paused_by.clone().unwrap_or_default(),
+        r#unsafe: migration.plan.unsafe_because.clone().unwrap_or_default(),
+        nodes: migration.nodes.iter().map(|node| of_node(view, migration, node)).collect(),
+        waits_for: waits_for(view, migration, &Subject::Cluster),
+    }
+}
+
+fn of_node(view: &View<'_>, migration: &Migration, node: &Node) -> NodeStatus {
+    let subject = Subject::Node(node.planned.name.clone());
+    let cluster = &migration.plan.cluster;
+    let deadline = migration.deadline(&subject);
+    NodeStatus {
+        node: node.planned.name.to_string(),
+        state: states::of_node(view.fleet, cluster, node).to_owned(),
+        since: node.track.since.to_string(),
+        attempt: node.attempt.0,
+        waits_for: waits_for(view, migration, &subject),
+        percent: states::percent(view.fleet, cluster, node),
+        canary: node.planned.canary,
+        deadline: deadline.map(|at| at.to_string()).unwrap_or_default(),
+    }
+}
+
+/// The agents of one cluster, or of all.
+pub fn agents(view: &View<'_>, cluster: Option<&ClusterName>) -> ListAgentsResponse {
+    let wanted = |name: &ClusterName| cluster.is_none_or(|only| only == name);
+    let hosts = view.fleet.hosts.iter().filter(|((name, _), _)| wanted(name));
+    let agents = hosts.map(|(whom, host)| {
+        let mut status = AgentStatus {
+            cluster: whom.0.to_string(),
+            node: whom.1.to_string(),
+            generation: host.generation.0,
+            os: os_of(host),
+            ..AgentStatus::default()
+        };
+        if let Some(link) = view.connected.get(whom) {
+            status.connected = true;
+            status.version = link.version.clone();
+            if let Some((at, beat)) = &link.beat {
+                status.last_beat = at.to_string();
+                status.pods = beat.pods.as_ref().map_or(0, |pods| pods.count);
+                status.apiservers = u32::try_from(beat.apiservers.len()).unwrap_or(u32::MAX);
+                status.kubelet_running = beat.kubelet_running;
+                status.rss_kib = beat.agent_rss_kib;
+                let name = beat.os.as_ref().map(|os| os.pretty_name.clone());
+                status.os = name.filter(|name| !name.is_empty()).unwrap_or(status.os);
+            }
+        }
+        status
+    });
+    ListAgentsResponse { agents: agents.collect() }
+}
+
+fn os_of(host: &Host) -> String {
+    let os = host.identity.as_ref().map(|identity| &identity.os);
+    os.map_or_else(String::new, |(id, version)| format!("{id} {version}"))
+}

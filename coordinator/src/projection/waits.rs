@@ -1,0 +1,343 @@
+//! What something waits for, in one sentence, and what would unblock it.
+
+use rehull_shared::{
+    evidence::{Check, Source},
+    ids::ClusterName,
+    text::bounded,
+    time::Timestamp,
+};
+
+use super::{
+    View,
+    sentences::{gate_name, step},
+    states,
+    words::of_check,
+};
+use crate::domain::{
+    effect::Work,
+    gate::Blocker,
+    plan::Installer,
+    state::{Kind, Migration, Node, Phase, Progress, Reinstall, Step, Subject},
+};
+
+/// Longest sentence, in bytes.
+const SENTENCE_MAX: usize = 300;
+
+/// Remedies shown at the most: who reads more than this has read none.
+const REMEDIES_MAX: usize = 12;
+
+/// Why something cannot go on, in words; with the time, also how long it still takes.
+pub fn blocker(why: &Blocker, now: Option<Timestamp>) -> String {
+    match why {
+        Blocker::Contradicted { check, source, seen } => format!("{check}: {source} saw: {seen}"),
+        Blocker::Unknown { check, source, why } => format!("{check}: {source} cannot say: {why}"),
+        Blocker::Silent { check, source } => format!("{check}: {source} has not answered"),
+        Blocker::Stale { check, source, limit } => {
+            format!("{check}: the answer of {source} is older than {limit}")
+        }
+        Blocker::TooShort { check, source, since, window } => {
+            let left = now.map(|now| (*since + *window).since(now));
+            let left = left.map_or_else(String::new, |left| format!(", {left} to go"));
+            format!("{check}: {source} has seen it since {since}, needs {window}{left}")
+        }
+        Blocker::NotEnrolled { announced: true } => {
+            "the reinstall was announced, but the new system has not enrolled".to_owned()
+        }
+        Blocker::NotEnrolled { announced: false } => {
+            "the host was to be reinstalled, but no new system has enrolled".to_owned()
+        }
+    }
+}
+
+fn list(why: &[Blocker], now: Timestamp) -> String {
+    let first = why.first().map_or_else(String::new, |why| blocker(why, Some(now)));
+    match why.len() {
+        0 | 1 => first,
+        n => format!("{first}; and {} more", n - 1),
+    }
+}
+
+/// One sentence: what a subject waits for. Empty if for nothing.
+pub(super) fn waits_for(view: &View<'_>, migration: &Migration, subject: &Subject) -> String {
+    let Some(track) = migration.track(subject) else { return String::new() };
+    let paused = migration.paused_by.as_ref();
+    let text = match (&track.phase, subject) {
+        (Phase::Done, _) => String::new(),
+        (Phase::Held { why, resume }, _) => {
+            format!("a person, to {}: {}", step(*resume), list(why, view.now))
+        }
+        (Phase::Ready { next }, _) => match paused {
+            Some(by) if next.is_safe_to_rest_before() => {
+                format!("a resume: {by} has paused it before it can {}", step(*next))
+            }
+            _ => format!("nothing; next it will {}", step(*next)),
+        },
+        (Phase::Asking { gate, .. }, _) => {
+            let why = blockers(view, migration, subject);
+            format!("{}: {}", gate_name(*gate), list(&why, view.now))
+        }
+        (Phase::Working, _) => working(view, migration),
+        (_, Subject::Cluster) => String::new(),
+        (phase, Subject::Node(name)) => {
+            let Some(node) = migration.node(name) else { return String::new() };
+            match phase {
+                Phase::Operating => operating(node),
+                Phase::Reinstalling(reinstall) => reinstalling(view, migration, node, reinstall),
+                _ => turn(migration),
+            }
+        }
+    };
+    let text = match trouble(view, migration, subject) {
+        Some(trouble) => format!("{text} [trouble: {trouble}]"),
+        None => text,
+    };
+    bounded(&text, SENTENCE_MAX)
+}
+
+/// Everything that keeps a subject's open gate shut now; or the reasons of its hold.
+pub(super) fn blockers(view: &View<'_>, migration: &Migration, subject: &Subject) -> Vec<Blocker> {
+    match migration.track(subject).map(|track| &track.phase) {
+        Some(Phase::Asking { gate, asked, dossier }) => {
+            let verdict = migration.bench(subject).judge(*gate, *asked, dossier, view.now);
+            verdict.err().unwrap_or_default()
+        }
+        Some(Phase::Held { why, .. }) => why.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn working(view: &View<'_>, migration: &Migration) -> String {
+    let mut active = migration.nodes.iter().filter(|node| node.is_active());
+    let held = active.clone().find(|node| matches!(node.track.phase, Phase::Held { .. }));
+    match (held, active.next(), &migration.paused_by) {
+        (Some(node), _, _) => format!("a person: {} is held", node.planned.name),
+        (None, Some(node), _) => {
+            let state = states::of_node(view.fleet, &migration.plan.cluster, node);
+            format!("{} ({state})", node.planned.name)
+        }
+        (None, None, Some(by)) => format!("a resume: {by} has paused it between two nodes"),
+        (None, None, None) => "its next node".to_owned(),
+    }
+}
+
+fn turn(migration: &Migration) -> String {
+    let mut active = migration.nodes.iter().filter(|node| node.is_active());
+    if migration.track.phase != Phase::Working {
+        return "its turn: the cluster itself is not ready".to_owned();
+    }
+    match (active.next(), &migration.paused_by) {
+        (Some(node), _) => format!("its turn: {} is under way", node.planned.name),
+        (None, Some(by)) => format!("a resume: {by} has paused the migration"),
+        (None, None) => "its turn".to_owned(),
+    }
+}
+
+fn operating(node: &Node) -> String {
+    let Some(operation) = node.operation() else { return String::new() };
+    let name = &operation.intent.name;
+    match &operation.progress {
+        Progress::Intended => format!("operation {name} to be created"),
+        Progress::Submitted { others: 0, .. } => format!("a pod of operation {name} to start"),
+        Progress::Submitted { others, .. } => {
+            format!("a pod of operation {name} to start, beside {others} other operations")
+        }
+        Progress::Withdrawing { .. } => {
+            format!("operation {name}, which did not start in time, to be withdrawn")
+        }
+        Progress::Started { pod, .. } => format!("operation {name} to end (pod {pod})"),
+        Progress::Ended { .. } => "nothing".to_owned(),
+    }
+}
+
+fn reinstalling(
+    view: &View<'_>,
+    migration: &Migration,
+    node: &Node,
+    reinstall: &Reinstall,
+) -> String {
+    let enrolled = view.fleet.enrolled_after_farewell(&migration.plan.cluster, node).is_some();
+    let manual = migration.plan.installer == Installer::Manual;
+    match (&reinstall.progress, reinstall.announced_by.is_some(), enrolled) {
+        (_, true, _) => "the agent of the new system to enrol".to_owned(),
+        (_, false, true) if manual => {
+            "a person to confirm that this host was meant: its new system has enrolled".to_owned()
+        }
+        (_, false, _) if manual => {
+            "a person to reinstall the host, and its new system to enrol".to_owned()
+        }
+        (Some((percent, seen)), _, _) => {
+            format!("the installer ({percent} %: {seen}), and the new system to enrol")
+        }
+        (None, _, _) => "the installer, and the new system to enrol".to_owned(),
+    }
+}
+
+/// What stands in the way of the effects of a subject, if anything.
+pub(super) fn trouble<'a>(
+    view: &'a View<'_>,
+    migration: &Migration,
+    subject: &Subject,
+) -> Option<&'a str> {
+    let of_subject = view.troubles.iter().find(|(effect, _)| {
+        effect.cluster == migration.plan.cluster && subject_of(&effect.work) == *subject
+    });
+    of_subject.map(|(_, trouble)| trouble.as_str())
+}
+
+fn subject_of(work: &Work) -> Subject {
+    match work {
+        Work::Collect { subject, .. } => subject.clone(),
+        Work::Export | Work::CleanUp => Subject::Cluster,
+        Work::TakeSnapshot { node }
+        | Work::Cordon { node }
+        | Work::Drain { node }
+        | Work::PrepareInputs { node, .. }
+        | Work::RunOperation { node, .. }
+        | Work::WithdrawOperation { node, .. }
+        | Work::ArchiveOperation { node, .. }
+        | Work::KillLeftovers { node, .. }
+        | Work::Farewell { node }
+        | Work::Install { node, .. }
+        | Work::RestoreMetadata { node } => Subject::Node(node.clone()),
+    }
+}
+
+/// What would unblock a subject: commands and actions, most useful first.
+pub(super) fn unblock(view: &View<'_>, migration: &Migration, subject: &Subject) -> Vec<String> {
+    let Some(track) = migration.track(subject) else { return Vec::new() };
+    let cluster = &migration.plan.cluster;
+    let mut help = remedies(&blockers(view, migration, subject), migration, subject);
+    match &track.phase {
+        Phase::Held { resume, .. } => retries(cluster, subject, *resume, &mut help),
+        Phase::Reinstalling(reinstall) => {
+            let manual = migration.plan.installer == Installer::Manual;
+            help.extend(reinstall_help(cluster, subject, manual, reinstall));
+        }
+        Phase::Working => {
+            let mut active = migration.nodes.iter().filter(|node| node.is_active());
+            help.extend(active.next().map(|node| explain(cluster, node)));
+        }
+        Phase::Planned => {
+            let mut active = migration.nodes.iter().filter(|node| node.is_active());
+            help.extend(active.next().map(|node| explain(cluster, node)));
+        }
+        Phase::Operating => help.extend(operation_help(migration, subject)),
+        Phase::Ready { .. } | Phase::Asking { .. } | Phase::Done => (),
+    }
+    if migration.paused_by.is_some() && track.phase != Phase::Done {
+        help.push(format!("rehull resume {cluster}"));
+    }
+    help
+}
+
+fn explain(cluster: &ClusterName, node: &Node) -> String {
+    format!("rehull explain {cluster} {}", node.planned.name)
+}
+
+fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<String> {
+    let mut help: Vec<String> = Vec::new();
+    let mut add = |text: &str| {
+        let text = filled(text, migration, subject);
+        if !help.contains(&text) && help.len() < REMEDIES_MAX {
+            help.push(text);
+        }
+    };
+    for why in why {
+        match why {
+            Blocker::Contradicted { check, .. } => {
+                of_check(*check).remedy.iter().for_each(|text| add(text));
+            }
+            Blocker::Unknown { check, source, .. } => {
+                ask_source(*check, source).iter().for_each(|text| add(text));
+                of_check(*check).remedy.iter().for_each(|text| add(text));
+            }
+            Blocker::Silent { check, source } | Blocker::Stale { check, source, .. } => {
+                ask_source(*check, source).iter().for_each(|text| add(text));
+            }
+            Blocker::TooShort { .. } => add("nothing: it goes on by itself"),
+            Blocker::NotEnrolled { .. } => {
+                add("rehull agent token {cluster} {node}, for the new system");
+                add("ssh {address} journalctl -u rehull-agent: why it did not enrol");
+            }
+        }
+    }
+    help
+}
+
+/// What helps when a source does not answer.
+fn ask_source(check: Check, source: &Source) -> Vec<String> {
+    match source {
+        Source::Agent(_) => vec![
+            "ssh {address} systemctl status rehull-agent".to_owned(),
+            "rehull agent list, and rehull agent token {cluster} {node} if it never enrolled"
+                .into(),
+        ],
+        Source::ApiServer(address) => {
+            vec![format!("kubectl --server=https://{address} get --raw=/readyz")]
+        }
+        Source::Management => {
+            vec!["kubectl get clusters.kubean.io {cluster}, in the management cluster".to_owned()]
+        }
+        Source::Coordinator => vec![format!("read the coordinator's own log for {check}")],
+    }
+}
+
+fn filled(text: &str, migration: &Migration, subject: &Subject) -> String {
+    let node = match subject {
+        Subject::Node(name) => migration.node(name),
+        Subject::Cluster => None,
+    };
+    let (name, address) = node.map_or(("<node>", "<address>"), |node| {
+        (node.planned.name.as_str(), node.planned.address.as_str())
+    });
+    // `retry` of the cluster itself has no node: no word, and no space before it.
+    let text =
+        if node.is_none() { text.replace(" {cluster} {node}", " {cluster}") } else { text.into() };
+    text.replace("{cluster}", migration.plan.cluster.as_str())
+        .replace("{node}", name)
+        .replace("{address}", address)
+}
+
+fn retries(cluster: &ClusterName, subject: &Subject, resume: Step, help: &mut Vec<String>) {
+    let node = match subject {
+        Subject::Cluster => String::new(),
+        Subject::Node(node) => format!(" {node}"),
+    };
+    help.push(format!("rehull retry {cluster}{node}: look again"));
+    if resume.retried(true) != resume {
+        let what = match resume {
+            Step::Ask(gate) if gate == Kind::Remove.verified_by() => "run the removal again",
+            Step::Ask(gate) if gate == Kind::Join.verified_by() => "run the join again",
+            _ => "do it again",
+        };
+        help.push(format!("rehull retry {cluster}{node} --resubmit: {what}"));
+    }
+}
+
+fn reinstall_help(
+    cluster: &ClusterName,
+    subject: &Subject,
+    manual: bool,
+    reinstall: &Reinstall,
+) -> Vec<String> {
+    let Subject::Node(node) = subject else { return Vec::new() };
+    let token = format!("rehull agent token {cluster} {node}: for the agent of the new system");
+    match (manual, reinstall.announced_by.is_some()) {
+        (true, false) => vec![
+            token,
+            format!("reinstall {node}, with its name, its address and that token"),
+            format!("rehull confirm-reinstalled {cluster} {node}"),
+        ],
+        _ => vec![token, "look at the new system's rehull-agent: why it has not enrolled".into()],
+    }
+}
+
+fn operation_help(migration: &Migration, subject: &Subject) -> Vec<String> {
+    let Subject::Node(node) = subject else { return Vec::new() };
+    let Some(operation) = migration.node(node).and_then(Node::operation) else { return Vec::new() };
+    let (name, namespace) = (&operation.intent.name, &migration.plan.namespace);
+    vec![
+        format!("kubectl get clusteroperation {name}, in the management cluster"),
+        format!("kubectl -n {namespace} logs job/kubean-{name}-job"),
+    ]
+}
