@@ -87,6 +87,12 @@ impl Host {
         Self { root, kind }
     }
 
+    /// The machine, but only what links below `root` show of it.
+    #[cfg(test)]
+    pub(crate) fn machine_through(root: &Path) -> Self {
+        Self { root: root.to_owned(), kind: Kind::Machine }
+    }
+
     /// Whether it is the machine itself: only there time must pass until a signal has worked.
     pub fn is_machine(&self) -> bool {
         self.kind == Kind::Machine

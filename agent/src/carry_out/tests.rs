@@ -1,1 +1,133 @@
+//! Fencing, repetition and farewell.
 
+use std::sync::Arc;
+
+use rehull_proto::v1::Collect;
+use tempfile::TempDir;
+
+use super::*;
+use crate::host::directory::Directory;
+
+struct Story {
+    _dir: TempDir,
+    host: Directory,
+    settings: Settings,
+    journal: Journal,
+}
+
+impl Story {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Directory::new(dir.path().join("host"));
+        host.process(50, "/usr/local/bin/kube-proxy", 500, true).unwrap();
+        host.listeners(&[]).unwrap();
+        host.file("etc/machine-id", "m1").unwrap();
+        host.file("proc/sys/kernel/random/boot_id", "b1").unwrap();
+        let settings = Settings {
+            coordinator: "127.0.0.1:1".to_owned(),
+            cluster: "c".parse().unwrap(),
+            node: "n".parse().unwrap(),
+            ca: "0".repeat(64).parse().unwrap(),
+            token_file: dir.path().join("token"),
+            state_dir: dir.path().join("state"),
+            beat: None,
+            retry: std::time::Duration::from_secs(1),
+            host: host.host(),
+            clock: Arc::new(|| rehull_shared::time::Timestamp::from_millis(0)),
+            log: Arc::new(|_| ()),
+        };
+        let mut journal = Journal::open(&settings.state_dir).unwrap();
+        journal.enter(1).unwrap();
+        Self { _dir: dir, host, settings, journal }
+    }
+
+    async fn order(&mut self, epoch: u64, generation: u64, order: Order) -> Message {
+        let order = ToAgent { epoch, generation, order: Some(order) };
+        carry_out(&self.settings, &mut self.journal, order).await.message.unwrap()
+    }
+
+    async fn done(&mut self, epoch: u64, generation: u64, order: Order) -> OrderDone {
+        match self.order(epoch, generation, order).await {
+            Message::Done(done) => done,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn kill(&self, id: &str) -> Order {
+        let processes = checks::leftovers(&self.host.host()).unwrap_or_default().0;
+        Order::KillLeftovers(KillLeftovers { id: id.to_owned(), processes, grace_seconds: 0 })
+    }
+
+    fn runs(&self) -> bool {
+        self.host.host().exists("/proc/50").unwrap()
+    }
+}
+
+#[tokio::test]
+async fn an_order_of_an_older_epoch_or_another_generation_does_nothing() {
+    let mut story = Story::new();
+    let collect = Order::Collect(Collect { nonce: "r1".to_owned(), ..Collect::default() });
+    assert!(matches!(story.order(5, 1, collect.clone()).await, Message::Report(_)));
+    for (epoch, generation) in [(4, 1), (5, 0), (5, 2)] {
+        let done = story.done(epoch, generation, story.kill("k")).await;
+        assert_eq!(done.outcome(), Outcome::Refused, "{done:?}");
+        assert_eq!((done.id.as_str(), done.epoch), ("k", epoch));
+        let done = story.done(epoch, generation, collect.clone()).await;
+        assert_eq!(done.id, "r1", "a refused question is answered by its nonce");
+    }
+    assert!(story.runs());
+    assert_eq!(story.done(5, 1, story.kill("k")).await.outcome(), Outcome::Done);
+    assert!(!story.runs());
+}
+
+#[tokio::test]
+async fn a_repeated_order_repeats_its_answer_and_does_nothing_also_after_a_restart() {
+    let mut story = Story::new();
+    let kill = story.kill("k1");
+    let first = story.done(1, 1, kill.clone()).await;
+    assert_eq!(first.outcome(), Outcome::Done);
+    story.host.process(50, "/usr/local/bin/kube-proxy", 500, true).unwrap(); // the same again
+    story.journal = Journal::open(&story.settings.state_dir).unwrap();
+    let again = story.done(2, 1, kill.clone()).await;
+    assert_eq!(again, OrderDone { epoch: 2, ..first });
+    assert!(story.runs(), "nothing was done the second time");
+    story.journal.enter(2).unwrap();
+    assert_eq!(story.done(2, 2, kill).await.outcome(), Outcome::Done);
+    assert!(!story.runs(), "ids belong to one generation");
+}
+
+#[tokio::test]
+async fn a_refused_order_may_be_tried_again() {
+    let mut story = Story::new();
+    let kill = story.kill("k1");
+    story.host.process(70, "/usr/local/bin/kubelet", 700, false).unwrap();
+    assert_eq!(story.done(1, 1, kill.clone()).await.outcome(), Outcome::Refused);
+    story.host.remove("proc/70").unwrap();
+    assert_eq!(story.done(1, 1, kill).await.outcome(), Outcome::Done);
+}
+
+#[tokio::test]
+async fn a_farewell_names_the_installation_that_ends() {
+    let mut story = Story::new();
+    let farewell = Order::Farewell(Farewell { id: "f".to_owned() });
+    let done = story.done(1, 1, farewell.clone()).await;
+    assert_eq!((done.outcome(), done.seen.as_str()), (Outcome::Done, "machine m1, boot b1"));
+    story.host.remove("etc/machine-id").unwrap();
+    assert_eq!(story.done(1, 1, farewell).await.outcome(), Outcome::Done, "it was said");
+    let other = Order::Farewell(Farewell { id: "g".to_owned() });
+    let done = story.done(1, 1, other).await;
+    assert_eq!(done.outcome(), Outcome::Refused);
+    assert!(done.seen.contains("/etc/machine-id"), "{}", done.seen);
+}
+
+#[tokio::test]
+async fn what_is_not_on_the_list_is_refused() {
+    let mut story = Story::new();
+    let order = ToAgent { epoch: 1, generation: 1, order: None };
+    let answer = carry_out(&story.settings, &mut story.journal, order).await.message;
+    let Some(Message::Done(done)) = answer else { panic!("{answer:?}") };
+    assert_eq!((done.outcome(), done.id.as_str()), (Outcome::Refused, ""));
+    let nameless = story.done(1, 1, story.kill("")).await;
+    assert_eq!(nameless.outcome(), Outcome::Refused);
+    assert!(story.runs());
+}

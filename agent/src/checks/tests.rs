@@ -1,1 +1,351 @@
+//! Reports of directories that look like hosts, and one of the machine that runs the tests.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use rehull_proto::v1::Process;
+use tempfile::TempDir;
+
+use super::*;
+use crate::host::directory::Directory;
+
+const GIB: u64 = 1 << 30;
+
+/// A worker in its usual state, as small as a whole one can be.
+fn worker() -> (TempDir, Directory) {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Directory::new(dir.path());
+    let disks: String = ["/", "/var", "/var/lib"]
+        .map(|path| format!("{path} {} {} 900 1000\n", 40 * GIB, 50 * GIB))
+        .concat();
+    for (path, content) in [
+        (
+            "etc/os-release",
+            "NAME=x\nID=ubuntu\nVERSION_ID=\"22.04\"\nPRETTY_NAME=\"Ubuntu 22.04\"\n",
+        ),
+        ("etc/machine-id", "m1\n"),
+        ("etc/resolv.conf", "search a\nnameserver 127.0.0.53\n"),
+        ("run/systemd/resolve/resolv.conf", "nameserver 10.0.0.53\n"),
+        ("proc/sys/kernel/hostname", "worker1\n"),
+        ("proc/sys/kernel/random/boot_id", "b1\n"),
+        ("proc/sys/kernel/osrelease", "5.15.0\n"),
+        ("proc/sys/kernel/arch", "x86_64\n"),
+        ("proc/statvfs", &disks),
+        ("proc/swaps", "Filename Type Size Used Priority\n"),
+        ("sys/fs/cgroup/cgroup.controllers", ""),
+        ("sys/class/net/lo/address", "00:00:00:00:00:00\n"),
+        ("sys/class/net/lo/addresses", "127.0.0.1\n"),
+        ("sys/class/net/eth0/address", "02:00:00:00:00:07\n"),
+        ("sys/class/net/eth0/addresses", "10.0.0.7\nfe80::1\n"),
+        ("sys/class/net/cali123/address", "ee:ee:ee:ee:ee:ee\n"),
+        ("sys/class/net/cali123/addresses", ""),
+    ] {
+        host.file(path, content).unwrap();
+    }
+    host.process(1, "/sbin/init", 0, false).unwrap();
+    host.listeners(&[22, 10250]).unwrap();
+    (dir, host)
+}
+
+fn at_zero() -> Timestamp {
+    Timestamp::from_millis(0)
+}
+
+async fn look(host: &Directory) -> Report {
+    collect(&host.host(), &Collect::default(), 3, &at_zero).await
+}
+
+fn comms(processes: &[Process]) -> Vec<&str> {
+    processes.iter().map(|process| process.comm.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_whole_host_is_reported_with_no_gap() {
+    let (_dir, host) = worker();
+    host.process(70, "/usr/local/bin/kubelet", 700, false).unwrap();
+    host.file("etc/kubernetes/kubelet.conf", "x").unwrap();
+    let ticks = AtomicI64::new(1_000);
+    let clock = || Timestamp::from_millis(ticks.fetch_add(7, Ordering::Relaxed));
+    let asked = Collect {
+        nonce: "round 4".to_owned(),
+        units: vec!["firewalld.service".to_owned()],
+        paths: vec!["/srv/extra".to_owned()],
+        ..Collect::default()
+    };
+    let report = collect(&host.host(), &asked, 3, &clock).await;
+    assert_eq!(report.unread, []);
+    assert_eq!((report.nonce.as_str(), report.epoch), ("round 4", 3));
+    assert_eq!((report.clock_ms, report.took_ms), (1_000, 7));
+    let identity = report.identity.unwrap();
+    assert_eq!(identity.hostname, "worker1");
+    assert_eq!((identity.machine_id.as_str(), identity.boot_id.as_str()), ("m1", "b1"));
+    assert_eq!(identity.product_uuid, "", "this machine has none");
+    let [nic] = &identity.nics[..] else { panic!("only the host's own card: {identity:?}") };
+    assert_eq!((nic.name.as_str(), nic.mac.as_str()), ("eth0", "02:00:00:00:00:07"));
+    assert_eq!(nic.addresses, ["10.0.0.7"]);
+    let os = report.os.unwrap();
+    assert_eq!((os.id.as_str(), os.version_id.as_str()), ("ubuntu", "22.04"));
+    assert_eq!((os.kernel.as_str(), os.architecture.as_str()), ("5.15.0", "x86_64"));
+    assert_eq!(report.listeners.unwrap().ports, [10250], "22 is none of Kubernetes'");
+    let paths = report.paths.unwrap();
+    assert_eq!(paths.present, ["/etc/kubernetes"]);
+    assert!(paths.absent.contains(&"/srv/extra".to_owned()));
+    assert_eq!(report.disks.unwrap().found[0].free_bytes, 40 * GIB);
+    let resolver = report.resolver.unwrap();
+    assert_eq!(resolver.nameservers, ["127.0.0.53"]);
+    assert_eq!(resolver.upstreams, ["10.0.0.53"]);
+    assert_eq!(report.units.unwrap().inactive, ["firewalld.service"]);
+    assert_eq!(report.packages.unwrap().free.len(), 2);
+    let processes = report.processes.unwrap();
+    assert_eq!((comms(&processes.found), processes.total), (vec!["kubelet"], 2));
+}
+
+/// Whatever is taken away, the report names it, and says nothing in its place.
+#[tokio::test]
+async fn what_cannot_be_read_is_a_gap_and_never_a_default() {
+    type Is = fn(&Report) -> bool;
+    let parts: [(&str, &str, Is); 12] = [
+        ("proc/sys/kernel/hostname", "identity.hostname", |r| r.identity.is_some()),
+        ("etc/machine-id", "identity.machine_id", |r| r.identity.is_some()),
+        ("proc/sys/kernel/random/boot_id", "identity.boot_id", |r| r.identity.is_some()),
+        ("sys/class/net", "identity.nics", |r| r.identity.is_some()),
+        ("etc/os-release", "os", |r| r.os.is_none()),
+        ("proc/sys/kernel/osrelease", "os", |r| r.os.is_none()),
+        ("sys/fs/cgroup", "pods", |r| r.pods.is_none()),
+        ("proc/1", "processes", |r| r.processes.is_none()),
+        ("proc/net/tcp", "listeners", |r| r.listeners.is_none()),
+        ("proc/statvfs", "disks", |r| r.disks.as_ref().is_some_and(|d| d.found.is_empty())),
+        ("proc/swaps", "swap", |r| r.swap.is_none()),
+        ("etc/resolv.conf", "resolver", |r| r.resolver.is_none()),
+    ];
+    for (path, part, is_missing) in parts {
+        let (_dir, host) = worker();
+        host.remove(path).unwrap();
+        let report = look(&host).await;
+        let gap = report.unread.iter().find(|gap| gap.part == part);
+        let gap = gap.unwrap_or_else(|| panic!("{path} is gone, {part} not named: {report:?}"));
+        assert!(gap.why.len() > 10, "{gap:?}");
+        assert!(is_missing(&report), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn leftovers_are_the_family_by_name_and_whatever_runs_in_a_pod() {
+    let (_dir, host) = worker();
+    host.process(20, "/usr/sbin/sshd", 5, false).unwrap();
+    host.process(21, "/usr/sbin/nginx", 5, false).unwrap();
+    host.process(30, "/usr/local/bin/kube-controller-manager", 5, true).unwrap();
+    host.process(31, "/usr/local/bin/containerd-shim-runc-v2", 5, false).unwrap();
+    host.process(32, "/usr/bin/java", 5, true).unwrap();
+    // Below a shim, with cgroups of its own.
+    let stat = "33 (nginx: a) b) S 31 33 33 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0\n";
+    host.process(33, "/usr/sbin/nginx", 5, false).unwrap();
+    host.file("proc/33/stat", stat).unwrap();
+    // Ended, but its parent has not asked yet.
+    host.process(34, "/usr/local/bin/kubelet", 5, false).unwrap();
+    host.file("proc/34/stat", "34 (kubelet) Z 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0\n")
+        .unwrap();
+    let processes = look(&host).await.processes.unwrap();
+    let found: Vec<_> =
+        processes.found.iter().map(|p| (p.pid, p.comm.as_str(), p.in_pod)).collect();
+    assert_eq!(
+        found,
+        [
+            (30, "kube-controller", true),
+            (31, "containerd-shim", false),
+            (32, "java", true),
+            (33, "nginx: a) b", true),
+        ]
+    );
+    assert_eq!(processes.found[1].exe, "/usr/local/bin/containerd-shim-runc-v2");
+    assert!(!beat(&host.host(), 0).await.unwrap().kubelet_running, "a zombie runs nothing");
+}
+
+#[tokio::test]
+async fn a_beat_shows_kubelet_and_api_servers() {
+    let (_dir, host) = worker();
+    host.process(40, "/usr/local/bin/kubelet", 9, false).unwrap();
+    host.process(41, "/usr/local/bin/kube-apiserver", 9, true).unwrap();
+    let seen = beat(&host.host(), 7).await.unwrap();
+    assert!(seen.kubelet_running && seen.sequence == 7);
+    assert_eq!(seen.apiservers.iter().map(|p| p.pid).collect::<Vec<_>>(), [41]);
+    host.remove("proc").unwrap();
+    assert!(beat(&host.host(), 8).await.is_err(), "no kubelet seen is not: no kubelet");
+}
+
+#[tokio::test]
+async fn pods_are_counted_by_cgroups_of_either_driver_and_version() {
+    let (_dir, host) = worker();
+    for pod in ["burstable.slice/kubepods-burstable-poda.slice", "podb.slice"] {
+        host.file(&format!("sys/fs/cgroup/kubepods.slice/kubepods-{pod}/x"), "").unwrap();
+    }
+    let pods = look(&host).await.pods.unwrap();
+    assert_eq!((pods.count, pods.from.as_str()), (2, "cgroup"));
+    for controller in ["memory", "systemd"] {
+        for pod in ["poda", "burstable/podb", "besteffort/podc"] {
+            let path = format!("sys/fs/cgroup/{controller}/kubepods/{pod}/tasks");
+            host.file(&path, "").unwrap();
+        }
+    }
+    assert_eq!(look(&host).await.pods.unwrap().count, 3, "v1 shows each pod once a controller");
+}
+
+#[tokio::test]
+async fn ports_are_found_over_both_protocols_and_only_listening_ones() {
+    let (_dir, host) = worker();
+    host.listeners(&[6443]).unwrap();
+    let heading = "  sl  local_address remote_address st\n";
+    let listening = format!(" 0: {}:2809 {}:0000 0A\n", "0".repeat(32), "0".repeat(32));
+    let connected = format!(" 1: {}:280A {}:01BB 01\n", "0".repeat(32), "0".repeat(32));
+    host.file("proc/net/tcp6", format!("{heading}{listening}{connected}")).unwrap();
+    assert_eq!(look(&host).await.listeners.unwrap().ports, [6443, 10249]);
+}
+
+#[tokio::test]
+async fn locks_of_package_managers_are_seen_and_never_taken() {
+    let (_dir, host) = worker();
+    host.file("var/run/yum.pid", "1\n").unwrap();
+    host.file("var/lib/dpkg/lock-frontend", "").unwrap();
+    let packages = look(&host).await.packages.unwrap();
+    assert_eq!(packages.held, ["/var/run/yum.pid"]);
+    assert_eq!(packages.free, ["/var/lib/dpkg/lock-frontend"]);
+    host.file("var/run/yum.pid", "4711\n").unwrap();
+    assert_eq!(look(&host).await.packages.unwrap().held, Vec::<String>::new(), "its pid is gone");
+    host.file("var/run/yum.pid", "?").unwrap();
+    assert_eq!(look(&host).await.unread[0].part, "packages");
+}
+
+#[tokio::test]
+async fn units_are_known_by_systemd_then_by_cgroups_then_by_name() {
+    let (_dir, host) = worker();
+    let asked = Collect { units: vec!["firewalld.service".to_owned()], ..Collect::default() };
+    let ask = async |host: &Directory| collect(&host.host(), &asked, 0, &at_zero).await;
+    let active = |report: &Report| report.units.as_ref().unwrap().active.len();
+    assert_eq!(active(&ask(&host).await), 0);
+    host.process(50, "/usr/sbin/firewalld", 1, false).unwrap();
+    assert_eq!(active(&ask(&host).await), 1, "no systemd: by name");
+    let procs = "sys/fs/cgroup/systemd/system.slice/firewalld.service/cgroup.procs";
+    host.file(procs, "").unwrap();
+    assert_eq!(active(&ask(&host).await), 0, "an empty cgroup");
+    host.file(procs, "50\n").unwrap();
+    assert_eq!(active(&ask(&host).await), 1, "a cgroup with a process");
+    host.file("run/systemd/units/invocation:other.service", "").unwrap();
+    assert_eq!(active(&ask(&host).await), 0, "systemd's own word goes first");
+    host.file("run/systemd/units/invocation:firewalld.service", "").unwrap();
+    assert_eq!(active(&ask(&host).await), 1);
+}
+
+#[tokio::test]
+async fn a_unit_that_may_be_active_without_processes_is_unknown_to_old_systemd() {
+    let (_dir, host) = worker();
+    host.file("usr/lib/systemd/system/once.service", "[Service]\nType=oneshot\n").unwrap();
+    let asked = Collect { units: vec!["once.service".to_owned()], ..Collect::default() };
+    let report = collect(&host.host(), &asked, 0, &at_zero).await;
+    assert_eq!(report.units.unwrap(), Default::default());
+    assert_eq!(report.unread[0].part, "units");
+}
+
+#[tokio::test]
+async fn ufw_is_active_only_if_it_filters() {
+    let (_dir, host) = worker();
+    host.file("run/systemd/units/invocation:ufw.service", "").unwrap();
+    let asked = Collect { units: vec!["ufw.service".to_owned()], ..Collect::default() };
+    for (config, filters) in [("ENABLED=no\n", false), ("# x\nENABLED=yes\n", true)] {
+        host.file("etc/ufw/ufw.conf", config).unwrap();
+        let units = collect(&host.host(), &asked, 0, &at_zero).await.units.unwrap();
+        assert_eq!(!units.active.is_empty(), filters, "{config}");
+    }
+}
+
+#[tokio::test]
+async fn certificates_are_found_once_and_replaced_ones_are_left_out() {
+    let (dir, host) = worker();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.not_after = rcgen::date_time_ymd(2031, 1, 1);
+    let pem = params.self_signed(&key).unwrap().pem();
+    host.file("etc/kubernetes/ssl/ca.crt", &pem).unwrap();
+    host.file("etc/kubernetes/ssl/ca.key", key.serialize_pem()).unwrap();
+    std::os::unix::fs::symlink("ssl", dir.path().join("etc/kubernetes/pki")).unwrap();
+    let kubelet = format!("{pem}{}", key.serialize_pem());
+    host.file("var/lib/kubelet/pki/kubelet-client-current.pem", &kubelet).unwrap();
+    host.file("var/lib/kubelet/pki/kubelet-client-2026-01-01-00-00-00.pem", &kubelet).unwrap();
+    host.file("etc/ssl/etcd/ssl/admin-key.pem", key.serialize_pem()).unwrap();
+    host.file("etc/ssl/etcd/ssl/admin.pem", "-----BEGIN CERTIFICATE-----\n!").unwrap();
+    let report = look(&host).await;
+    let found = report.certificates.unwrap().found;
+    let paths: Vec<_> = found.iter().map(|certificate| certificate.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        ["/etc/kubernetes/ssl/ca.crt", "/var/lib/kubelet/pki/kubelet-client-current.pem"]
+    );
+    assert_eq!(found[0].not_after_ms, 1_924_992_000_000); // date -d 2031-01-01Z +%s
+    let [gap] = &report.unread[..] else { panic!("{:?}", report.unread) };
+    assert!(gap.why.starts_with("/etc/ssl/etcd/ssl/admin.pem: "), "{gap:?}");
+}
+
+#[tokio::test]
+async fn requests_are_bounded_and_stay_on_the_host() {
+    let (_dir, host) = worker();
+    let many = |what: &str| (0..100).map(|n| format!("{what}{n}")).collect::<Vec<_>>();
+    let asked = Collect {
+        nonce: "n".repeat(10_000),
+        paths: many("/p"),
+        units: many("u.service/../"),
+        locks: vec!["/a/../../etc/shadow".to_owned(), "relative".to_owned()],
+        certificate_dirs: vec!["x".repeat(10_000)],
+    };
+    let report = collect(&host.host(), &asked, 0, &at_zero).await;
+    assert_eq!(report.paths.unwrap().absent.iter().filter(|p| p.starts_with("/p")).count(), 64);
+    assert_eq!(report.units.unwrap(), Default::default());
+    assert_eq!(report.unread.len(), UNREAD_MAX);
+    assert!(report.nonce.len() <= TEXT_BYTES_MAX);
+    assert!(report.unread.iter().all(|gap| gap.why.len() <= TEXT_BYTES_MAX));
+}
+
+/// The worst host and the worst request together still fit the largest message.
+#[tokio::test]
+async fn the_largest_report_fits_a_message() {
+    let (_dir, host) = worker();
+    let long = "x".repeat(180);
+    for pid in 100..100 + 520 {
+        host.process(pid, &format!("/{long}/kubelet"), u64::MAX, true).unwrap();
+    }
+    for card in 0..40 {
+        let addresses = format!("{}\n", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").repeat(20);
+        host.file(&format!("sys/class/net/ethernet{card:03}/addresses"), addresses).unwrap();
+        host.file(&format!("sys/class/net/ethernet{card:03}/address"), "02:00:00:00:00:07")
+            .unwrap();
+    }
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "o".repeat(60));
+    let pem = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem();
+    for n in 0..130 {
+        host.file(&format!("{long}/{n:04}.pem"), &pem).unwrap();
+    }
+    let many = || (0..64).map(|n| format!("/{long}/{n}")).collect::<Vec<_>>();
+    let asked = Collect {
+        nonce: "n".repeat(10_000),
+        paths: many(),
+        locks: many(),
+        units: (0..64).map(|n| format!("{n:0100}")).collect(),
+        certificate_dirs: vec![format!("/{long}")],
+    };
+    let report = collect(&host.host(), &asked, u64::MAX, &at_zero).await;
+    let parts: Vec<_> = report.unread.iter().map(|gap| gap.part.as_str()).collect();
+    assert_eq!(parts, ["processes.found", "certificates"], "both were cut, and say so");
+    let bytes = prost::Message::encoded_len(&report);
+    assert!(bytes < 240 * 1024, "{bytes} bytes");
+}
+
+/// The real thing: this machine, whatever it is.
+#[tokio::test]
+async fn the_machine_itself_is_read() {
+    let report = collect(&Host::machine(), &Collect::default(), 0, &at_zero).await;
+    let os = report.os.expect("every Linux has an os-release");
+    assert!(!os.kernel.is_empty() && !os.architecture.is_empty(), "{os:?}");
+    assert!(report.processes.expect("/proc").total > 0);
+    assert_eq!(report.disks.expect("statvfs").found.len(), 3);
+    assert!(!report.identity.expect("hostname").hostname.is_empty());
+    let beat = beat(&Host::machine(), 0).await.unwrap();
+    assert!(beat.agent_rss_kib > 500, "{beat:?}");
+}
