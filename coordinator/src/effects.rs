@@ -35,6 +35,8 @@ mod pods;
 mod runner;
 mod snapshots;
 #[cfg(test)]
+mod stage;
+#[cfg(test)]
 mod testing;
 mod workload;
 

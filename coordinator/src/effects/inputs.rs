@@ -193,7 +193,8 @@ impl Store<'_> {
         if found.immutable == Some(true) && hash_of(&found, key) == hash_of(wanted, key) {
             return Ok(());
         }
-        let label = |map: &ConfigMap| map.metadata.labels.as_ref()?.get(annotation::MIGRATION).cloned();
+        let label =
+            |map: &ConfigMap| map.metadata.labels.as_ref()?.get(annotation::MIGRATION).cloned();
         if label(&found) != label(wanted) {
             let why = "it exists with another content and was not made for this migration: \
                        delete it";
@@ -211,3 +212,6 @@ impl Store<'_> {
         Err(Trouble::new(what, "it was of an older inventory, and is made anew"))
     }
 }
+
+#[cfg(test)]
+mod tests;

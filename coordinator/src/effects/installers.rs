@@ -224,3 +224,6 @@ fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&fresh, path)
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,7 +82,11 @@ impl Pass<'_> {
         Ok(Requests::new())
     }
 
-    async fn case<'a>(&'a self, node: &'a NodeName, name: &str) -> Result<Option<Case<'a>>, Trouble> {
+    async fn case<'a>(
+        &'a self,
+        node: &'a NodeName,
+        name: &str,
+    ) -> Result<Option<Case<'a>>, Trouble> {
         let made = &self.node(node)?.operations;
         let Some(operation) = made.iter().find(|op| op.intent.name == name) else {
             return Ok(None);
@@ -137,7 +141,8 @@ impl Case<'_> {
         let job = ClusterOperation::job_of(name);
         let found = api::get(&self.jobs(), &job).await.map_err(|failure| failure.with(&job))?;
         if found.is_some() {
-            let why = format!("Job {job} exists already, and the operator would adopt it: delete it");
+            let why =
+                format!("Job {job} exists already, and the operator would adopt it: delete it");
             return Err(Trouble::new(name, why));
         }
         let inputs = self.pass.inputs_stored(&self.client, &self.operation.intent.inputs).await;
@@ -163,8 +168,7 @@ impl Case<'_> {
         let (node, name) = (self.node.clone(), self.name().to_owned());
         let uid = made.uid().unwrap_or_default();
         let count = u32::try_from(others.len()).unwrap_or(u32::MAX);
-        let mut requests =
-            vec![self.report(Report::Submitted { node, name, uid, others: count })];
+        let mut requests = vec![self.report(Report::Submitted { node, name, uid, others: count })];
         for other in others.iter().filter(|other| self.is_of_cluster(other)) {
             let (node, name) = (self.node.clone(), other.name_any());
             requests.push(self.report(Report::Foreign { node, name }));

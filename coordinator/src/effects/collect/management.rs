@@ -14,7 +14,7 @@ use super::super::{
 };
 use crate::{
     clients::{Endpoint, Trouble, server_of},
-    domain::state::{Phase, Subject},
+    domain::state::Subject,
     inventory::{Inventory, passwords},
     kubean::{ClusterOperation, stored},
 };
@@ -24,7 +24,7 @@ const DEPLOYMENTS: [&str; 3] = ["cluster.yml", "upgrade-cluster.yml", "scale.yml
 
 impl Pass<'_> {
     /// Answers one check, now.
-    pub(super) async fn management(&self, subject: &Subject, check: Check) -> Verdict {
+    pub(in crate::effects) async fn management(&self, subject: &Subject, check: Check) -> Verdict {
         let answer = match check {
             Check::ManagementSeparate => self.management_separate().await,
             Check::KubeconfigUsable => self.kubeconfig_usable().await,
@@ -64,9 +64,11 @@ impl Pass<'_> {
         let plan = &self.migration.plan;
         let server = server_of(plan, &self.context.clients).await?;
         let host = host_of(&server);
-        let removed = self.migration.nodes.iter().find(|node| {
-            node.planned.address == host || node.planned.name.as_str() == host
-        });
+        let removed = self
+            .migration
+            .nodes
+            .iter()
+            .find(|node| node.planned.address == host || node.planned.name.as_str() == host);
         if let Some(node) = removed {
             let name = &node.planned.name;
             return Ok(Verdict::fail(format!("its server {server} is {name}, which is removed")));
@@ -129,7 +131,8 @@ impl Pass<'_> {
 
     async fn inventory_understood(&self) -> Result<Verdict, Trouble> {
         let plan = &self.migration.plan;
-        let found = stored(&self.management_client().await?, &plan.namespace, &plan.cluster).await?;
+        let found =
+            stored(&self.management_client().await?, &plan.namespace, &plan.cluster).await?;
         let inventory = match Inventory::parse(&found.inventory) {
             Ok(inventory) => inventory,
             Err(fault) => return Ok(Verdict::fail(fault.to_string())),
@@ -186,7 +189,9 @@ impl Pass<'_> {
         let pods = api::list(&pods, ListParams::default().labels("job-name"), living).await;
         let pods = pods.map_err(|failure| failure.with("pods of operations"))?;
         Ok(match pods.is_empty() {
-            true => Verdict::pass(format!("no operation of {} is running or waiting", plan.cluster)),
+            true => {
+                Verdict::pass(format!("no operation of {} is running or waiting", plan.cluster))
+            }
             false => Verdict::fail(format!("pods of our operations still run: {}", few(pods))),
         })
     }
@@ -225,7 +230,6 @@ impl Pass<'_> {
     }
 
     async fn inputs_removed(&self) -> Result<Verdict, Trouble> {
-        debug_assert!(matches!(self.migration.track.phase, Phase::Asking { .. }));
         let maps = self.config_maps(&self.management_client().await?);
         let left = self.left_behind(&maps).await?;
         Ok(match left.is_empty() {
@@ -252,3 +256,6 @@ fn host_of(server: &str) -> String {
     let host = uri.as_ref().and_then(http::Uri::host).unwrap_or(server);
     host.trim_start_matches('[').trim_end_matches(']').to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,10 @@ async fn to_the_end(mut child: Child, line: OnLine) -> std::io::Result<Exit> {
 }
 
 /// Calls `see` with each line, cut to [`LINE_MAX`]: a program may print one without an end.
-async fn lines(stream: Option<impl AsyncRead + Unpin>, see: impl Fn(String)) -> std::io::Result<()> {
+async fn lines(
+    stream: Option<impl AsyncRead + Unpin>,
+    see: impl Fn(String),
+) -> std::io::Result<()> {
     let Some(mut stream) = stream else { return Ok(()) };
     let mut buffer = [0; 4096];
     let mut line: Vec<u8> = Vec::with_capacity(LINE_MAX);

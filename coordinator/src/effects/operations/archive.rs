@@ -183,7 +183,8 @@ fn shortened(log: &str) -> (String, String) {
     }
     let head = log.floor_char_boundary(LOG_MAX / 2);
     let tail = log.ceil_char_boundary(log.len() - LOG_MAX / 2);
-    let words = format!("log of {} bytes, {} of them in the middle left out", log.len(), tail - head);
+    let words =
+        format!("log of {} bytes, {} of them in the middle left out", log.len(), tail - head);
     (format!("{}\n[rehull: {} bytes left out]\n{}", &log[..head], tail - head, &log[tail..]), words)
 }
 
