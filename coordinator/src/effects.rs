@@ -31,6 +31,8 @@ mod inputs;
 mod installers;
 mod metadata;
 mod operations;
+#[cfg(test)]
+mod passes;
 mod pods;
 mod runner;
 mod snapshots;

@@ -49,11 +49,14 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// Whether the API server itself says that there is no such object. A 404 of a proxy in front
-    /// of it has no such reason, and proves nothing.
+    /// Whether the API server itself says that there is no such object: with its reason, and with
+    /// the object's name. A 404 of a proxy in front of it, or of a path that the server does not
+    /// know, has neither, and proves nothing.
     pub(super) fn is_absence(&self) -> bool {
         matches!(self, Self::Refused(status)
-            if status.code == 404 && status.reason == reason::NOT_FOUND)
+            if status.code == 404
+                && status.reason == reason::NOT_FOUND
+                && status.details.as_ref().is_some_and(|details| !details.name.is_empty()))
     }
 
     /// Whether the API server answers 404 in any way: also for a kind that it does not know.
@@ -142,6 +145,8 @@ pub(super) fn few<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> String
 
 #[cfg(test)]
 mod tests {
+    use kube::core::response::StatusDetails;
+
     use super::*;
 
     #[test]
@@ -149,7 +154,12 @@ mod tests {
         let says = |text: &str, reason: &str| {
             Failure::Refused(Status::failure(text, reason).with_code(404).boxed())
         };
-        assert!(says("nodes \"n1\" not found", reason::NOT_FOUND).is_absence());
+        let path = says("the server could not find the requested resource", reason::NOT_FOUND);
+        assert!(path.is_404() && !path.is_absence());
+        let details: StatusDetails = serde_json::from_str(r#"{"name": "n1"}"#).unwrap();
+        let status = Status::failure("nodes \"n1\" not found", reason::NOT_FOUND);
+        let object = status.with_code(404).with_details(details).boxed();
+        assert!(Failure::Refused(object).is_absence());
         // What kube makes of a body that is no Status.
         let proxy = says("<html>404 page not found</html>", "Failed to parse error data");
         assert!(proxy.is_404() && !proxy.is_absence());

@@ -28,6 +28,10 @@ use crate::domain::{
     },
 };
 
+mod world;
+
+pub(super) use world::{World, stored};
+
 /// 14 Nov 2023, 22:13:20 UTC.
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
