@@ -19,7 +19,7 @@
 use std::{
     ffi::OsString,
     fs, io,
-    io::Read,
+    io::{BufRead, Read},
     path::{Path, PathBuf},
 };
 
@@ -28,6 +28,9 @@ use rustix::process::{Pid, Signal};
 
 pub mod directory;
 mod machine;
+
+/// Read at once from a file whose size is not known.
+const ROOM_BYTES: usize = 16 * 1024;
 
 /// Something of the host could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +109,8 @@ impl Host {
     /// The content of a file of at most `bytes_max` bytes. A longer one is an error, not a part.
     pub fn bytes(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, Unreadable> {
         let read = || {
-            let mut content = Vec::new();
+            // Files of /proc say that they are empty; without room they are read in tiny pieces.
+            let mut content = Vec::with_capacity(ROOM_BYTES.min(bytes_max + 1));
             let limit = bytes_max as u64 + 1;
             fs::File::open(self.path(path))?.take(limit).read_to_end(&mut content)?;
             if content.len() > bytes_max {
@@ -123,6 +127,21 @@ impl Host {
             Ok(text) => text,
             Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
         })
+    }
+
+    /// Gives each line of a file to `more` until that one has seen enough.
+    pub fn lines_while(
+        &self,
+        path: &str,
+        mut more: impl FnMut(&str) -> bool,
+    ) -> Result<(), Unreadable> {
+        let file = fs::File::open(self.path(path)).map_err(unreadable(path))?;
+        for line in io::BufReader::with_capacity(ROOM_BYTES, file).lines() {
+            if !more(&line.map_err(unreadable(path))?) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Names in a directory, sorted: at most `entries_max`, more are an error.

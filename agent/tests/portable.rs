@@ -1,11 +1,20 @@
-//! The file that is shipped runs where it must: it asks for no glibc younger than 2.17 (CentOS 7).
+//! The file that is shipped runs where it must: it asks for no glibc younger than 2.17, and for no
+//! system call younger than Linux 3.10 without having another way (CentOS 7).
 //!
 //! Run by name, after `tests/agent-build.sh`: `cargo test -p rehull-agent --test portable`.
 //! `REHULL_AGENT_BIN` names another file.
 
 #![expect(clippy::unwrap_used, reason = "a test stops where its ground is missing")]
 
-use std::path::{Path, PathBuf};
+#[expect(dead_code, reason = "tests of the session use more of it")]
+mod coordinator;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command},
+};
+
+use rehull_proto::v1::{Collect, ToAgent, from_agent::Message, to_agent::Order};
 
 /// Section type of the versions that a program needs (ELF gABI, Linux extensions).
 const NEEDED_VERSIONS: u32 = 0x6fff_fffe;
@@ -87,4 +96,43 @@ fn the_program_needs_no_glibc_younger_than_2_17() {
 fn the_program_is_small() {
     let size = std::fs::metadata(program()).unwrap().len();
     assert!(size < SIZE_MAX, "{size} bytes");
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // it may have ended
+        let _ = self.0.wait();
+    }
+}
+
+/// Enrols, links and answers a round under a filter that takes the younger system calls away.
+#[tokio::test]
+async fn the_program_needs_no_kernel_younger_than_3_10() {
+    let old_kernel = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/old_kernel.py");
+    let mut coordinator = coordinator::Coordinator::start("rehull-coordinator").await;
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (address, ca) = (coordinator.address, &coordinator.ca_sha256);
+    let config = format!(
+        r#"{{"coordinator":"{address}","cluster":"c","node":"n","ca_sha256":"{ca}",
+            "token_file":"{}","state_dir":"{}","beat_seconds":1}}"#,
+        at("token"),
+        at("state")
+    );
+    std::fs::write(at("config"), config).unwrap();
+    std::fs::write(at("token"), "secret").unwrap();
+    let mut old = Command::new(old_kernel);
+    let agent = old.arg(program()).args(["run", "--config", &at("config")]).spawn().unwrap();
+    let agent = Running(agent);
+    let mut link = coordinator.link().await;
+    assert!(matches!(link.next_of_all().await, Some(Message::Hello(_))));
+    assert!(matches!(link.next_of_all().await, Some(Message::Beat(_))));
+    let collect = Order::Collect(Collect { nonce: "r".to_owned(), ..Collect::default() });
+    link.send(ToAgent { epoch: 1, generation: 1, order: Some(collect) }).await;
+    let Some(Message::Report(report)) = link.next().await else { panic!("no report") };
+    assert!(report.os.is_some() && report.processes.is_some(), "{report:?}");
+    let filter = std::fs::read_to_string(format!("/proc/{}/status", agent.0.id())).unwrap();
+    assert!(filter.contains("Seccomp:\t2"), "the filter was in force: {filter}");
 }

@@ -7,16 +7,16 @@ use crate::host::{Host, Unreadable};
 /// API server, etcd, kubelet, controller manager, scheduler, kube-proxy, old API server, calico.
 const PORTS: &[u32] = &[2379, 2380, 6443, 8081, 9099, 10248, 10249, 10250, 10256, 10257, 10259];
 
-/// Some 100 000 connections of 150 bytes each.
-const TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
-
 const LISTEN: &str = "0A";
+
+/// Connections that a listener has half accepted; older kernels show them between the listeners.
+const SYN_RECEIVED: &str = "03";
 
 /// Which of the ports are listened on, over IPv4 or IPv6, on whatever address.
 pub(crate) fn look(host: &Host) -> Result<Listeners, Unreadable> {
-    let mut ports = listening(&host.text("/proc/net/tcp", TABLE_BYTES_MAX)?);
-    match host.text("/proc/net/tcp6", TABLE_BYTES_MAX) {
-        Ok(table) => ports.extend(listening(&table)),
+    let mut ports = listening(host, "/proc/net/tcp")?;
+    match listening(host, "/proc/net/tcp6") {
+        Ok(more) => ports.extend(more),
         Err(error) if error.is_absence() => (), // a host without IPv6
         Err(error) => return Err(error),
     }
@@ -26,13 +26,23 @@ pub(crate) fn look(host: &Host) -> Result<Listeners, Unreadable> {
 }
 
 /// Lines are `sl: local_address:port remote_address:port state ...`, numbers in hexadecimal.
-fn listening(table: &str) -> Vec<u32> {
-    let port = |line: &str| {
+///
+/// The kernel lists "first all listening TCP sockets, and next all established TCP connections"
+/// (Documentation/networking/proc_net_tcp.rst). Those can be 100 000, and are not read.
+fn listening(host: &Host, path: &str) -> Result<Vec<u32>, Unreadable> {
+    let mut ports = Vec::new();
+    let mut is_heading = true;
+    host.lines_while(path, |line| {
+        if std::mem::take(&mut is_heading) {
+            return true;
+        }
         let mut fields = line.split_ascii_whitespace().skip(1);
-        let (_, port) = fields.next()?.rsplit_once(':')?;
-        let state = fields.nth(1)?;
-        let port = u32::from_str_radix(port, 16).ok()?;
-        (state == LISTEN && PORTS.contains(&port)).then_some(port)
-    };
-    table.lines().filter_map(port).collect()
+        let (local, state) = (fields.next().unwrap_or_default(), fields.nth(1));
+        let port = local.rsplit_once(':').and_then(|(_, port)| u32::from_str_radix(port, 16).ok());
+        if state == Some(LISTEN) {
+            ports.extend(port.filter(|port| PORTS.contains(port)));
+        }
+        matches!(state, Some(LISTEN | SYN_RECEIVED))
+    })?;
+    Ok(ports)
 }

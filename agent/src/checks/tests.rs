@@ -195,9 +195,13 @@ async fn ports_are_found_over_both_protocols_and_only_listening_ones() {
     host.listeners(&[6443]).unwrap();
     let heading = "  sl  local_address remote_address st\n";
     let listening = format!(" 0: {}:2809 {}:0000 0A\n", "0".repeat(32), "0".repeat(32));
-    let connected = format!(" 1: {}:280A {}:01BB 01\n", "0".repeat(32), "0".repeat(32));
-    host.file("proc/net/tcp6", format!("{heading}{listening}{connected}")).unwrap();
+    let half_open = listening.replace("0A", "03").replace("2809", "280A");
+    let connected = listening.replace("0A", "01").replace("2809", "094B");
+    let table = format!("{heading}{half_open}{listening}{connected}");
+    host.file("proc/net/tcp6", table).unwrap();
     assert_eq!(look(&host).await.listeners.unwrap().ports, [6443, 10249]);
+    host.remove("proc/net/tcp6").unwrap();
+    assert_eq!(look(&host).await.listeners.unwrap().ports, [6443], "a host without IPv6");
 }
 
 #[tokio::test]
