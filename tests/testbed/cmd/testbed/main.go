@@ -17,6 +17,7 @@ testbed status                     hosts, what runs on them, where the kubeconfi
 testbed exec HOST [--] CMD...      run a command in a host
 testbed reinstall HOST PROFILE     power off, new disk, new system (centos7, ubuntu2204)
 testbed reboot|poweroff HOST
+testbed rehull DIR                 install rehull and rehull-agent from DIR on all hosts, start them
 testbed down                       end all of it and remove its files
 The files are in $TESTBED_DIR, by default .cache/up of the module.
 `
@@ -60,6 +61,12 @@ func run(verb string, args []string) error {
 		return hosts.Stop(dir)
 	case "status":
 		return status(dir)
+	case "rehull":
+		testbed, err := hosts.Open(dir)
+		if err != nil || len(args) != 1 {
+			return errors.Join(err, errors.New("testbed rehull DIR wants a testbed that is up"))
+		}
+		return cluster.InstallRehull(ctx, testbed, args[0])
 	}
 	return onHost(ctx, dir, verb, args)
 }
