@@ -10,6 +10,7 @@ use kube::Client;
 
 use crate::domain::plan::Plan;
 
+pub mod calls;
 mod real;
 
 pub use real::{real, server_of};

@@ -15,7 +15,7 @@ use rehull_shared::{
 use crate::{
     agents::Agents,
     blobs::Blobs,
-    clients::{Clients, Trouble},
+    clients::{Clients, Trouble, calls as api},
     domain::{
         command::Request,
         effect::{Effect, Work},
@@ -23,7 +23,6 @@ use crate::{
     },
 };
 
-mod api;
 mod collect;
 mod evictions;
 mod hosts;

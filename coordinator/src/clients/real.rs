@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
-use super::{Clients, Connect, Endpoint, Trouble};
+use super::{Clients, Connect, Endpoint, Trouble, calls};
 use crate::{
     domain::plan::{Access, Plan},
     kubean::Cluster,
@@ -78,7 +78,7 @@ async fn from_file(field: &str, path: &str, access: &Access) -> Result<Config, T
         Some(context) => format!("{field}: kubeconfig {path}, context {context}"),
         None => format!("{field}: kubeconfig {path}, current context"),
     };
-    let kubeconfig = Kubeconfig::read_from(path).map_err(|why| Trouble::new(&what, why))?;
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|why| Trouble::new(&what, words(&why)))?;
     configured(&what, kubeconfig, context).await
 }
 
@@ -89,7 +89,17 @@ async fn configured(
 ) -> Result<Config, Trouble> {
     let options = KubeConfigOptions { context, cluster: None, user: None };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    config.map_err(|why| Trouble::new(what, why))
+    config.map_err(|why| Trouble::new(what, words(&why)))
+}
+
+/// What is wrong with a kubeconfig. What the parser says would quote it, credentials and all.
+fn words(why: &KubeconfigError) -> String {
+    match why {
+        KubeconfigError::Parse(_) => {
+            "it is not a kubeconfig that can be read; try it with kubectl".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The URL of the server in the workload's kubeconfig.
@@ -111,21 +121,62 @@ pub async fn server_of(plan: &Plan, clients: &Clients) -> Result<String, Trouble
 /// is refreshed, so it may be missing for a moment.
 async fn kept_by_kubean(plan: &Plan, management: Client) -> Result<Config, Trouble> {
     let what = format!("Cluster {} of the management cluster", plan.cluster);
-    let cluster = Api::<Cluster>::all(management.clone()).get(plan.cluster.as_str()).await;
-    let cluster = cluster.map_err(|why| Trouble::new(&what, why))?;
+    let clusters: Api<Cluster> = Api::all(management.clone());
+    let cluster = calls::call(clusters.get(plan.cluster.as_str())).await;
+    let cluster = cluster.map_err(|failure| failure.with(&what))?;
     let kept = cluster.spec.kubeconf_ref.ok_or_else(|| {
         let why = "it names no kubeconfRef; give spec.workload.kubeconfig";
         Trouble::new(&what, why)
     })?;
     let what = format!("ConfigMap {}/{} with the workload's kubeconfig", kept.namespace, kept.name);
-    let stored = Api::<ConfigMap>::namespaced(management, &kept.namespace).get(&kept.name).await;
-    let data = stored.map_err(|why| Trouble::new(&what, why))?.data.unwrap_or_default();
+    let maps: Api<ConfigMap> = Api::namespaced(management, &kept.namespace);
+    let stored = calls::call(maps.get(&kept.name)).await;
+    let data = stored.map_err(|failure| failure.with(&what))?.data.unwrap_or_default();
     let text = data.get(KUBECONF_KEY).ok_or_else(|| {
         let why = format!("it has no key {KUBECONF_KEY:?}");
         Trouble::new(&what, why)
     })?;
-    // What the parser says could quote the credentials.
-    let kubeconfig = Kubeconfig::from_yaml(text)
-        .map_err(|_| Trouble::new(&what, "it is not a kubeconfig that can be read"))?;
+    let kubeconfig = Kubeconfig::from_yaml(text).map_err(|why| Trouble::new(&what, words(&why)))?;
     configured(&what, kubeconfig, plan.workload.context.clone()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KUBECONFIG: &str = "\
+apiVersion: v1
+kind: Config
+current-context: prod
+clusters: [{name: prod, cluster: {server: \"https://lb.example:6443\"}}]
+contexts: [{name: prod, context: {cluster: prod, user: admin}}]
+users: [{name: admin, user: {token: hunter2}}]
+";
+
+    fn access(path: &std::path::Path, context: Option<&str>) -> Access {
+        let kubeconfig = Some(path.display().to_string());
+        Access { kubeconfig, context: context.map(str::to_owned) }
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_is_read_and_its_faults_name_file_and_context() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("workload.yaml");
+        let file = path.display().to_string();
+        let read = async |context| {
+            let access = access(&path, context);
+            let config = from_file("spec.workload", &file, &access).await;
+            config.map(|config| config.cluster_url.to_string()).map_err(|why| why.to_string())
+        };
+        let trouble = read(None).await.unwrap_err();
+        let begin = format!("spec.workload: kubeconfig {file}, current context: ");
+        assert!(trouble.starts_with(&begin), "{trouble}");
+        std::fs::write(&path, KUBECONFIG).unwrap();
+        assert_eq!(read(None).await.unwrap(), "https://lb.example:6443/");
+        let trouble = read(Some("staging")).await.unwrap_err();
+        assert!(trouble.contains("context staging: "), "{trouble}");
+        std::fs::write(&path, "users: [{name: admin, user: {token: hunter2").unwrap();
+        let trouble = read(None).await.unwrap_err();
+        assert!(!trouble.contains("hunter2"), "{trouble}");
+    }
 }

@@ -195,3 +195,55 @@ fn the_definition_in_the_repository_is_current() {
         panic!("{path} is not what the types say: copy {} there", fresh.display());
     }
 }
+
+/// A management cluster in memory that holds this Cluster.
+fn management(inventory: &str, namespace: &str) -> crate::clients::Clients {
+    use serde_json::json;
+    let clock = std::sync::Arc::new(rehull_shared::time::Timestamp::default);
+    let api = crate::rehearsal::api::Api::new("documents", clock);
+    let reference = |name: &str| json!({"namespace": namespace, "name": name});
+    api.store().put(json!({"apiVersion": "kubean.io/v1alpha1", "kind": "Cluster",
+        "metadata": {"name": "prod"},
+        "spec": {"hostsConfRef": reference("hosts"), "varsConfRef": reference("vars")}}));
+    for (name, key, text) in [("hosts", "hosts.yml", inventory), ("vars", "group_vars.yml", "")] {
+        api.store().put(json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": namespace}, "data": {key: text}}));
+    }
+    crate::clients::Clients::new(std::sync::Arc::new(move |_, _| {
+        let api = api.clone();
+        Box::pin(async move { Ok(api.client()) })
+    }))
+}
+
+#[tokio::test]
+async fn a_document_is_compared_with_its_cluster() {
+    let migration = parse(DOCUMENT).unwrap();
+    let clients = management(INVENTORY, "kubean-system");
+    let (plan, nodes) = understand(&migration, &clients).await.unwrap();
+    assert_eq!(plan.api_servers, ["10.0.0.1:6443"]);
+    let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["worker2", "worker1"], "the canary first, worker3 excluded");
+
+    let fault = async |migration: &Migration, clients| {
+        understand(migration, &clients).await.expect_err("a fault").to_string()
+    };
+    let mut other = migration.clone();
+    other.spec.cluster = "test".parse().unwrap();
+    let words = fault(&other, management(INVENTORY, "kubean-system")).await;
+    assert_eq!(
+        words,
+        "spec.cluster: Cluster test of the management cluster: there is none of this name"
+    );
+    let words = fault(&migration, management(INVENTORY, "elsewhere")).await;
+    assert!(words.contains("not in kubean-system"), "{words}");
+    let text = INVENTORY.replace("kube_node:", "kube-node:");
+    let words = fault(&migration, management(&text, "kubean-system")).await;
+    assert_eq!(
+        words,
+        "line 9, column 5: inventory: all.children.kube-node: is the group kube_node meant? \
+         rename it to go on"
+    );
+    let text = INVENTORY.replace("{ansible_host: 10.0.0.11}", "{ansible_host: worker1.example}");
+    let words = fault(&migration, management(&text, "kubean-system")).await;
+    assert!(words.starts_with("inventory: all.hosts.worker1: needs its IP address"), "{words}");
+}

@@ -5,7 +5,7 @@ use kube::{Api, Client};
 use rehull_shared::ids::ClusterName;
 
 use super::{Cluster, INVENTORY_KEY, Ref, VARS_KEY};
-use crate::clients::Trouble;
+use crate::clients::{Trouble, calls};
 
 /// A cluster and its texts. They may hold passwords, so this cannot be printed.
 pub struct Stored {
@@ -28,8 +28,8 @@ pub async fn stored(
     name: &ClusterName,
 ) -> Result<Stored, Trouble> {
     let what = format!("Cluster {name} of the management cluster");
-    let found = Api::<Cluster>::all(client.clone()).get_opt(name.as_str()).await;
-    let cluster = found.map_err(|why| Trouble::new(&what, why))?;
+    let found = calls::get(&Api::<Cluster>::all(client.clone()), name.as_str()).await;
+    let cluster = found.map_err(|failure| failure.with(&what))?;
     let cluster = cluster.ok_or_else(|| Trouble::new(&what, "there is none of this name"))?;
     if let Some(ssh) = &cluster.spec.ssh_auth_ref {
         must_be_in(namespace, &format!("{what}: its Secret {}", ssh.name), ssh)?;
@@ -43,8 +43,10 @@ pub async fn stored(
 async fn text(client: &Client, namespace: &str, at: &Ref, key: &str) -> Result<String, Trouble> {
     let what = format!("ConfigMap {}/{}", at.namespace, at.name);
     must_be_in(namespace, &what, at)?;
-    let found = Api::<ConfigMap>::namespaced(client.clone(), namespace).get(&at.name).await;
-    let mut data = found.map_err(|why| Trouble::new(&what, why))?.data.unwrap_or_default();
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let found = calls::get(&maps, &at.name).await.map_err(|failure| failure.with(&what))?;
+    let map = found.ok_or_else(|| Trouble::new(&what, "it does not exist"))?;
+    let mut data = map.data.unwrap_or_default();
     data.remove(key).ok_or_else(|| Trouble::new(&what, format!("it has no key {key:?}")))
 }
 

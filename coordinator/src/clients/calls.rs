@@ -29,7 +29,7 @@ const NAMES_MAX: usize = 5;
 
 /// Why a call did not give what was asked for.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Failure {
+pub enum Failure {
     /// The API server said no.
     Refused(Box<Status>),
     /// There was no answer, or none that can be understood.
@@ -52,7 +52,7 @@ impl Failure {
     /// Whether the API server itself says that there is no such object: with its reason, and with
     /// the object's name. A 404 of a proxy in front of it, or of a path that the server does not
     /// know, has neither, and proves nothing.
-    pub(super) fn is_absence(&self) -> bool {
+    pub fn is_absence(&self) -> bool {
         matches!(self, Self::Refused(status)
             if status.code == 404
                 && status.reason == reason::NOT_FOUND
@@ -60,12 +60,12 @@ impl Failure {
     }
 
     /// Whether the API server answers 404 in any way: also for a kind that it does not know.
-    pub(super) fn is_404(&self) -> bool {
+    pub fn is_404(&self) -> bool {
         matches!(self, Self::Refused(status) if status.code == 404)
     }
 
     /// As a trouble with `what`.
-    pub(super) fn with(&self, what: impl fmt::Display) -> Trouble {
+    pub fn with(&self, what: impl fmt::Display) -> Trouble {
         Trouble::new(what, self)
     }
 }
@@ -91,7 +91,7 @@ impl From<kube::Error> for Failure {
 }
 
 /// One call, cut short after [`CALL_MAX`].
-pub(super) async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+pub async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
     match tokio::time::timeout(CALL_MAX, call).await {
         Ok(outcome) => Ok(outcome?),
         Err(_) => Err(Failure::Silent(format!("no answer within {} s", CALL_MAX.as_secs()))),
@@ -100,7 +100,7 @@ pub(super) async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Resu
 
 /// The object of this name, or `None` if the API server itself says that there is none. The read
 /// is a quorum read: it asks for no resource version.
-pub(super) async fn get<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Failure>
+pub async fn get<K>(api: &Api<K>, name: &str) -> Result<Option<K>, Failure>
 where
     K: Clone + DeserializeOwned + fmt::Debug,
 {
@@ -112,7 +112,7 @@ where
 }
 
 /// What `keep` keeps of all objects that match, page by page, so that memory holds one page.
-pub(super) async fn list<K, T>(
+pub async fn list<K, T>(
     api: &Api<K>,
     params: ListParams,
     keep: impl Fn(K) -> Option<T>,
@@ -134,7 +134,7 @@ where
 }
 
 /// The first few names, and how many more there are.
-pub(super) fn few<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
+pub fn few<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
     let mut names = names.into_iter();
     let shown: Vec<String> = names.by_ref().take(NAMES_MAX).map(|name| name.to_string()).collect();
     match names.count() {
