@@ -74,8 +74,8 @@ pub enum Error {
         /// What it said.
         source: io::Error,
     },
-    /// There is a CA already.
-    #[error("{0} exists already: agents trust it, so it is not replaced; choose another --dir")]
+    /// A coordinator was made here before.
+    #[error("{0} exists already: a coordinator lives here; choose another --dir")]
     Exists(PathBuf),
     /// A request or a stored certificate is not usable.
     #[error("{what}: {source}")]

@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use rehull_shared::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::Instrument;
 
 use crate::{
     domain::{
@@ -175,7 +176,7 @@ impl Engine {
             let sequence = self.log.append(&events)?;
             self.fleet = fleet;
             for (seq, recorded) in (before + 1..).zip(events) {
-                tracing::info!(seq, cluster = ?recorded.cluster, event = recorded.event.name());
+                tell(seq, &recorded);
                 self.history.add(seq, recorded);
             }
             self.published.send_replace(Published { fleet: self.fleet.clone(), sequence });
@@ -195,9 +196,16 @@ impl Handle {
     /// # Errors
     /// [`Error::Stopped`] when the engine is gone; the inner `Err` is the rules' refusal.
     pub async fn submit(&self, command: Command) -> Result<Result<u64, Refusal>, Error> {
+        let span = span_of(&command);
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Input::Decide { command, reply }).await.map_err(|_| Error::Stopped)?;
-        answer.await.map_err(|_| Error::Stopped)
+        let asked = async {
+            let sent = self.inbox.send(Input::Decide { command, reply }).await;
+            sent.map_err(|_| Error::Stopped)?;
+            let answer = answer.await.map_err(|_| Error::Stopped)?;
+            tracing::Span::current().record("seq", answer.as_ref().ok());
+            Ok(answer)
+        };
+        asked.instrument(span).await
     }
 
     /// Has every hash of the log checked. Commands wait for it: about a second for three million
@@ -229,5 +237,24 @@ impl Handle {
     /// What happened last.
     pub fn history(&self) -> &History {
         &self.history
+    }
+}
+
+/// One line for each event, when it is on disk.
+fn tell(seq: u64, recorded: &Recorded) {
+    let cluster = recorded.cluster.as_ref().map(tracing::field::display);
+    let node = recorded.event.node().map(tracing::field::display);
+    tracing::info!(seq, cluster, node, event = recorded.event.name());
+}
+
+/// The span of a command, from its asking until its events are on disk.
+fn span_of(command: &Command) -> tracing::Span {
+    match command {
+        Command::Of(cluster, request) => {
+            let asked = request.name();
+            tracing::info_span!("command", %cluster, asked, seq = tracing::field::Empty)
+        }
+        // A second has passed: nobody wants a trace of that.
+        Command::TakeLeadership | Command::Tick => tracing::Span::none(),
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use rehull_proto::v1::{
-    ClusterStatus, ExplainResponse, ListAgentsResponse, PlanResponse, Receipt, StatusResponse,
-    TokenResponse,
+    AgentStatus, ClusterStatus, ExplainResponse, ListAgentsResponse, PlanResponse, Receipt,
+    StatusResponse, TokenResponse,
 };
 use rehull_shared::ids::{ClusterName, NodeName};
 use serde::Serialize;
@@ -209,6 +209,10 @@ pub(super) fn agents(answer: &ListAgentsResponse) -> String {
         return "No host has been invited. Invite one with `rehull agent token`.\n".to_owned();
     }
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let heard = |agent: &AgentStatus, word: String| match agent.last_beat.is_empty() {
+        true => "-".to_owned(),
+        false => word,
+    };
     let rows: Vec<_> = answer
         .agents
         .iter()
@@ -218,9 +222,9 @@ pub(super) fn agents(answer: &ListAgentsResponse) -> String {
                 agent.node.clone(),
                 agent.generation.to_string(),
                 yes(agent.connected),
-                seconds(&agent.last_beat),
-                yes(agent.kubelet_running),
-                agent.pods.to_string(),
+                heard(agent, seconds(&agent.last_beat)),
+                heard(agent, yes(agent.kubelet_running)),
+                heard(agent, agent.pods.to_string()),
                 agent.version.clone(),
                 agent.os.clone(),
             ]

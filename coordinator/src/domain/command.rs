@@ -80,6 +80,23 @@ pub enum Report {
     Installer { node: NodeName, percent: u8, seen: String, done: bool },
 }
 
+impl Request {
+    /// A word for it, for traces.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Request::Start { .. } => "start",
+            Request::Pause { .. } => "pause",
+            Request::Resume { .. } => "resume",
+            Request::Retry { .. } => "retry",
+            Request::ConfirmReinstalled { .. } => "confirm-reinstalled",
+            Request::IssueToken { .. } => "issue-token",
+            Request::Enrol { .. } => "enrol",
+            Request::Submit { .. } => "evidence",
+            Request::Report(_) => "report",
+        }
+    }
+}
+
 impl Report {
     /// The node that it is about.
     ///

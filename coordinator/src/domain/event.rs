@@ -179,4 +179,47 @@ impl Event {
             Event::NodeFinished { .. } => "NodeFinished",
         }
     }
+
+    /// The node that it is about; `None` if it is about the cluster or the coordinator.
+    pub fn node(&self) -> Option<&NodeName> {
+        match self {
+            Event::EvidenceRequested { subject, .. }
+            | Event::EvidenceRecorded { subject, .. }
+            | Event::GatePassed { subject, .. }
+            | Event::Held { subject, .. }
+            | Event::RetryRequested { subject, .. } => match subject {
+                Subject::Node(node) => Some(node),
+                Subject::Cluster => None,
+            },
+            Event::NodePlanned { node } => Some(&node.name),
+            Event::LeadershipTaken
+            | Event::MigrationStarted { .. }
+            | Event::MigrationPaused { .. }
+            | Event::MigrationResumed { .. }
+            | Event::ObjectsExported { .. }
+            | Event::WorkBegun
+            | Event::MigrationCompleted => None,
+            Event::NodeStarted { node }
+            | Event::SnapshotRecorded { node, .. }
+            | Event::DrainProgressed { node, .. }
+            | Event::InputsPrepared { node, .. }
+            | Event::OperationIntended { node, .. }
+            | Event::OperationSubmitted { node, .. }
+            | Event::OperationWithdrawn { node, .. }
+            | Event::OperationStarted { node, .. }
+            | Event::OperationEnded { node, .. }
+            | Event::OperationCopied { node, .. }
+            | Event::OperationArchived { node, .. }
+            | Event::ForeignOperationSeen { node, .. }
+            | Event::LeftoversOrdered { node, .. }
+            | Event::LeftoversAnswered { node, .. }
+            | Event::FarewellSaid { node, .. }
+            | Event::ReinstallAuthorized { node }
+            | Event::InstallerProgressed { node, .. }
+            | Event::ReinstallAnnounced { node, .. }
+            | Event::TokenIssued { node, .. }
+            | Event::AgentEnrolled { node, .. }
+            | Event::NodeFinished { node } => Some(node),
+        }
+    }
 }

@@ -8,7 +8,7 @@ use rehull_shared::{
 
 use super::{
     View,
-    sentences::{gate_name, node_of, sentence},
+    sentences::{gate_name, sentence},
     states,
     waits::{blockers, trouble, unblock, waits_for},
     words::{of_check, of_gate},
@@ -165,7 +165,7 @@ fn history(view: &View<'_>, cluster: &ClusterName, subject: &Subject) -> Vec<Str
     let wanted = |event: &Event| match subject {
         // Pieces of archived operations say nothing to a reader.
         _ if matches!(event, Event::OperationCopied { .. }) => false,
-        Subject::Node(node) => node_of(event) == Some(node),
+        Subject::Node(node) => event.node() == Some(node),
         Subject::Cluster => !matches!(event, Event::EvidenceRecorded { .. }),
     };
     let told = events.iter().filter(|(_, recorded)| wanted(&recorded.event));

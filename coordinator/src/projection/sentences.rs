@@ -1,13 +1,13 @@
 //! A sentence for every event: the same words in `explain`, in exports and in postmortems.
 
-use rehull_shared::{ids::NodeName, text::bounded};
+use rehull_shared::text::bounded;
 
 use super::{waits::blocker, words::of_gate};
 use crate::domain::{
     event::{Event, Recorded},
     gate::Gate,
     plan::Installer,
-    state::{Drain, Kind, Outcome, Step, Subject},
+    state::{Drain, Kind, Outcome, Step},
 };
 
 /// Longest sentence, in bytes.
@@ -171,49 +171,6 @@ fn of_host(event: &Event, recorded: &Recorded) -> String {
         ),
         // Every other variant has its sentence above; a test walks all of them.
         _ => recorded.event.name().to_owned(),
-    }
-}
-
-/// The node that an event is about; `None` if it is about the cluster or the coordinator.
-pub(super) fn node_of(event: &Event) -> Option<&NodeName> {
-    match event {
-        Event::EvidenceRequested { subject, .. }
-        | Event::EvidenceRecorded { subject, .. }
-        | Event::GatePassed { subject, .. }
-        | Event::Held { subject, .. }
-        | Event::RetryRequested { subject, .. } => match subject {
-            Subject::Node(node) => Some(node),
-            Subject::Cluster => None,
-        },
-        Event::NodePlanned { node } => Some(&node.name),
-        Event::LeadershipTaken
-        | Event::MigrationStarted { .. }
-        | Event::MigrationPaused { .. }
-        | Event::MigrationResumed { .. }
-        | Event::ObjectsExported { .. }
-        | Event::WorkBegun
-        | Event::MigrationCompleted => None,
-        Event::NodeStarted { node }
-        | Event::SnapshotRecorded { node, .. }
-        | Event::DrainProgressed { node, .. }
-        | Event::InputsPrepared { node, .. }
-        | Event::OperationIntended { node, .. }
-        | Event::OperationSubmitted { node, .. }
-        | Event::OperationWithdrawn { node, .. }
-        | Event::OperationStarted { node, .. }
-        | Event::OperationEnded { node, .. }
-        | Event::OperationCopied { node, .. }
-        | Event::OperationArchived { node, .. }
-        | Event::ForeignOperationSeen { node, .. }
-        | Event::LeftoversOrdered { node, .. }
-        | Event::LeftoversAnswered { node, .. }
-        | Event::FarewellSaid { node, .. }
-        | Event::ReinstallAuthorized { node }
-        | Event::InstallerProgressed { node, .. }
-        | Event::ReinstallAnnounced { node, .. }
-        | Event::TokenIssued { node, .. }
-        | Event::AgentEnrolled { node, .. }
-        | Event::NodeFinished { node } => Some(node),
     }
 }
 

@@ -4,6 +4,9 @@ use rehull_shared::evidence::Check;
 
 use crate::domain::gate::Gate;
 
+mod host;
+mod node;
+
 /// One row: a statement, what helps when it is false, and its numbers in the failure catalogue.
 ///
 /// In remedies `{node}`, `{address}` and `{cluster}` stand for those of the subject.
@@ -81,8 +84,8 @@ pub const fn of_check(check: Check) -> Words {
         | Check::SwapOff
         | Check::FirewallOff
         | Check::DiskFree
-        | Check::ResolverUsable => of_host(check),
-        _ => of_node(check),
+        | Check::ResolverUsable => host::words_of(check),
+        _ => node::words_of(check),
     }
 }
 
@@ -186,206 +189,6 @@ const fn of_cluster(check: Check) -> Words {
             "every planned node runs the target OS",
             "F32",
             &["kubectl get nodes -o wide", "rehull status {cluster}"],
-        ),
-    }
-}
-
-const fn of_node(check: Check) -> Words {
-    const NODE: &[&str] = &["kubectl describe node {node}"];
-    const DRAIN: &[&str] = &[
-        "kubectl get pods -A --field-selector=spec.nodeName={node} -o wide",
-        "kubectl get pdb -A, and scale up what allows no disruption",
-        "delete pods without a controller yourself, if they may be lost",
-    ];
-    match check {
-        Check::NodeRecorded => {
-            words("the Node object is recorded with its identity and metadata", "F24", NODE)
-        }
-        Check::NodeCordoned => {
-            words("the node is cordoned", "", &["kubectl cordon {node}", "kubectl get node {node}"])
-        }
-        Check::NodeDrained => {
-            words("only pods of DaemonSets and static pods are left on the node", "F10-F12", DRAIN)
-        }
-        Check::VolumesDetached => words(
-            "no VolumeAttachment names the node",
-            "F9",
-            &["kubectl get volumeattachments | grep {node}", "look at the CSI driver's controller"],
-        ),
-        Check::NodeAbsent => words(
-            "the Node object is absent, and stays absent",
-            "F1, F2, F50",
-            &[
-                "ssh {address} systemctl stop kubelet, if it runs: it registers the node again",
-                "kubectl delete node {node}",
-                "rehull retry {cluster} {node} --resubmit: run the operation again",
-            ],
-        ),
-        Check::LeaseStopped => words(
-            "the lease of the kubelet is absent or no longer renewed",
-            "F2, F3",
-            &[
-                "ssh {address} systemctl stop kubelet",
-                "kubectl -n kube-node-lease get lease {node} -o yaml",
-            ],
-        ),
-        Check::NoPodsBound => words(
-            "no pod is bound to the node",
-            "",
-            &["kubectl get pods -A --field-selector=spec.nodeName={node}"],
-        ),
-        Check::NodeNew => words(
-            "the Node object is a new one, made after the operation began",
-            "F50",
-            &["kubectl get node {node} -o yaml", "rehull retry {cluster} {node} --resubmit"],
-        ),
-        Check::NodeReady => words("the node is Ready, and stays Ready", "F49", NODE),
-        Check::NodeOsIsTarget => words(
-            "the Node object shows the target OS",
-            "F32",
-            &["kubectl get node {node} -o wide", "ssh {address} cat /etc/os-release"],
-        ),
-        Check::KubeletVersionKept => words(
-            "the Node object shows the recorded kubelet version",
-            "F42",
-            &["kubectl get node {node} -o wide", "check kube_version in the group vars"],
-        ),
-        Check::NodeAddressKept => words(
-            "the Node object shows the inventory's address",
-            "F45",
-            &["kubectl get node {node} -o wide", "ssh {address} ip -br address"],
-        ),
-        Check::NodeIsHost => {
-            words("the Node object and the agent name the same boot and machine", "F78", NODE)
-        }
-        Check::DaemonPodsReady => words(
-            "the pods of DaemonSets on the node are Ready",
-            "F49",
-            &["kubectl get pods -A --field-selector=spec.nodeName={node} -o wide"],
-        ),
-        Check::NoPendingRequests => words(
-            "no certificate request of the node is pending",
-            "F60",
-            &["kubectl get csr", "kubectl certificate approve <the request of {node}>"],
-        ),
-        Check::MetadataRestored => words(
-            "labels, annotations and taints are as recorded",
-            "F24",
-            &["kubectl get node {node} -o yaml, and compare with what is named"],
-        ),
-        _ => words(
-            "the node is schedulable exactly if it was so before",
-            "F24",
-            &["kubectl uncordon {node}, if it was schedulable before"],
-        ),
-    }
-}
-
-const fn of_host(check: Check) -> Words {
-    match check {
-        Check::HostIsNode => words(
-            "the host is the one of the inventory: name and address",
-            "F30, F31",
-            &["ssh {address} 'hostname; ip -br address'", "hostnamectl set-hostname {node}"],
-        ),
-        Check::OsIsSource => words(
-            "the host runs the source OS",
-            "",
-            &[
-                "ssh {address} cat /etc/os-release",
-                "leave the node out of spec.nodes if it is done",
-            ],
-        ),
-        Check::HostRecorded => {
-            words("facts of the host are recorded", "", &["systemctl status rehull-agent"])
-        }
-        Check::CertificatesValid => words(
-            "no certificate of the node expires soon",
-            "F59",
-            &["renew them first: a ClusterOperation with action renew-certs.yml"],
-        ),
-        Check::ClockInSync => words(
-            "the clock of the host is right",
-            "F39",
-            &["ssh {address} 'timedatectl; chronyc tracking'"],
-        ),
-        Check::PackagesUsable => words(
-            "the package manager answers and nobody holds its lock",
-            "F40, F80",
-            &[
-                "ssh {address} 'ps -ef | grep -E \"apt|dpkg|yum\"'",
-                "ssh {address} systemctl stop unattended-upgrades",
-            ],
-        ),
-        Check::KubeletStopped => words(
-            "no kubelet is running",
-            "F2, F3",
-            &["ssh {address} systemctl stop kubelet", "ssh {address} systemctl disable kubelet"],
-        ),
-        Check::NoLeftovers => words(
-            "no container, runtime or control-plane process is left",
-            "F4",
-            &[
-                "ssh {address} systemctl stop kubelet, then rehull retry {cluster} {node}: \
-                 rehull kills what is left",
-                "ssh {address} 'ps -eo pid,lstart,args | grep -E \"kube|containerd|etcd\"'",
-            ],
-        ),
-        Check::PortsFree => words(
-            "the ports of Kubernetes are free",
-            "F4, F51",
-            &["ssh {address} ss -ltnp", "stop what listens on the ports that are named"],
-        ),
-        Check::NodeFilesGone => words(
-            "the directories of Kubernetes are gone",
-            "F17, F53",
-            &["ssh {address} ls /etc/kubernetes /var/lib/kubelet /var/lib/etcd /etc/cni"],
-        ),
-        Check::FarewellSaid => words(
-            "the agent of the old installation has said farewell",
-            "",
-            &["ssh {address} systemctl status rehull-agent", "rehull agent list"],
-        ),
-        Check::OsIsTarget => words(
-            "the host runs the target OS",
-            "F32",
-            &["reinstall it, then rehull retry {cluster} {node} --resubmit"],
-        ),
-        Check::InstallationNew => words(
-            "the installation is new: other boot id and machine id than before",
-            "F33, F34",
-            &[
-                "reinstall it, then rehull retry {cluster} {node} --resubmit",
-                "an image must not bring its own /etc/machine-id",
-            ],
-        ),
-        Check::AddressesKept => words(
-            "the host has the recorded addresses and network cards",
-            "F30",
-            &["ssh {address} ip address", "give the host its address back: it must not change"],
-        ),
-        Check::HardwareKept => words(
-            "the host has the recorded hardware identity",
-            "F34",
-            &["reinstall the machine that was {node}, not another one"],
-        ),
-        Check::SwapOff => words(
-            "swap is off",
-            "F38",
-            &["ssh {address} swapoff -a, and take it out of /etc/fstab"],
-        ),
-        Check::FirewallOff => words(
-            "no firewall of the distribution is active",
-            "F37",
-            &["ssh {address} systemctl disable --now ufw firewalld"],
-        ),
-        Check::DiskFree => {
-            words("enough disk space and inodes are free", "F43", &["ssh {address} 'df -h; df -i'"])
-        }
-        _ => words(
-            "the resolver is usable by pods",
-            "F44",
-            &["ssh {address} cat /etc/resolv.conf: name servers other than a local stub"],
         ),
     }
 }

@@ -1,147 +1,28 @@
-//! The doors, over real TLS and a real socket: who gets in, with what, and who does not.
+//! Agents at the doors: who gets in, with what, and who does not.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+use std::time::Duration;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
-
-use hyper_util::rt::TokioIo;
-use rcgen::{CertificateParams, KeyPair};
 use rehull::{
-    agents::{Agents, Whom},
-    authority::{AGENT_LIFE, Authority, SERVER_NAME, draw},
-    blobs::Blobs,
-    clients::{Clients, Trouble},
-    effects::{Context, Troubles, run_program},
-    engine::Engine,
-    ingest::{self, Desk},
+    agents::Whom,
+    authority::{AGENT_LIFE, Authority},
 };
 use rehull_proto::v1::{
-    Beat, EnrolRequest, EnrolResponse, FromAgent, Hello, ListAgentsRequest, RenewRequest,
-    StatusRequest, TokenRequest, agent_link_client::AgentLinkClient,
-    enrolment_client::EnrolmentClient, from_agent::Message, operator_client::OperatorClient,
+    Beat, EnrolRequest, FromAgent, Hello, ListAgentsRequest, RenewRequest, StatusRequest, ToAgent,
+    TokenRequest, agent_link_client::AgentLinkClient, enrolment_client::EnrolmentClient,
+    from_agent::Message, operator_client::OperatorClient,
 };
-use rehull_shared::{ids::Generation, time::now};
-use tokio::{
-    net::{TcpListener, UnixStream},
-    sync::mpsc,
-};
+use rehull_shared::ids::Generation;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::{
-    Code, Status, Streaming,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
-};
+use tonic::{Code, Status, Streaming, transport::Channel};
 
-struct Coordinator {
-    dir: tempfile::TempDir,
-    address: String,
-    authority: Arc<Authority>,
-    agents: Agents,
-    stop: CancellationToken,
-}
-
-impl Drop for Coordinator {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
-async fn coordinator() -> Coordinator {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = Arc::new(Authority::create().unwrap());
-    let (engine, handle) = Engine::open(&dir.path().join("log"), Arc::new(now)).unwrap();
-    std::thread::spawn(move || engine.run());
-    let agents = Agents::default();
-    let connect = |_, endpoint| {
-        let trouble: Result<kube::Client, _> = Err(Trouble::new(endpoint, "not in this test"));
-        Box::pin(async move { trouble }) as futures::future::BoxFuture<'static, _>
-    };
-    let context = Context {
-        clients: Clients::new(Arc::new(connect)),
-        agents: agents.clone(),
-        blobs: Blobs::open(dir.path().join("blobs")).unwrap(),
-        run_program: run_program(),
-        clock: Arc::new(now),
-        draw: Arc::new(draw),
-        dir: dir.path().to_owned(),
-        advertised: "rehull.example:7443".to_owned(),
-        ca_sha256: authority.sha256().to_owned(),
-    };
-    let troubles = Troubles::default();
-    let desk =
-        Desk { handle, context, authority: authority.clone(), troubles, agent_life: AGENT_LIFE };
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = port.local_addr().unwrap().to_string();
-    let socket = ingest::open_socket(&dir.path().join("rehull.sock")).unwrap();
-    let stop = CancellationToken::new();
-    tokio::spawn(ingest::serve(port, Some(socket), desk, stop.clone()));
-    Coordinator { dir, address, authority, agents, stop }
-}
-
-impl Coordinator {
-    /// A connection with a client certificate (PEM and key), or without one.
-    async fn dial(&self, client: Option<(String, String)>) -> Result<Channel, Status> {
-        let ca = Certificate::from_pem(self.authority.certificate());
-        let mut tls = ClientTlsConfig::new().ca_certificate(ca).domain_name(SERVER_NAME);
-        if let Some((certificate, key)) = client {
-            tls = tls.identity(Identity::from_pem(certificate, key));
-        }
-        let there = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
-        let endpoint = there.tls_config(tls).unwrap();
-        endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))
-    }
-
-    async fn operator(&self) -> OperatorClient<Channel> {
-        let socket: PathBuf = self.dir.path().join("rehull.sock");
-        let connector = tower::service_fn(move |_| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-        });
-        let endpoint = Endpoint::from_static("http://socket");
-        OperatorClient::new(endpoint.connect_with_connector(connector).await.unwrap())
-    }
-
-    async fn token(&self) -> String {
-        let request = TokenRequest {
-            cluster: "prod".to_owned(),
-            node: "worker1".to_owned(),
-            valid_seconds: 60,
-            by: "somebody else".to_owned(),
-        };
-        self.operator().await.issue_token(request).await.unwrap().into_inner().token
-    }
-
-    /// Enrols; gives the answer and the key that goes with it.
-    async fn enrol(&self, token: &str) -> Result<(EnrolResponse, KeyPair), Status> {
-        let (request, key) = certificate_request();
-        let request = EnrolRequest {
-            cluster: "prod".to_owned(),
-            node: "worker1".to_owned(),
-            token: token.to_owned(),
-            certificate_request: request,
-            ..EnrolRequest::default()
-        };
-        let answer = EnrolmentClient::new(self.dial(None).await?).enrol(request).await?;
-        Ok((answer.into_inner(), key))
-    }
-
-    async fn agent(&self, enrolled: &(EnrolResponse, KeyPair)) -> AgentLinkClient<Channel> {
-        let client = (enrolled.0.certificate.clone(), enrolled.1.serialize_pem());
-        AgentLinkClient::new(self.dial(Some(client)).await.unwrap())
-    }
-}
-
-fn certificate_request() -> (Vec<u8>, KeyPair) {
-    let key = KeyPair::generate().unwrap();
-    let params = CertificateParams::new(vec!["ignored".to_owned()]).unwrap();
-    (params.serialize_request(&key).unwrap().der().to_vec(), key)
-}
+use crate::house::{certificate_request, coordinator};
 
 fn whom() -> Whom {
     ("prod".parse().unwrap(), "worker1".parse().unwrap())
 }
 
-type Open = (mpsc::Sender<FromAgent>, Result<Streaming<rehull_proto::v1::ToAgent>, Status>);
+type Open = (mpsc::Sender<FromAgent>, Result<Streaming<ToAgent>, Status>);
 
 async fn open(agent: &mut AgentLinkClient<Channel>, hello: Option<Hello>) -> Open {
     let (sender, messages) = mpsc::channel(8);
@@ -294,22 +175,4 @@ async fn an_agent_that_has_obeyed_a_later_epoch_is_not_served() {
     let end = stream.unwrap().message().await.unwrap_err();
     assert_eq!(end.code(), Code::FailedPrecondition, "{end}");
     assert!(coordinator.agents.connected().is_empty());
-}
-
-#[tokio::test]
-async fn the_log_names_the_user_of_the_socket_and_never_the_secret() {
-    let coordinator = coordinator().await;
-    let token = coordinator.token().await;
-    let mut operator = coordinator.operator().await;
-    let unknown = operator.status(StatusRequest { cluster: "prod".to_owned() }).await.unwrap_err();
-    assert_eq!(unknown.code(), Code::NotFound, "{unknown}");
-    let longer = TokenRequest {
-        cluster: "prod".to_owned(),
-        node: "worker1".to_owned(),
-        valid_seconds: 8 * 86_400,
-        ..TokenRequest::default()
-    };
-    let refused = operator.issue_token(longer).await.unwrap_err();
-    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
-    assert_eq!(token.len(), 64);
 }

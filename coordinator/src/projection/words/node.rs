@@ -1,0 +1,97 @@
+//! Words for what API servers say of one node.
+
+use rehull_shared::evidence::Check;
+
+use super::{Words, words};
+
+/// What a check of a node states, and what helps.
+pub(super) const fn words_of(check: Check) -> Words {
+    const NODE: &[&str] = &["kubectl describe node {node}"];
+    const DRAIN: &[&str] = &[
+        "kubectl get pods -A --field-selector=spec.nodeName={node} -o wide",
+        "kubectl get pdb -A, and scale up what allows no disruption",
+        "delete pods without a controller yourself, if they may be lost",
+    ];
+    match check {
+        Check::NodeRecorded => {
+            words("the Node object is recorded with its identity and metadata", "F24", NODE)
+        }
+        Check::NodeCordoned => {
+            words("the node is cordoned", "", &["kubectl cordon {node}", "kubectl get node {node}"])
+        }
+        Check::NodeDrained => {
+            words("only pods of DaemonSets and static pods are left on the node", "F10-F12", DRAIN)
+        }
+        Check::VolumesDetached => words(
+            "no VolumeAttachment names the node",
+            "F9",
+            &["kubectl get volumeattachments | grep {node}", "look at the CSI driver's controller"],
+        ),
+        Check::NodeAbsent => words(
+            "the Node object is absent, and stays absent",
+            "F1, F2, F50",
+            &[
+                "ssh {address} systemctl stop kubelet, if it runs: it registers the node again",
+                "kubectl delete node {node}",
+                "rehull retry {cluster} {node} --resubmit: run the operation again",
+            ],
+        ),
+        Check::LeaseStopped => words(
+            "the lease of the kubelet is absent or no longer renewed",
+            "F2, F3",
+            &[
+                "ssh {address} systemctl stop kubelet",
+                "kubectl -n kube-node-lease get lease {node} -o yaml",
+            ],
+        ),
+        Check::NoPodsBound => words(
+            "no pod is bound to the node",
+            "",
+            &["kubectl get pods -A --field-selector=spec.nodeName={node}"],
+        ),
+        Check::NodeNew => words(
+            "the Node object is a new one, made after the operation began",
+            "F50",
+            &["kubectl get node {node} -o yaml", "rehull retry {cluster} {node} --resubmit"],
+        ),
+        Check::NodeReady => words("the node is Ready, and stays Ready", "F49", NODE),
+        Check::NodeOsIsTarget => words(
+            "the Node object shows the target OS",
+            "F32",
+            &["kubectl get node {node} -o wide", "ssh {address} cat /etc/os-release"],
+        ),
+        Check::KubeletVersionKept => words(
+            "the Node object shows the recorded kubelet version",
+            "F42",
+            &["kubectl get node {node} -o wide", "check kube_version in the group vars"],
+        ),
+        Check::NodeAddressKept => words(
+            "the Node object shows the inventory's address",
+            "F45",
+            &["kubectl get node {node} -o wide", "ssh {address} ip -br address"],
+        ),
+        Check::NodeIsHost => {
+            words("the Node object and the agent name the same boot and machine", "F78", NODE)
+        }
+        Check::DaemonPodsReady => words(
+            "the pods of DaemonSets on the node are Ready",
+            "F49",
+            &["kubectl get pods -A --field-selector=spec.nodeName={node} -o wide"],
+        ),
+        Check::NoPendingRequests => words(
+            "no certificate request of the node is pending",
+            "F60",
+            &["kubectl get csr", "kubectl certificate approve <the request of {node}>"],
+        ),
+        Check::MetadataRestored => words(
+            "labels, annotations and taints are as recorded",
+            "F24",
+            &["kubectl get node {node} -o yaml, and compare with what is named"],
+        ),
+        _ => words(
+            "the node is schedulable exactly if it was so before",
+            "F24",
+            &["kubectl uncordon {node}, if it was schedulable before"],
+        ),
+    }
+}

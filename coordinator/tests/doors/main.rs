@@ -1,0 +1,7 @@
+//! The doors, over real TLS and a real socket, with everything behind them but the clusters.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod agents;
+mod house;
+mod operators;
