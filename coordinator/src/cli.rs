@@ -89,40 +89,10 @@ enum Command {
         #[command(flatten)]
         document: Document,
     },
-    /// Begins migrations.
+    /// Begins, pauses and resumes migrations, and answers what they ask of people.
     Migrate {
         #[command(subcommand)]
         command: Migrate,
-    },
-    /// Begins no new step; what runs goes on to its next safe point.
-    Pause {
-        /// The cluster.
-        cluster: ClusterName,
-    },
-    /// Begins steps again.
-    Resume {
-        /// The cluster.
-        cluster: ClusterName,
-    },
-    /// Looks again at what is held.
-    Retry {
-        /// The cluster.
-        cluster: ClusterName,
-        /// The node; without it, the cluster itself.
-        node: Option<NodeName>,
-        /// Do it again: a new attempt of the operation, or of the reinstall.
-        #[arg(long)]
-        resubmit: bool,
-    },
-    /// Says that a host has been reinstalled by hand.
-    ConfirmReinstalled {
-        /// The cluster.
-        cluster: ClusterName,
-        /// The node.
-        node: NodeName,
-        /// The node's name once more, for scripts; people are asked to type it.
-        #[arg(long)]
-        typed: Option<String>,
     },
     /// How far everything is.
     Status {
@@ -180,6 +150,36 @@ enum Migrate {
         #[command(flatten)]
         document: Document,
     },
+    /// Begins no new step; what runs goes on to its next safe point.
+    Pause {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Begins steps again.
+    Resume {
+        /// The cluster.
+        cluster: ClusterName,
+    },
+    /// Looks again at what is held.
+    Retry {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node; without it, the cluster itself.
+        node: Option<NodeName>,
+        /// Do it again: a new attempt of the operation, or of the reinstall.
+        #[arg(long)]
+        resubmit: bool,
+    },
+    /// Says that a host has been reinstalled by hand.
+    ConfirmReinstalled {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node.
+        node: NodeName,
+        /// The node's name once more, for scripts; people are asked to type it.
+        #[arg(long)]
+        typed: Option<String>,
+    },
 }
 
 #[derive(ClapArgs, Debug)]
@@ -230,17 +230,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
             serve::serve(&reach.dir, &log, log_format, otlp_endpoint).await
         }
         Command::Plan { document } => ask::plan(&reach, &document.file).await,
-        Command::Migrate { command: Migrate::Start { document } } => {
-            ask::start(&reach, &document.file).await
-        }
-        Command::Pause { cluster } => ask::pause(&reach, cluster).await,
-        Command::Resume { cluster } => ask::resume(&reach, cluster).await,
-        Command::Retry { cluster, node, resubmit } => {
-            ask::retry(&reach, cluster, node, resubmit).await
-        }
-        Command::ConfirmReinstalled { cluster, node, typed } => {
-            ask::confirm_reinstalled(&reach, cluster, node, typed).await
-        }
+        Command::Migrate { command } => migrate(&reach, command).await,
         Command::Status { cluster, exit_code, offline: false } => {
             ask::status(&reach, cluster, exit_code).await
         }
@@ -262,6 +252,20 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Log { command: Log::Export } => records::export(&reach),
         Command::Gates => output::text(&crate::projection::table()),
         Command::Demo { seed, keep } => demo(seed, keep),
+    }
+}
+
+async fn migrate(reach: &Reach, command: Migrate) -> Result<ExitCode, Failure> {
+    match command {
+        Migrate::Start { document } => ask::start(reach, &document.file).await,
+        Migrate::Pause { cluster } => ask::pause(reach, cluster).await,
+        Migrate::Resume { cluster } => ask::resume(reach, cluster).await,
+        Migrate::Retry { cluster, node, resubmit } => {
+            ask::retry(reach, cluster, node, resubmit).await
+        }
+        Migrate::ConfirmReinstalled { cluster, node, typed } => {
+            ask::confirm_reinstalled(reach, cluster, node, typed).await
+        }
     }
 }
 
@@ -287,11 +291,11 @@ mod tests {
             "serve --log debug --log-format json",
             "plan -f m.yaml -o json",
             "migrate start -f -",
-            "pause prod",
-            "resume prod",
-            "retry prod",
-            "retry prod worker1 --resubmit",
-            "confirm-reinstalled prod worker1 --typed worker1",
+            "migrate pause prod",
+            "migrate resume prod",
+            "migrate retry prod",
+            "migrate retry prod worker1 --resubmit",
+            "migrate confirm-reinstalled prod worker1 --typed worker1",
             "status --exit-code --output yaml",
             "--server c:7443 --cert op.pem status prod",
             "status --offline --dir /tmp/x",
@@ -312,9 +316,9 @@ mod tests {
     #[test]
     fn nonsense_is_refused_before_anything_is_asked() {
         for line in [
-            "pause",
-            "retry Prod",
-            "retry prod node_1",
+            "migrate pause",
+            "migrate retry Prod",
+            "migrate retry prod node_1",
             "agent token prod worker1 --valid soon",
             "--server c:7443 status",
             "explain prod a b",

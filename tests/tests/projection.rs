@@ -181,8 +181,8 @@ fn a_held_node_names_the_witness_and_the_commands() {
     for command in [
         "kubectl delete node n1",
         "ssh 10.0.0.20 systemctl stop kubelet, if it runs: it registers the node again",
-        "rehull retry prod n1: look again",
-        "rehull retry prod n1 --resubmit: run the removal again",
+        "rehull migrate retry prod n1: look again",
+        "rehull migrate retry prod n1 --resubmit: run the removal again",
     ] {
         assert!(explained.unblock.iter().any(|line| line == command), "{:#?}", explained.unblock);
     }
@@ -202,7 +202,7 @@ fn a_manual_reinstall_says_what_to_type() {
     assert_eq!(explained.state, "ReinstallRequested");
     assert_eq!(explained.waits_for, "a person to reinstall the host, and its new system to enrol");
     assert!(
-        explained.unblock.contains(&"rehull confirm-reinstalled prod n1".to_owned()),
+        explained.unblock.contains(&"rehull migrate confirm-reinstalled prod n1".to_owned()),
         "{:#?}",
         explained.unblock
     );

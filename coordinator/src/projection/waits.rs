@@ -225,7 +225,7 @@ pub(super) fn unblock(view: &View<'_>, migration: &Migration, subject: &Subject)
         Phase::Ready { .. } | Phase::Asking { .. } | Phase::Done => (),
     }
     if migration.paused_by.is_some() && track.phase != Phase::Done {
-        help.push(format!("rehull resume {cluster}"));
+        help.push(format!("rehull migrate resume {cluster}"));
     }
     help
 }
@@ -303,14 +303,14 @@ fn retries(cluster: &ClusterName, subject: &Subject, resume: Step, help: &mut Ve
         Subject::Cluster => String::new(),
         Subject::Node(node) => format!(" {node}"),
     };
-    help.push(format!("rehull retry {cluster}{node}: look again"));
+    help.push(format!("rehull migrate retry {cluster}{node}: look again"));
     if resume.retried(true) != resume {
         let what = match resume {
             Step::Ask(gate) if gate == Kind::Remove.verified_by() => "run the removal again",
             Step::Ask(gate) if gate == Kind::Join.verified_by() => "run the join again",
             _ => "do it again",
         };
-        help.push(format!("rehull retry {cluster}{node} --resubmit: {what}"));
+        help.push(format!("rehull migrate retry {cluster}{node} --resubmit: {what}"));
     }
 }
 
@@ -326,7 +326,7 @@ fn reinstall_help(
         (true, false) => vec![
             token,
             format!("reinstall {node}, with its name, its address and that token"),
-            format!("rehull confirm-reinstalled {cluster} {node}"),
+            format!("rehull migrate confirm-reinstalled {cluster} {node}"),
         ],
         _ => vec![token, "look at the new system's rehull-agent: why it has not enrolled".into()],
     }

@@ -134,7 +134,7 @@ const fn of_management(check: Check) -> Words {
             "F66, F74",
             &[
                 "kubectl -n kubean-system get configmaps -l rehull.dev/migration",
-                "rehull retry {cluster} {node}: they are made anew from today's inventory",
+                "rehull migrate retry {cluster} {node}: they are made anew from today's inventory",
             ],
         ),
         Check::ObjectsExported => words(

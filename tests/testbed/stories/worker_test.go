@@ -50,7 +50,7 @@ func TestWorker(t *testing.T) {
 		kubectl(t, testbed, "delete", "node", "worker2")
 		honest(t, testbed, "worker2")
 		run(t, testbed, "worker2", "systemctl", "stop", "kubelet")
-		rehull(t, testbed, "retry", "prod", "worker2")
+		rehull(t, testbed, "migrate", "retry", "prod", "worker2")
 		await(t, testbed, "worker2", "Done")
 		migrated(t, testbed, "worker2", second)
 	})

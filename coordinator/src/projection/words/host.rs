@@ -50,7 +50,7 @@ pub(super) const fn words_of(check: Check) -> Words {
             "no container, runtime or control-plane process is left",
             "F4",
             &[
-                "ssh {address} systemctl stop kubelet, then rehull retry {cluster} {node}: \
+                "ssh {address} systemctl stop kubelet, then rehull migrate retry {cluster} {node}: \
                  rehull kills what is left",
                 "ssh {address} 'ps -eo pid,lstart,args | grep -E \"kube|containerd|etcd\"'",
             ],
@@ -73,13 +73,13 @@ pub(super) const fn words_of(check: Check) -> Words {
         Check::OsIsTarget => words(
             "the host runs the target OS",
             "F32",
-            &["reinstall it, then rehull retry {cluster} {node} --resubmit"],
+            &["reinstall it, then rehull migrate retry {cluster} {node} --resubmit"],
         ),
         Check::InstallationNew => words(
             "the installation is new: other boot id and machine id than before",
             "F33, F34",
             &[
-                "reinstall it, then rehull retry {cluster} {node} --resubmit",
+                "reinstall it, then rehull migrate retry {cluster} {node} --resubmit",
                 "an image must not bring its own /etc/machine-id",
             ],
         ),

@@ -33,7 +33,7 @@ pub(super) const fn words_of(check: Check) -> Words {
             &[
                 "ssh {address} systemctl stop kubelet, if it runs: it registers the node again",
                 "kubectl delete node {node}",
-                "rehull retry {cluster} {node} --resubmit: run the operation again",
+                "rehull migrate retry {cluster} {node} --resubmit: run the operation again",
             ],
         ),
         Check::LeaseStopped => words(
@@ -52,7 +52,10 @@ pub(super) const fn words_of(check: Check) -> Words {
         Check::NodeNew => words(
             "the Node object is a new one, made after the operation began",
             "F50",
-            &["kubectl get node {node} -o yaml", "rehull retry {cluster} {node} --resubmit"],
+            &[
+                "kubectl get node {node} -o yaml",
+                "rehull migrate retry {cluster} {node} --resubmit",
+            ],
         ),
         Check::NodeReady => words("the node is Ready, and stays Ready", "F49", NODE),
         Check::NodeOsIsTarget => words(
