@@ -258,7 +258,7 @@ impl Pass<'_> {
             Check::NodeAbsent => return Ok(node::absent(server.node(name).await?, name)),
             Check::LeaseStopped => {
                 let (lease, window) = (server.lease(name).await?, plan.policy.lease_window);
-                let last = last_words(node, check, source);
+                let last = last_pass(node, check, source);
                 return Ok(node::lease_stopped(lease, name, window, now, last));
             }
             Check::NodeDrained => return Ok(node::drained(server.pods(name).await?)),
@@ -340,12 +340,12 @@ fn is_about_cluster(check: Check) -> bool {
     )
 }
 
-/// What a source last said of a check in this round, unless it could not say.
-fn last_words<'a>(node: &'a Node, check: Check, source: &Source) -> Option<&'a str> {
+/// What a source last said of a check in this round, if it confirmed it.
+fn last_pass<'a>(node: &'a Node, check: Check, source: &Source) -> Option<&'a str> {
     let Phase::Asking { dossier, .. } = &node.track.phase else { return None };
     match &dossier.get(check, source)?.evidence.verdict {
-        Verdict::Unknown(_) => None,
-        known => Some(known.seen()),
+        Verdict::Pass(seen) => Some(seen),
+        Verdict::Fail(_) | Verdict::Unknown(_) => None,
     }
 }
 

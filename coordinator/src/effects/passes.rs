@@ -6,8 +6,9 @@ use rehull_proto::v1::{Process as Found, Processes, order_done::Outcome as Answe
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict},
     ids::{Generation, Round},
+    time::Span,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::testing::{
     NOW, World, budget, host_report, node_object, out, pod, snapshot, stored, worker1,
@@ -17,10 +18,12 @@ use crate::{
         command::{Report, Request},
         effect::Work,
         gate::{Asked, Dossier, Gate},
-        state::{Drain, Phase, Snapshot, Subject},
+        state::{Phase, Snapshot, Subject},
     },
     rehearsal::api::Turn,
 };
+
+mod changes;
 
 fn subject(gate: Gate) -> Subject {
     match gate {
@@ -72,10 +75,6 @@ fn with_nodes() -> World {
 fn uid(world: &World, plural: &str, namespace: &str, name: &str) -> String {
     let store = world.workload.store();
     store.get(plural, namespace, name).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned()
-}
-
-fn node(world: &World) -> Value {
-    world.workload.store().get("nodes", "", "worker1").unwrap().clone()
 }
 
 #[tokio::test]
@@ -173,76 +172,6 @@ async fn survivors_of_a_removal_are_reported_after_the_evidence() {
 }
 
 #[tokio::test]
-async fn the_recorded_node_is_cordoned_once_and_another_one_never() {
-    let mut world = with_nodes();
-    let work = || Work::Cordon { node: worker1() };
-    world.pass(work()).await.unwrap();
-    assert_eq!(node(&world)["spec"]["unschedulable"], json!(true));
-    let by = &node(&world)["metadata"]["annotations"]["rehull.dev/cordoned-by"];
-    assert_eq!(*by, json!(world.migration.id));
-    world.pass(work()).await.unwrap();
-    let patches = world.workload.calls().iter().filter(|call| call.starts_with("PATCH")).count();
-    assert_eq!(patches, 1, "what is done is not done again");
-
-    let snapshot = world.migration.nodes[0].snapshot.as_mut().unwrap();
-    snapshot.node_uid = "another".into();
-    let trouble = world.pass(work()).await.unwrap_err();
-    assert_eq!(trouble.0, "Node worker1: it is not the one that was recorded");
-}
-
-#[tokio::test]
-async fn a_drain_evicts_what_it_may_and_names_what_it_may_not() {
-    let mut world = with_nodes();
-    {
-        let cordon = |node: &mut Value| node["spec"]["unschedulable"] = json!(true);
-        world.workload.store().edit("nodes", "", "worker1", cordon);
-        let pods = [("web-1", "ReplicaSet"), ("db-1", "StatefulSet"), ("proxy-1", "DaemonSet")];
-        for (name, controller) in pods {
-            world.run(pod(name, "worker1", controller));
-        }
-        world.run(pod("lone", "worker1", ""));
-        world.run(pod("web-2", "worker2", "ReplicaSet"));
-        let guard = budget("guard", "db", 0);
-        world.workload.store().put(stored("policy/v1", "PodDisruptionBudget", guard));
-    }
-    let requests = world.pass(Work::Drain { node: worker1() }).await.unwrap();
-    let refused = vec![
-        "default/db-1: blocked by PDB default/guard (1 of 1 needed pods are healthy)".to_owned(),
-        "default/lone: no controller would make it anew".to_owned(),
-    ];
-    let drain = Drain { evicted: 1, left: 3, refused };
-    assert_eq!(
-        requests,
-        [Request::Report(Report::Drain { node: worker1(), drain: drain.clone() })]
-    );
-    let left: Vec<String> = {
-        let store = world.workload.store();
-        store.list("pods").map(|pod| pod["metadata"]["name"].as_str().unwrap().into()).collect()
-    };
-    assert_eq!(left, ["db-1", "lone", "proxy-1", "web-2"]);
-
-    world.migration.nodes[0].drain = Some(drain);
-    world.workload.store().edit("poddisruptionbudgets", "default", "guard", |budget| {
-        budget["status"]["disruptionsAllowed"] = json!(1);
-    });
-    world.workload.store().remove("pods", "default", "lone");
-    let requests = world.pass(Work::Drain { node: worker1() }).await.unwrap();
-    let drain = Drain { evicted: 2, left: 1, refused: Vec::new() };
-    assert_eq!(requests, [Request::Report(Report::Drain { node: worker1(), drain })]);
-    let calls = world.workload.calls();
-    assert!(!calls.iter().any(|call| call.starts_with("DELETE")), "no pod is ever deleted");
-    let requests = world.pass(look(Gate::Drain)).await.unwrap();
-    all_say(&requests, Check::NodeDrained, "pass", "only pods of DaemonSets");
-}
-
-#[tokio::test]
-async fn nothing_is_evicted_from_a_node_that_would_take_it_back() {
-    let world = with_nodes();
-    let trouble = world.pass(Work::Drain { node: worker1() }).await.unwrap_err();
-    assert_eq!(trouble.0, "the drain of worker1: it is not cordoned");
-}
-
-#[tokio::test]
 async fn a_preflight_tries_evictions_without_carrying_them_out() {
     let world = with_nodes();
     world.run(pod("web-1", "worker1", "ReplicaSet"));
@@ -261,104 +190,66 @@ async fn a_preflight_tries_evictions_without_carrying_them_out() {
 }
 
 #[tokio::test]
-async fn a_node_gets_back_what_its_snapshot_holds() {
+async fn a_lease_that_moves_between_two_looks_is_alive_whatever_it_says() {
     let mut world = with_nodes();
-    world.connect(host_report(), Answered::Done);
-    {
-        world.workload.store().edit("nodes", "", "worker1", |node| {
-            node["metadata"]["labels"] = json!({"disk": "ssd", "kubernetes.io/hostname": "x"});
-            node["spec"]["taints"] = json!([{"key": "gpu", "effect": "NoSchedule"}]);
-        });
-        let mut proxy = stored("v1", "Pod", pod("proxy-1", "worker1", "DaemonSet"));
-        proxy["spec"]["containers"][0]["env"] = json!([{"name": "P", "value": "hunter2"}]);
-        world.run(proxy);
-        let mut waiting = stored("v1", "Pod", pod("late-1", "", "ReplicaSet"));
-        waiting["status"]["phase"] = json!("Pending");
-        world.run(waiting);
-    }
-    world.migration.nodes[0].snapshot = None;
-    let work = || Work::TakeSnapshot { node: worker1() };
-    let requests = world.pass(work()).await.unwrap();
-    assert_eq!(requests, world.pass(work()).await.unwrap(), "the same node has the same hashes");
-    let [Request::Report(Report::Snapshot { snapshot, .. })] = &requests[..] else {
-        panic!("{requests:?}");
+    let renew = |world: &World, time: &str| {
+        let metadata = json!({"name": "worker1", "namespace": "kube-node-lease"});
+        let lease = json!({"metadata": metadata, "spec": {"renewTime": time}});
+        world.workload.store().put(stored("coordination.k8s.io/v1", "Lease", lease));
     };
-    assert_eq!(snapshot.boot_id, "boot-2");
-    assert_eq!(snapshot.macs, ["52:54:00:00:00:01"]);
-    let objects: Value = serde_json::from_str(&world.blob(&snapshot.objects_sha256)).unwrap();
-    assert_eq!(objects["daemon_sets"], json!(["default/proxy"]));
-    assert_eq!(objects["pending"], json!(["default/late-1"]));
-    assert!(!objects.to_string().contains("hunter2"), "environments hold passwords");
-    assert!(world.blob(&snapshot.host_sha256).contains("Ubuntu 22.04"));
+    // The kubelet's clock is an hour behind, so its lease looks long dead.
+    renew(&world, "2023-11-14T21:13:10.000000Z");
+    let requests = world.pass(look(Gate::Removal)).await.unwrap();
+    all_say(&requests, Check::LeaseStopped, "pass", "renewed at 2023-11-14T21:13:10Z");
+    let asked = Asked { round: Round(1), at: NOW };
+    let mut dossier = Dossier::default();
+    for one in evidence(&requests) {
+        dossier.add(one.clone(), Span::from_mins(2));
+    }
+    let gate = Gate::Removal;
+    world.migration.nodes[0].track.phase = Phase::Asking { gate, asked, dossier };
+    let requests = world.pass(look(Gate::Removal)).await.unwrap();
+    all_say(&requests, Check::LeaseStopped, "pass", "and no more");
+    renew(&world, "2023-11-14T21:13:20.000000Z");
+    let requests = world.pass(look(Gate::Removal)).await.unwrap();
+    all_say(&requests, Check::LeaseStopped, "fail", "after the last look");
+}
 
-    world.migration.nodes[0].snapshot = Some(snapshot.clone());
-    let requests = world.pass(look(Gate::Snapshot)).await.unwrap();
-    all_say(&requests, Check::NodeRecorded, "pass", "is stored");
-    all_say(&requests, Check::HostRecorded, "pass", "is stored");
+#[tokio::test]
+async fn a_node_that_is_back_is_the_host_that_its_agent_is_on() {
+    let mut world = with_nodes();
+    out(&mut world.migration.nodes[0], Gate::Join);
+    let before = world.migration.nodes[0].snapshot.clone();
+    let requests = world.pass(look(Gate::Join)).await.unwrap();
+    all_say(&requests, Check::NodeNew, "fail", "it is the old one");
+    all_say(&requests, Check::NodeIsHost, "unknown", "the agent does not say");
 
-    let restore = || Work::RestoreMetadata { node: worker1() };
-    let trouble = world.pass(restore()).await.unwrap_err();
-    assert_eq!(trouble.0, "Node worker1: it is still the old one");
     world.workload.store().remove("nodes", "", "worker1");
+    let requests = world.pass(look(Gate::Join)).await.unwrap();
+    all_say(&requests, Check::NodeReady, "fail", "Node worker1 does not exist");
     let mut new = stored("v1", "Node", node_object("worker1"));
-    new["spec"]["unschedulable"] = json!(true);
+    new["status"]["nodeInfo"]["bootID"] = json!("boot-2");
+    new["status"]["nodeInfo"]["machineID"] = json!("machine-2");
+    new["status"]["nodeInfo"]["osImage"] = json!("Ubuntu 22.04.5 LTS");
     world.workload.store().put(new);
-    let requests = world.pass(look(Gate::Metadata)).await.unwrap();
-    all_say(&requests, Check::MetadataRestored, "fail", "lacks label disk, taint gpu:NoSchedule");
-    all_say(&requests, Check::SchedulableAsBefore, "fail", "is cordoned; it was schedulable");
-    world.pass(restore()).await.unwrap();
-    world.pass(restore()).await.unwrap();
-    let requests = world.pass(look(Gate::Metadata)).await.unwrap();
-    all_say(&requests, Check::MetadataRestored, "pass", "");
-    all_say(&requests, Check::SchedulableAsBefore, "pass", "");
-    let patches = world.workload.calls().iter().filter(|call| call.starts_with("PATCH")).count();
-    assert_eq!(patches, 1, "what is done is not done again");
-}
-
-#[tokio::test]
-async fn an_export_holds_hashes_of_what_may_be_secret() {
-    let world = with_nodes();
-    let reference = |name: &str| json!({"namespace": "kubean-system", "name": name});
-    let spec = json!({"hostsConfRef": reference("hosts"), "varsConfRef": reference("vars")});
-    {
-        let mut store = world.management.store();
-        let cluster = json!({"metadata": {"name": "prod"}, "spec": spec});
-        store.put(stored("kubean.io/v1alpha1", "Cluster", cluster));
-        for (name, key) in [("hosts", "hosts.yml"), ("vars", "group_vars.yml")] {
-            let metadata = json!({"name": name, "namespace": "kubean-system"});
-            let map = json!({"metadata": metadata, "data": {key: "ansible_password: hunter2"}});
-            store.put(stored("v1", "ConfigMap", map));
-        }
-    }
-    let requests = world.pass(Work::Export).await.unwrap();
-    let [Request::Report(Report::Exported { sha256 })] = &requests[..] else {
-        panic!("{requests:?}");
-    };
-    let export = world.blob(sha256);
-    let hash = rehull_shared::text::sha256_hex(b"ansible_password: hunter2");
-    assert!(export.contains(&hash) && !export.contains("hunter2"));
-    world.management.store().remove("configmaps", "kubean-system", "vars");
-    let trouble = world.pass(Work::Export).await.unwrap_err();
-    assert_eq!(trouble.0, "kubean-system/vars: does not exist");
-}
-
-#[tokio::test]
-async fn orders_are_answered_in_words_and_silence_is_a_trouble() {
-    let kill =
-        || Work::KillLeftovers { node: worker1(), order: "order-1".into(), processes: Vec::new() };
-    let mut world = World::new();
-    let trouble = world.pass(kill()).await.unwrap_err();
-    assert_eq!(trouble.0, "worker1: its agent is not connected");
-    world.connect(host_report(), Answered::Refused);
-    let (node, order) = (worker1(), "order-1".to_owned());
-    let seen = "refused: as ordered".to_owned();
-    let answered = Request::Report(Report::LeftoversAnswered { node, order, seen });
-    assert_eq!(world.pass(kill()).await.unwrap(), [answered]);
-    let farewell = || Work::Farewell { node: worker1() };
-    let trouble = world.pass(farewell()).await.unwrap_err();
-    assert_eq!(trouble.0, "the farewell of worker1: refused: as ordered");
     world.connect(host_report(), Answered::Done);
-    let (node, generation) = (worker1(), Generation(2));
-    let said = Request::Report(Report::Farewell { node, generation });
-    assert_eq!(world.pass(farewell()).await.unwrap(), [said]);
+    world.run(pod("proxy-1", "worker1", "DaemonSet"));
+    world.migration.nodes[0].snapshot = before;
+    let requests = world.pass(look(Gate::Join)).await.unwrap();
+    for check in [
+        Check::NodeNew,
+        Check::NodeReady,
+        Check::NodeOsIsTarget,
+        Check::KubeletVersionKept,
+        Check::NodeAddressKept,
+        Check::NodeIsHost,
+        Check::NoPendingRequests,
+        Check::NodesReady,
+        Check::HostIsNode,
+        Check::OsIsTarget,
+    ] {
+        all_say(&requests, check, "pass", "");
+    }
+    // The objects of this snapshot were never stored, so nobody knows what ran here.
+    all_say(&requests, Check::DaemonPodsReady, "unknown", "what was recorded");
 }

@@ -82,7 +82,7 @@ pub(super) fn kubelet_versions(nodes: &[NodeObject], migration: &Migration) -> V
     let other: Vec<String> = expected
         .map(|node| (name(node), kubelet_version(node)))
         .filter(|(_, version)| version != wanted)
-        .map(|(name, version)| format!("{name} runs {version}"))
+        .map(|(name, version)| format!("{name} runs {version:?}"))
         .collect();
     match other.is_empty() {
         true => Verdict::pass(format!("every kubelet is {wanted}")),
@@ -267,9 +267,9 @@ mod tests {
         says(&kubelet_versions(&all, &migration()), "pass", "v1.27.5");
         let info = all[2].status.as_mut().unwrap().node_info.as_mut().unwrap();
         info.kubelet_version = "v1.28.0".into();
-        says(&kubelet_versions(&all, &migration()), "fail", "worker2 runs v1.28.0");
+        says(&kubelet_versions(&all, &migration()), "fail", "worker2 runs \"v1.28.0\"");
         all[2].status = None;
-        says(&kubelet_versions(&all, &migration()), "fail", "worker2 runs");
+        says(&kubelet_versions(&all, &migration()), "fail", "worker2 runs \"\"");
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(super) fn volumes_detached(all: &[VolumeAttachment], name: &NodeName) -> Ver
 /// The kubelet no longer renews its lease: it is gone, or it is older than the window by our clock
 /// and the same as when it was last looked at. The second look makes the clock of the kubelet
 /// irrelevant: one that runs behind writes old times, but it writes new ones all the time.
-/// `last` is what this check said of the same server before, unless it was `Unknown`.
+/// `last` is how the same server confirmed this check before; every break begins the window anew.
 pub(super) fn lease_stopped(
     lease: Option<&Lease>,
     name: &NodeName,

@@ -1,0 +1,193 @@
+//! Passes that change something: cordon, drain, snapshots, giving back, orders to agents.
+
+use rehull_proto::v1::order_done::Outcome as Answered;
+use rehull_shared::{evidence::Check, ids::Generation};
+use serde_json::{Value, json};
+
+use super::{
+    super::testing::{World, budget, host_report, node_object, pod, stored, worker1},
+    all_say, look, with_nodes,
+};
+use crate::domain::{
+    command::{Report, Request},
+    effect::Work,
+    gate::Gate,
+    state::Drain,
+};
+
+fn node(world: &World) -> Value {
+    world.workload.store().get("nodes", "", "worker1").unwrap().clone()
+}
+
+#[tokio::test]
+async fn the_recorded_node_is_cordoned_once_and_another_one_never() {
+    let mut world = with_nodes();
+    let work = || Work::Cordon { node: worker1() };
+    world.pass(work()).await.unwrap();
+    assert_eq!(node(&world)["spec"]["unschedulable"], json!(true));
+    let by = &node(&world)["metadata"]["annotations"]["rehull.dev/cordoned-by"];
+    assert_eq!(*by, json!(world.migration.id));
+    world.pass(work()).await.unwrap();
+    let patches = world.workload.calls().iter().filter(|call| call.starts_with("PATCH")).count();
+    assert_eq!(patches, 1, "what is done is not done again");
+
+    let snapshot = world.migration.nodes[0].snapshot.as_mut().unwrap();
+    snapshot.node_uid = "another".into();
+    let trouble = world.pass(work()).await.unwrap_err();
+    assert_eq!(trouble.0, "Node worker1: it is not the one that was recorded");
+}
+
+#[tokio::test]
+async fn a_drain_evicts_what_it_may_and_names_what_it_may_not() {
+    let mut world = with_nodes();
+    {
+        let cordon = |node: &mut Value| node["spec"]["unschedulable"] = json!(true);
+        world.workload.store().edit("nodes", "", "worker1", cordon);
+        let pods = [("web-1", "ReplicaSet"), ("db-1", "StatefulSet"), ("proxy-1", "DaemonSet")];
+        for (name, controller) in pods {
+            world.run(pod(name, "worker1", controller));
+        }
+        world.run(pod("lone", "worker1", ""));
+        world.run(pod("web-2", "worker2", "ReplicaSet"));
+        let guard = budget("guard", "db", 0);
+        world.workload.store().put(stored("policy/v1", "PodDisruptionBudget", guard));
+    }
+    let requests = world.pass(Work::Drain { node: worker1() }).await.unwrap();
+    let refused = vec![
+        "default/db-1: blocked by PDB default/guard (1 of 1 needed pods are healthy)".to_owned(),
+        "default/lone: no controller would make it anew".to_owned(),
+    ];
+    let drain = Drain { evicted: 1, left: 3, refused };
+    assert_eq!(
+        requests,
+        [Request::Report(Report::Drain { node: worker1(), drain: drain.clone() })]
+    );
+    let left: Vec<String> = {
+        let store = world.workload.store();
+        store.list("pods").map(|pod| pod["metadata"]["name"].as_str().unwrap().into()).collect()
+    };
+    assert_eq!(left, ["db-1", "lone", "proxy-1", "web-2"]);
+
+    world.migration.nodes[0].drain = Some(drain);
+    world.workload.store().edit("poddisruptionbudgets", "default", "guard", |budget| {
+        budget["status"]["disruptionsAllowed"] = json!(1);
+    });
+    world.workload.store().remove("pods", "default", "lone");
+    let requests = world.pass(Work::Drain { node: worker1() }).await.unwrap();
+    let drain = Drain { evicted: 2, left: 1, refused: Vec::new() };
+    assert_eq!(requests, [Request::Report(Report::Drain { node: worker1(), drain })]);
+    let calls = world.workload.calls();
+    assert!(!calls.iter().any(|call| call.starts_with("DELETE")), "no pod is ever deleted");
+    let requests = world.pass(look(Gate::Drain)).await.unwrap();
+    all_say(&requests, Check::NodeDrained, "pass", "only pods of DaemonSets");
+}
+
+#[tokio::test]
+async fn nothing_is_evicted_from_a_node_that_would_take_it_back() {
+    let world = with_nodes();
+    let trouble = world.pass(Work::Drain { node: worker1() }).await.unwrap_err();
+    assert_eq!(trouble.0, "the drain of worker1: it is not cordoned");
+}
+
+#[tokio::test]
+async fn a_node_gets_back_what_its_snapshot_holds() {
+    let mut world = with_nodes();
+    world.connect(host_report(), Answered::Done);
+    {
+        world.workload.store().edit("nodes", "", "worker1", |node| {
+            node["metadata"]["labels"] = json!({"disk": "ssd", "kubernetes.io/hostname": "x"});
+            node["spec"]["taints"] = json!([{"key": "gpu", "effect": "NoSchedule"}]);
+        });
+        let mut proxy = stored("v1", "Pod", pod("proxy-1", "worker1", "DaemonSet"));
+        proxy["spec"]["containers"][0]["env"] = json!([{"name": "P", "value": "hunter2"}]);
+        world.run(proxy);
+        let mut waiting = stored("v1", "Pod", pod("late-1", "", "ReplicaSet"));
+        waiting["status"]["phase"] = json!("Pending");
+        world.run(waiting);
+    }
+    world.migration.nodes[0].snapshot = None;
+    let work = || Work::TakeSnapshot { node: worker1() };
+    let requests = world.pass(work()).await.unwrap();
+    assert_eq!(requests, world.pass(work()).await.unwrap(), "the same node has the same hashes");
+    let [Request::Report(Report::Snapshot { snapshot, .. })] = &requests[..] else {
+        panic!("{requests:?}");
+    };
+    assert_eq!(snapshot.boot_id, "boot-2");
+    assert_eq!(snapshot.macs, ["52:54:00:00:00:01"]);
+    let objects: Value = serde_json::from_str(&world.blob(&snapshot.objects_sha256)).unwrap();
+    assert_eq!(objects["daemon_sets"], json!(["default/proxy"]));
+    assert_eq!(objects["pending"], json!(["default/late-1"]));
+    assert!(!objects.to_string().contains("hunter2"), "environments hold passwords");
+    assert!(world.blob(&snapshot.host_sha256).contains("Ubuntu 22.04"));
+
+    world.migration.nodes[0].snapshot = Some(snapshot.clone());
+    let requests = world.pass(look(Gate::Snapshot)).await.unwrap();
+    all_say(&requests, Check::NodeRecorded, "pass", "is stored");
+    all_say(&requests, Check::HostRecorded, "pass", "is stored");
+
+    let restore = || Work::RestoreMetadata { node: worker1() };
+    let trouble = world.pass(restore()).await.unwrap_err();
+    assert_eq!(trouble.0, "Node worker1: it is still the old one");
+    world.workload.store().remove("nodes", "", "worker1");
+    let mut new = stored("v1", "Node", node_object("worker1"));
+    new["spec"]["unschedulable"] = json!(true);
+    world.workload.store().put(new);
+    let requests = world.pass(look(Gate::Metadata)).await.unwrap();
+    all_say(&requests, Check::MetadataRestored, "fail", "lacks label disk, taint gpu:NoSchedule");
+    all_say(&requests, Check::SchedulableAsBefore, "fail", "is cordoned; it was schedulable");
+    world.pass(restore()).await.unwrap();
+    world.pass(restore()).await.unwrap();
+    let requests = world.pass(look(Gate::Metadata)).await.unwrap();
+    all_say(&requests, Check::MetadataRestored, "pass", "");
+    all_say(&requests, Check::SchedulableAsBefore, "pass", "");
+    let patches = world.workload.calls().iter().filter(|call| call.starts_with("PATCH")).count();
+    assert_eq!(patches, 1, "what is done is not done again");
+}
+
+#[tokio::test]
+async fn an_export_holds_hashes_of_what_may_be_secret() {
+    let world = with_nodes();
+    let reference = |name: &str| json!({"namespace": "kubean-system", "name": name});
+    let spec = json!({"hostsConfRef": reference("hosts"), "varsConfRef": reference("vars")});
+    {
+        let mut store = world.management.store();
+        let cluster = json!({"metadata": {"name": "prod"}, "spec": spec});
+        store.put(stored("kubean.io/v1alpha1", "Cluster", cluster));
+        for (name, key) in [("hosts", "hosts.yml"), ("vars", "group_vars.yml")] {
+            let metadata = json!({"name": name, "namespace": "kubean-system"});
+            let map = json!({"metadata": metadata, "data": {key: "ansible_password: hunter2"}});
+            store.put(stored("v1", "ConfigMap", map));
+        }
+    }
+    let requests = world.pass(Work::Export).await.unwrap();
+    let [Request::Report(Report::Exported { sha256 })] = &requests[..] else {
+        panic!("{requests:?}");
+    };
+    let export = world.blob(sha256);
+    let hash = rehull_shared::text::sha256_hex(b"ansible_password: hunter2");
+    assert!(export.contains(&hash) && !export.contains("hunter2"));
+    world.management.store().remove("configmaps", "kubean-system", "vars");
+    let trouble = world.pass(Work::Export).await.unwrap_err();
+    assert_eq!(trouble.0, "kubean-system/vars: does not exist");
+}
+
+#[tokio::test]
+async fn orders_are_answered_in_words_and_silence_is_a_trouble() {
+    let kill =
+        || Work::KillLeftovers { node: worker1(), order: "order-1".into(), processes: Vec::new() };
+    let mut world = World::new();
+    let trouble = world.pass(kill()).await.unwrap_err();
+    assert_eq!(trouble.0, "worker1: its agent is not connected");
+    world.connect(host_report(), Answered::Refused);
+    let (node, order) = (worker1(), "order-1".to_owned());
+    let seen = "refused: as ordered".to_owned();
+    let answered = Request::Report(Report::LeftoversAnswered { node, order, seen });
+    assert_eq!(world.pass(kill()).await.unwrap(), [answered]);
+    let farewell = || Work::Farewell { node: worker1() };
+    let trouble = world.pass(farewell()).await.unwrap_err();
+    assert_eq!(trouble.0, "the farewell of worker1: refused: as ordered");
+    world.connect(host_report(), Answered::Done);
+    let (node, generation) = (worker1(), Generation(2));
+    let said = Request::Report(Report::Farewell { node, generation });
+    assert_eq!(world.pass(farewell()).await.unwrap(), [said]);
+}
