@@ -53,6 +53,8 @@ pub struct Authority {
     certificate: String,
     key: String,
     sha256: String,
+    /// How far back its certificates are valid already.
+    slack: Duration,
 }
 
 /// A certificate with its key, both PEM.
@@ -97,13 +99,22 @@ impl Authority {
     /// # Errors
     /// If the machine cannot make keys.
     pub fn create() -> Result<Self, Error> {
+        Self::create_backdated(CLOCK_SLACK)
+    }
+
+    /// The same with certificates that were valid so long ago already: for rehearsals, whose clock
+    /// runs far behind the machine's.
+    ///
+    /// # Errors
+    /// If the machine cannot make keys.
+    pub fn create_backdated(slack: Duration) -> Result<Self, Error> {
         let key = KeyPair::generate().map_err(bad("the CA's key"))?;
-        let mut params = lasting(LONG_LIFE);
+        let mut params = lasting(LONG_LIFE, slack);
         params.distinguished_name.push(DnType::CommonName, "rehull CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(bad("the CA's certificate"))?;
-        Self::new(certificate.pem(), key.serialize_pem())
+        Ok(Self { slack, ..Self::new(certificate.pem(), key.serialize_pem())? })
     }
 
     fn new(certificate: String, key: String) -> Result<Self, Error> {
@@ -115,7 +126,7 @@ impl Authority {
         };
         let sha256 = sha256_hex(&pem.contents);
         let issuer = Issuer::from_ca_cert_pem(&certificate, pair).map_err(wrong)?;
-        Ok(Self { issuer, certificate, key, sha256 })
+        Ok(Self { issuer, certificate, key, sha256, slack: CLOCK_SLACK })
     }
 
     /// The CA in `dir`.
@@ -156,7 +167,7 @@ impl Authority {
     /// # Errors
     /// If the machine cannot make keys.
     pub fn server(&self) -> Result<Identity, Error> {
-        let mut params = lasting(LONG_LIFE);
+        let mut params = lasting(LONG_LIFE, self.slack);
         let name = SERVER_NAME.try_into().map_err(bad("the server's name"))?;
         params.subject_alt_names = vec![SanType::DnsName(name)];
         params.distinguished_name.push(DnType::CommonName, SERVER_NAME);
@@ -170,7 +181,7 @@ impl Authority {
     /// # Errors
     /// If the user's name fits no URI, or the machine cannot make keys.
     pub fn operator(&self, user: &str) -> Result<Pair, Error> {
-        self.pair(client(&Name::Operator { user: user.to_owned() }, user, LONG_LIFE)?)
+        self.pair(client(&Name::Operator { user: user.to_owned() }, user, LONG_LIFE, self.slack)?)
     }
 
     /// A certificate for an agent. Of the request (PKCS #10, DER) only the key counts, and that
@@ -189,7 +200,7 @@ impl Authority {
             .map_err(bad("the certificate request"))?;
         let (cluster, node) = whom.clone();
         let name = Name::Agent { cluster, node, generation };
-        let signed = client(&name, whom.1.as_str(), life)?
+        let signed = client(&name, whom.1.as_str(), life, self.slack)?
             .signed_by(&request.public_key, &self.issuer)
             .map_err(bad("the agent's certificate"))?;
         Ok(signed.pem())
@@ -249,18 +260,23 @@ pub fn write_private(path: &Path, content: &str) -> Result<(), Error> {
     file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)
 }
 
-fn lasting(life: Span) -> CertificateParams {
+fn lasting(life: Span, slack: Duration) -> CertificateParams {
     let mut params = CertificateParams::default();
     let millis = u64::try_from(now().as_millis()).unwrap_or(0);
     let moment = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(millis);
-    params.not_before = moment - CLOCK_SLACK;
+    params.not_before = moment - slack;
     params.not_after = moment + life.as_duration();
     params.distinguished_name = DistinguishedName::new();
     params
 }
 
-fn client(name: &Name, common: &str, life: Span) -> Result<CertificateParams, Error> {
-    let mut params = lasting(life);
+fn client(
+    name: &Name,
+    common: &str,
+    life: Span,
+    slack: Duration,
+) -> Result<CertificateParams, Error> {
+    let mut params = lasting(life, slack);
     let uri = name.to_string().try_into().map_err(bad("the name in a certificate"))?;
     params.subject_alt_names = vec![SanType::URI(uri)];
     params.distinguished_name.push(DnType::CommonName, common);

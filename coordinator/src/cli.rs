@@ -8,7 +8,7 @@ use rehull_shared::{
     time::Span,
 };
 
-use crate::telemetry::Format;
+use crate::{rehearsal::demo::Options, telemetry::Format};
 
 mod ask;
 mod client;
@@ -251,7 +251,9 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Log { command: Log::Verify } => records::verify(&reach).await,
         Command::Log { command: Log::Export } => records::export(&reach),
         Command::Gates => output::text(&crate::projection::table()),
-        Command::Demo { seed, keep } => demo(seed, keep),
+        Command::Demo { seed, keep } => {
+            crate::rehearsal::demo::run(&Options { seed, keep }).await.map_err(Failure::new)
+        }
     }
 }
 
@@ -267,10 +269,6 @@ async fn migrate(reach: &Reach, command: Migrate) -> Result<ExitCode, Failure> {
             ask::confirm_reinstalled(reach, cluster, node, typed).await
         }
     }
-}
-
-fn demo(_seed: u64, _keep: Option<PathBuf>) -> Result<ExitCode, Failure> {
-    Err(Failure::new("the rehearsal is not part of this build"))
 }
 
 #[cfg(test)]

@@ -66,10 +66,13 @@ pub struct Handle {
     history: History,
 }
 
-#[expect(clippy::large_enum_variant, reason = "inputs are short-lived")]
 enum Input {
-    Decide { command: Command, reply: Reply },
-    Verify { progress: Progress, reply: oneshot::Sender<Result<Head, log::Error>> },
+    /// Commands that are committed together.
+    Decide(Vec<(Command, Option<Reply>)>),
+    Verify {
+        progress: Progress,
+        reply: oneshot::Sender<Result<Head, log::Error>>,
+    },
 }
 
 type Reply = oneshot::Sender<Result<u64, Refusal>>;
@@ -144,7 +147,7 @@ impl Engine {
             let mut next = Some(first);
             while let Some(input) = next {
                 match input {
-                    Input::Decide { command, reply } => waiting.push((command, Some(reply))),
+                    Input::Decide(commands) => waiting.extend(commands),
                     Input::Verify { progress, reply } => {
                         self.commit(&mut waiting)?;
                         _ = reply.send(self.log.verify(progress)); // the asker may have gone
@@ -196,16 +199,34 @@ impl Handle {
     /// # Errors
     /// [`Error::Stopped`] when the engine is gone; the inner `Err` is the rules' refusal.
     pub async fn submit(&self, command: Command) -> Result<Result<u64, Refusal>, Error> {
-        let span = span_of(&command);
-        let (reply, answer) = oneshot::channel();
-        let asked = async {
-            let sent = self.inbox.send(Input::Decide { command, reply }).await;
-            sent.map_err(|_| Error::Stopped)?;
+        let answers = self.submit_all(vec![command]).await?;
+        answers.into_iter().next().ok_or(Error::Stopped)
+    }
+
+    /// The same for several commands, which are decided in order and committed together: one flush
+    /// for all that one look at the world has seen.
+    ///
+    /// # Errors
+    /// As [`Handle::submit`].
+    pub async fn submit_all(
+        &self,
+        commands: Vec<Command>,
+    ) -> Result<Vec<Result<u64, Refusal>>, Error> {
+        let mut answers = Vec::with_capacity(commands.len());
+        let mut waiting = Vec::with_capacity(commands.len());
+        for command in commands {
+            let (reply, answer) = oneshot::channel();
+            answers.push((span_of(&command), answer));
+            waiting.push((command, Some(reply)));
+        }
+        self.inbox.send(Input::Decide(waiting)).await.map_err(|_| Error::Stopped)?;
+        let mut told = Vec::with_capacity(answers.len());
+        for (span, answer) in answers {
             let answer = answer.await.map_err(|_| Error::Stopped)?;
-            tracing::Span::current().record("seq", answer.as_ref().ok());
-            Ok(answer)
-        };
-        asked.instrument(span).await
+            span.record("seq", answer.as_ref().ok());
+            told.push(answer);
+        }
+        Ok(told)
     }
 
     /// Has every hash of the log checked. Commands wait for it: about a second for three million

@@ -1,4 +1,25 @@
 //! The other world: simulated clusters, hosts and people, in which the real engine, log, server and
 //! agents run against a virtual clock.
+//!
+//! ```text
+//!            ┌────────────────────────── driver: one turn ──────────────────────────┐
+//!  clock ───▶│ world moves ─▶ tick ─▶ passes of what is due ─▶ person ─▶ clock moves │
+//!            └──────┬───────────────────────────┬──────────────────────┬────────────┘
+//!                   ▼                           ▼                      ▼
+//!     hosts (directories), APIs,      engine, log, gRPC, agents    what explain says
+//!     Kubean, installer (faults)         (the real ones)
+//! ```
 
 pub mod api;
+mod clock;
+mod cluster;
+mod coordinator;
+pub mod demo;
+mod driver;
+mod faults;
+mod installer;
+mod kubean;
+mod machine;
+mod person;
+mod workloads;
+mod world;

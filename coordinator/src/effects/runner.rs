@@ -79,13 +79,11 @@ async fn repeat(effect: Effect, handle: Handle, context: Context, troubles: Trou
         let outcome = tokio::time::timeout(PASS_MAX, pass(&effect, &fleet, &context)).await;
         let trouble = match outcome {
             Ok(Ok(requests)) => {
-                for request in requests {
-                    let command = Command::Of(effect.cluster.clone(), request);
-                    match handle.submit(command).await {
-                        Ok(Ok(_)) => (),
-                        Ok(Err(refusal)) => tracing::debug!(%refusal, "a report came too late"),
-                        Err(_) => return,
-                    }
+                let of = |request| Command::Of(effect.cluster.clone(), request);
+                let commands = requests.into_iter().map(of).collect();
+                let Ok(answers) = handle.submit_all(commands).await else { return };
+                for refusal in answers.into_iter().filter_map(Result::err) {
+                    tracing::debug!(%refusal, "a report came too late");
                 }
                 None
             }

@@ -30,6 +30,9 @@ pub mod kinds;
 mod select;
 pub mod store;
 
+pub(super) use select::object as selects;
+pub(super) use store::kubernetes_time;
+
 /// What time the server believes it is.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 

@@ -183,7 +183,7 @@ impl Call {
                 let why = "metadata.name: Required value: name or generateName is required";
                 return Err(Refused::invalid(kind, "", why));
             };
-            let name = format!("{prefix}{:05}", store.draw() % 100_000);
+            let name = format!("{prefix}{}", store.suffix());
             object["metadata"]["name"] = json!(name);
         }
         let key = name_of(&object);

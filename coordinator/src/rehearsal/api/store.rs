@@ -244,6 +244,18 @@ impl Store {
         }
     }
 
+    /// Five characters for a name, as controllers give them to what they make.
+    pub fn suffix(&mut self) -> String {
+        const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+        let mut number = self.draw();
+        let mut next = || {
+            let letter = ALPHABET[(number % ALPHABET.len() as u64) as usize];
+            number /= ALPHABET.len() as u64;
+            char::from(letter)
+        };
+        (0..5).map(|_| next()).collect()
+    }
+
     /// A number that follows from the seed and the draws before.
     pub(super) fn draw(&mut self) -> u64 {
         self.made += 1;

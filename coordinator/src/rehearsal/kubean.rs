@@ -1,0 +1,236 @@
+//! Kubean's operator and the Jobs of its operations, as far as rehull can see them.
+//!
+//! The order and the marks are those that were observed of the real one: owner and label first, then
+//! Job and pod, the actor annotation with the first poll that finds the pod running, the end by
+//! polling the Job.
+
+use std::{collections::BTreeMap, io};
+
+use rehull_shared::time::{Span, Timestamp};
+use serde_json::{Value, json};
+
+use super::{
+    api::store::Store,
+    faults::Fault,
+    workloads::text,
+    world::{NAMESPACE, World},
+};
+
+/// How long the operator takes to find a running pod: its poll interval.
+const POLL: Span = Span::from_secs(5);
+
+/// One operation at work.
+#[derive(Clone, Debug)]
+struct Run {
+    name: String,
+    since: Timestamp,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Seen,
+    Running,
+    Acting,
+    PodEnded { at: Timestamp, ok: bool },
+    Over,
+}
+
+/// What the operator remembers, by UID.
+#[derive(Default)]
+pub(super) struct Operator {
+    runs: BTreeMap<String, Run>,
+}
+
+/// What an operation is to do.
+enum Playbook {
+    Remove(String),
+    Join(String),
+}
+
+impl Operator {
+    /// Operations that it has seen so far.
+    pub(super) fn seen(&self) -> usize {
+        self.runs.len()
+    }
+}
+
+/// Moves every operation on.
+pub(super) fn step(world: &mut World, now: Timestamp) -> io::Result<()> {
+    let api = world.management.clone();
+    let operations: Vec<Value> = api.store().list("clusteroperations").cloned().collect();
+    for operation in operations.iter().filter(|op| op["metadata"]["deletionTimestamp"].is_null()) {
+        let uid = text(&operation["metadata"]["uid"]);
+        if text(&operation["status"]["status"]) == "Succeeded"
+            && !world.operator.runs.contains_key(&uid)
+        {
+            continue; // history from before the rehearsal
+        }
+        let name = text(&operation["metadata"]["name"]);
+        let run = world.operator.runs.entry(uid.clone());
+        let mut run = run.or_insert(Run { name, since: now, stage: Stage::Seen }).clone();
+        run.stage = advance(world, &run, operation, now)?;
+        world.operator.runs.insert(uid, run);
+    }
+    Ok(())
+}
+
+fn advance(world: &mut World, run: &Run, operation: &Value, now: Timestamp) -> io::Result<Stage> {
+    let api = world.management.clone();
+    let waited = now.since(run.since);
+    Ok(match run.stage {
+        Stage::Seen => {
+            adopt(&mut api.store(), operation);
+            Stage::Running
+        }
+        Stage::Running if waited >= POLL => {
+            let pod = pod_of(&run.name);
+            api.store().edit("clusteroperations", "", &run.name, |operation| {
+                operation["metadata"]["annotations"]["kubean.io/actor"] = json!(pod);
+            });
+            Stage::Acting
+        }
+        Stage::Acting if waited >= world.length_of(operation) => {
+            let ok = play(world, operation, now)?;
+            end_pod(&mut world.management.store(), run, operation, ok);
+            Stage::PodEnded { at: now, ok }
+        }
+        Stage::PodEnded { at, ok } if now > at => {
+            let time = super::api::kubernetes_time(at);
+            api.store().edit("clusteroperations", "", &run.name, |operation| {
+                let word = if ok { "Succeeded" } else { "Failed" };
+                operation["status"]["status"] = json!(word);
+                operation["status"]["endTime"] = json!(time);
+                operation["metadata"]["labels"]["hasCompleted"] = json!("done");
+            });
+            Stage::Over
+        }
+        stage => stage,
+    })
+}
+
+fn pod_of(operation: &str) -> String {
+    format!("kubean-{operation}-job-x7k2p")
+}
+
+/// Owner, label, Job, pod, status: what the operator writes before anything runs.
+fn adopt(store: &mut Store, operation: &Value) {
+    let name = text(&operation["metadata"]["name"]);
+    let cluster = text(&operation["spec"]["cluster"]);
+    let reference = |kind: &str, version: &str, name: &str, uid: &Value| {
+        json!([{ "apiVersion": version, "kind": kind, "name": name, "uid": uid,
+                 "controller": true, "blockOwnerDeletion": true }])
+    };
+    let uid = &operation["metadata"]["uid"];
+    let ours = reference("ClusterOperation", "kubean.io/v1alpha1", &name, uid);
+    let job = format!("kubean-{name}-job");
+    let owner = store.get("clusters", "", &cluster).map(|found| found["metadata"]["uid"].clone());
+    let time = store.time();
+    let labels = json!({ "job-name": job, "batch.kubernetes.io/job-name": job });
+    store.put(json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": { "name": job, "namespace": NAMESPACE, "labels": labels, "ownerReferences": ours },
+        "spec": { "backoffLimit": 0, "template": { "spec": { "containers": [] } } },
+        "status": { "active": 1, "startTime": time },
+    }));
+    let made = store.get("jobs", NAMESPACE, &job).map(|made| made["metadata"]["uid"].clone());
+    let image = &operation["spec"]["image"];
+    store.put(json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": pod_of(&name), "namespace": NAMESPACE, "labels": labels,
+            "ownerReferences": reference("Job", "batch/v1", &job, &json!(made)),
+        },
+        "spec": { "nodeName": "management1", "restartPolicy": "Never",
+                  "containers": [{ "name": "kubean", "image": image }] },
+        "status": {
+            "phase": "Running", "startTime": time,
+            "containerStatuses": [{
+                "name": "kubean", "image": image, "ready": true, "restartCount": 0,
+                "imageID": "registry.example/spray-job@sha256:9b1f",
+                "state": { "running": { "startedAt": time } },
+            }],
+        },
+    }));
+    store.edit("clusteroperations", "", &name, |op| {
+        op["metadata"]["ownerReferences"] =
+            reference("Cluster", "kubean.io/v1alpha1", &cluster, &json!(owner));
+        op["metadata"]["labels"]["clusterName"] = json!(cluster);
+        op["spec"]["entrypointSHRef"] =
+            json!({ "name": format!("{name}-entrypoint"), "namespace": NAMESPACE });
+        op["status"] = json!({
+            "status": "Running", "action": op["spec"]["action"], "startTime": time,
+            "jobRef": { "name": job, "namespace": NAMESPACE },
+        });
+    });
+}
+
+/// Runs the playbook of an operation. False if it fails.
+fn play(world: &mut World, operation: &Value, now: Timestamp) -> io::Result<bool> {
+    let cluster = text(&operation["spec"]["cluster"]);
+    let Some(playbook) = playbook(operation) else { return Ok(false) };
+    let (Playbook::Remove(node) | Playbook::Join(node)) = &playbook;
+    if !is_in_inventory(&world.management.store(), operation, node) {
+        return Ok(false);
+    }
+    match playbook {
+        Playbook::Remove(node) => {
+            let survivors: &[&str] = match world.strike(&node, Fault::removals()) {
+                Some(Fault::SucceededDidNothing) => return Ok(true),
+                Some(Fault::SurvivingProcess) => &["/kube-proxy", "/containerd-shim-runc-v2"],
+                Some(Fault::SurvivingKubelet) => &["/kubelet", "/containerd"],
+                _ => &[],
+            };
+            world.site(&cluster).map_or(Ok(()), |site| site.remove(&node, survivors))?;
+        }
+        Playbook::Join(node) => {
+            world.check_join(&cluster, &node);
+            world.site(&cluster).map_or(Ok(()), |site| site.join(&node, now))?;
+        }
+    }
+    Ok(true)
+}
+
+fn playbook(operation: &Value) -> Option<Playbook> {
+    let args = operation["spec"]["extraArgs"].as_str()?;
+    let mut words = args.split_whitespace();
+    match operation["spec"]["action"].as_str()? {
+        "remove-node.yml" => {
+            words.find_map(|w| w.strip_prefix("node=")).map(|n| Playbook::Remove(n.into()))
+        }
+        "scale.yml" => {
+            words.find_map(|w| w.strip_prefix("--limit=")).map(|n| Playbook::Join(n.into()))
+        }
+        _ => None,
+    }
+}
+
+/// Ansible knows a host only if the operation's own inventory names it.
+fn is_in_inventory(store: &Store, operation: &Value, node: &str) -> bool {
+    let name = text(&operation["spec"]["hostsConfRef"]["name"]);
+    let map = store.get("configmaps", NAMESPACE, &name);
+    let hosts = map.and_then(|map| map["data"]["hosts.yml"].as_str());
+    hosts.is_some_and(|hosts| hosts.lines().any(|line| line.trim() == format!("{node}:")))
+}
+
+fn end_pod(store: &mut Store, run: &Run, operation: &Value, ok: bool) {
+    let time = store.time();
+    let action = text(&operation["spec"]["action"]);
+    *store.log_of(NAMESPACE, &pod_of(&run.name)) = format!(
+        "PLAY [{action}] ****\nTASK [rehearsed : nothing is really done] ****\nok: [all]\n\
+         PLAY RECAP ****\n{}\n",
+        if ok { "failed=0" } else { "failed=1: could not match supplied host pattern" }
+    );
+    store.edit("pods", NAMESPACE, &pod_of(&run.name), |pod| {
+        pod["status"]["phase"] = json!(if ok { "Succeeded" } else { "Failed" });
+        pod["status"]["containerStatuses"][0]["state"] =
+            json!({ "terminated": { "exitCode": i32::from(!ok), "finishedAt": time } });
+    });
+    store.edit("jobs", NAMESPACE, &format!("kubean-{}-job", run.name), |job| {
+        let kind = if ok { "Complete" } else { "Failed" };
+        job["status"] = json!({
+            "startTime": job["status"]["startTime"], "completionTime": time,
+            "conditions": [{ "type": kind, "status": "True", "lastTransitionTime": time }],
+        });
+    });
+}
