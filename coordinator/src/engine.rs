@@ -4,7 +4,6 @@ use std::{path::Path, sync::Arc};
 
 use rehull_shared::time::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::Instrument;
 
 use crate::{
     domain::{

@@ -26,7 +26,7 @@ use super::{
     coordinator::{Coordinator, Parts},
     faults::Fault,
     person::{Deed, Person, Remedy},
-    world::{Chore, IMAGE, Shared, World},
+    world::{Chore, IMAGE, Shared},
 };
 use crate::{
     agents::Whom,
@@ -115,7 +115,7 @@ impl Driver {
     pub(super) async fn begin(dir: &Path, script: Script) -> Result<Self, Error> {
         let Script { seed, layouts, faults } = script;
         let (clock, hosts) = (Clock::new(), TempDir::with_prefix("rehull-hosts-")?);
-        let world = World::new(&layouts, faults, &seed, clock.clone(), hosts.path())?;
+        let world = Shared::new(&layouts, faults, &seed, clock.clone(), hosts.path())?;
         let parts = Parts::new(dir.to_owned(), clock, world, &seed)?;
         let coordinator = Coordinator::open(&parts).await?;
         let (agents, person) = (BTreeMap::new(), Person::new(&seed));

@@ -66,6 +66,37 @@ pub(super) struct World {
 pub(super) struct Shared(Arc<Mutex<World>>);
 
 impl Shared {
+    /// A world whose every detail follows from `seed`; its hosts are directories in `hosts`.
+    pub(super) fn new(
+        layouts: &[Layout],
+        faults: BTreeMap<String, Fault>,
+        seed: &str,
+        clock: Clock,
+        hosts: &Path,
+    ) -> io::Result<Self> {
+        let certificate = certificate().map_err(io::Error::other)?;
+        let management = Api::new(&format!("{seed}/management"), clock.reader());
+        let mut sites = Vec::new();
+        for layout in layouts {
+            let api = Api::new(&format!("{seed}/{}", layout.name), clock.reader());
+            sites.push(Site::new(layout, seed, api, hosts, &certificate, clock.now())?);
+        }
+        let mut world = World {
+            clock,
+            seed: seed.to_owned(),
+            management,
+            sites,
+            operator: Operator::default(),
+            installer: Installer::default(),
+            pending: faults,
+            struck: BTreeMap::new(),
+            chores: Vec::new(),
+            violations: Vec::new(),
+        };
+        world.furnish();
+        Ok(Self(Arc::new(Mutex::new(world))))
+    }
+
     /// The world, for a moment.
     pub(super) fn lock(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -82,37 +113,6 @@ impl Shared {
 }
 
 impl World {
-    /// A world whose every detail follows from `seed`; its hosts are directories in `hosts`.
-    pub(super) fn new(
-        layouts: &[Layout],
-        faults: BTreeMap<String, Fault>,
-        seed: &str,
-        clock: Clock,
-        hosts: &Path,
-    ) -> io::Result<Shared> {
-        let certificate = certificate().map_err(io::Error::other)?;
-        let management = Api::new(&format!("{seed}/management"), clock.reader());
-        let mut sites = Vec::new();
-        for layout in layouts {
-            let api = Api::new(&format!("{seed}/{}", layout.name), clock.reader());
-            sites.push(Site::new(layout, seed, api, hosts, &certificate, clock.now())?);
-        }
-        let mut world = Self {
-            clock,
-            seed: seed.to_owned(),
-            management,
-            sites,
-            operator: Operator::default(),
-            installer: Installer::default(),
-            pending: faults,
-            struck: BTreeMap::new(),
-            chores: Vec::new(),
-            violations: Vec::new(),
-        };
-        world.furnish();
-        Ok(Shared(Arc::new(Mutex::new(world))))
-    }
-
     /// The management cluster as Kubean has left it.
     fn furnish(&mut self) {
         let store = &mut *self.management.store();
