@@ -122,6 +122,20 @@ fn something_that_waits_always_says_for_what_until_when_and_what_helps() {
         let mut story = Story::of(&["n1", "n2"]);
         story.reaches("n1", gate);
         let explained = explain(&story, "n1");
+        let reached = match gate {
+            Gate::Preflight => "Planned",
+            Gate::Snapshot => "PreflightPassed",
+            Gate::Drain => "Cordoned",
+            Gate::RemoveAdmission => "Drained",
+            Gate::Removal => "RemoveReported",
+            Gate::Reinstall => "RemovalVerified",
+            Gate::Os => "ReinstallReported",
+            Gate::JoinAdmission => "OsVerified",
+            Gate::Join => "JoinReported",
+            Gate::Metadata => "JoinVerified",
+            _ => "Soaking",
+        };
+        assert_eq!(explained.state, reached, "{gate:?}");
         assert!(explained.waits_for.contains(&format!("{gate:?}")), "{}", explained.waits_for);
         assert!(!explained.deadline.is_empty(), "{gate:?} waits without an end");
         let witnessed: usize = gate

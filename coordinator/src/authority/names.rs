@@ -95,4 +95,18 @@ mod tests {
             assert_eq!(bad.parse::<Name>(), Err(NotOurs), "{bad}");
         }
     }
+    #[test]
+    fn a_certificate_with_a_second_name_is_nobody() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = |names: &[&str]| {
+            let mut params = rcgen::CertificateParams::default();
+            let uri = |name: &&str| rcgen::SanType::URI((*name).try_into().unwrap());
+            params.subject_alt_names = names.iter().map(uri).collect();
+            Name::of_certificate(params.self_signed(&key).unwrap().der())
+        };
+        assert!(certificate(&["rehull://prod/worker1/1"]).is_ok());
+        let two = ["rehull://prod/worker1/1", "rehull://operator/anna"];
+        assert_eq!(certificate(&two), Err(NotOurs));
+        assert_eq!(certificate(&[]), Err(NotOurs));
+    }
 }

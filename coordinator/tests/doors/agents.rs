@@ -48,6 +48,12 @@ async fn until(what: &str, mut so: impl FnMut() -> bool) {
     panic!("{what} did not come about within 10 s");
 }
 
+/// Why the coordinator has ended a stream, which it must within 10 s.
+async fn end_of(stream: &mut Streaming<ToAgent>) -> Status {
+    let end = tokio::time::timeout(Duration::from_secs(10), stream.message()).await;
+    end.expect("the stream was not ended").expect_err("an order came instead of an end")
+}
+
 #[tokio::test]
 async fn a_host_with_a_token_enrols_links_and_renews() {
     let coordinator = coordinator().await;
@@ -111,7 +117,7 @@ async fn an_earlier_generation_is_thrown_out_and_stays_out() {
 
     let new = coordinator.enrol(&coordinator.token().await).await.unwrap();
     assert_eq!(new.0.generation, 2);
-    let end = stream.message().await.expect_err("the old stream was not ended");
+    let end = end_of(&mut stream).await;
     assert_eq!(end.code(), Code::Aborted, "{end}");
     let (_messages, again) = open(&mut old_agent, hello()).await;
     assert_eq!(again.unwrap_err().code(), Code::PermissionDenied);
@@ -172,7 +178,7 @@ async fn an_agent_that_has_obeyed_a_later_epoch_is_not_served() {
     let mut agent = coordinator.agent(&enrolled).await;
     let late = Some(Hello { protocol: 1, epoch: 99, ..Hello::default() });
     let (_messages, stream) = open(&mut agent, late).await;
-    let end = stream.unwrap().message().await.unwrap_err();
+    let end = end_of(&mut stream.unwrap()).await;
     assert_eq!(end.code(), Code::FailedPrecondition, "{end}");
     assert!(coordinator.agents.connected().is_empty());
 }
