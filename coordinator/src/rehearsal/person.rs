@@ -118,15 +118,17 @@ impl Deed {
     pub(super) fn words(&self) -> String {
         let (cluster, subject) = (&self.cluster, &self.subject);
         match self.remedy {
-            Remedy::Resubmit => format!("rehull retry {cluster} {subject} --resubmit"),
+            Remedy::Resubmit => format!("rehull migrate retry {cluster} {subject} --resubmit"),
             Remedy::StopKubelet => {
-                format!("ssh {subject} systemctl stop kubelet; rehull retry {cluster} {subject}")
+                format!(
+                    "ssh {subject} systemctl stop kubelet; rehull migrate retry {cluster} {subject}"
+                )
             }
             Remedy::FixInstaller => format!(
-                "the installer was given the right image; rehull retry {cluster} {subject} \
+                "the installer was given the right image; rehull migrate retry {cluster} {subject} \
                  --resubmit"
             ),
-            Remedy::Retry => format!("rehull retry {cluster} {subject}"),
+            Remedy::Retry => format!("rehull migrate retry {cluster} {subject}"),
         }
     }
 }
