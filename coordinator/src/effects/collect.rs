@@ -60,7 +60,7 @@ impl Pass<'_> {
         let node = bench.node.and_then(|name| self.migration.node(name));
         let wants = |witness| gate.needs().iter().any(|need| need.witness == witness);
         let heard = match node {
-            Some(node) if wants(Witness::Agent) => Some(self.hear(node, round).await),
+            Some(node) if wants(Witness::Agent) => Some(self.hear(node, round, "gate").await),
             _ => None,
         };
         let servers = join_all(
@@ -97,11 +97,13 @@ impl Pass<'_> {
         Ok(requests)
     }
 
-    /// Has the agent look at its host. `Err` is `Unknown`, and when nobody answered.
+    /// Has the agent look at its host. `Err` is `Unknown`, and when nobody answered. `what` it is
+    /// for tells two questions of the same moment apart.
     pub(super) async fn hear(
         &self,
         node: &Node,
         round: Round,
+        what: &str,
     ) -> Result<Heard, (Timestamp, Verdict)> {
         let asked_at = self.now();
         let name = &node.planned.name;
@@ -113,7 +115,7 @@ impl Pass<'_> {
             return Err(unknown(format!("no agent has ever enrolled as {name}")));
         }
         let migration = self.migration.id;
-        let nonce = format!("{migration}/{name}/{round}/{}", asked_at.as_millis());
+        let nonce = format!("{migration}/{name}/{round}/{what}/{}", asked_at.as_millis());
         let collect = host::question(&self.migration.plan, nonce);
         let order = ToAgent {
             epoch: self.epoch().0,

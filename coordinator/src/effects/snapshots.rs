@@ -12,10 +12,7 @@ use kube::{
     core::GroupVersionKind,
 };
 use rehull_proto::v1::Report as HostReport;
-use rehull_shared::{
-    ids::{NodeName, Round},
-    text::sha256_hex,
-};
+use rehull_shared::{ids::NodeName, text::sha256_hex};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -72,9 +69,8 @@ impl Pass<'_> {
         let node = self.node(name)?;
         let client = self.context.clients.get(&self.migration.plan, Endpoint::Workload).await?;
         let objects = read(&client, name).await?;
-        let round = Round(node.track.round.0);
         let heard = self
-            .hear(node, round)
+            .hear(node, node.track.round, "snapshot")
             .await
             .map_err(|(_, unknown)| Trouble::new(format!("the facts of {name}"), unknown.seen()))?;
         let snapshot = self.snapshot(node, &objects, &heard.report)?;

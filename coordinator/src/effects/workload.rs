@@ -108,31 +108,28 @@ impl Pass<'_> {
     }
 }
 
-/// One eviction for each pod that is not on its way yet. What is left is counted by the next look.
+/// One eviction for each pod that is not on its way yet. Pods count as left until they are gone.
 async fn evict_all(client: &Client, moving: &[Pod], before: &Drain) -> Result<Drain, Trouble> {
-    let (mut evicted, mut left) = (before.evicted, 0);
+    let (mut evicted, mut left) = (before.evicted, moving.len());
     let mut failures = Vec::new();
-    for pod in moving {
-        if pod.metadata.deletion_timestamp.is_some() {
-            left += 1;
-            continue;
-        }
+    for pod in moving.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         if evictions::objection(pod).is_some() {
-            left += 1;
             failures.push((pod, None));
             continue;
         }
         match evict(client, pod, false).await {
-            Answer::Gone => continue,
+            Answer::Gone => left -= 1,
             Answer::Accepted => evicted += 1,
             Answer::Refused(failure) => failures.push((pod, Some(failure))),
-            // What was evicted so far is seen by the next pass; others would be silent, too.
             Answer::Silent(failure) if evicted == before.evicted => {
                 return Err(failure.with(format!("the eviction of {}", pods::name(pod))));
             }
-            Answer::Silent(failure) => failures.push((pod, Some(failure))),
+            Answer::Silent(failure) => {
+                // What was done must be told; the others would be answered by silence, too.
+                failures.push((pod, Some(failure)));
+                break;
+            }
         }
-        left += 1;
     }
     let budgets: Vec<PodDisruptionBudget> = match failures.is_empty() {
         true => Vec::new(),
@@ -146,6 +143,7 @@ async fn evict_all(client: &Client, moving: &[Pod], before: &Drain) -> Result<Dr
         None => evictions::objection(pod).unwrap_or_default(),
     });
     let refused = refused.map(|words| bounded(&words, REFUSAL_MAX)).collect();
+    let left = u32::try_from(left).unwrap_or(u32::MAX);
     Ok(Drain { evicted, left, refused })
 }
 

@@ -1,5 +1,7 @@
 //! Passes that change something: cordon, drain, snapshots, giving back, orders to agents.
 
+use std::sync::Arc;
+
 use rehull_proto::v1::order_done::Outcome as Answered;
 use rehull_shared::{evidence::Check, ids::Generation};
 use serde_json::{Value, json};
@@ -8,11 +10,14 @@ use super::{
     super::testing::{World, budget, host_report, node_object, pod, stored, worker1},
     all_say, look, with_nodes,
 };
-use crate::domain::{
-    command::{Report, Request},
-    effect::Work,
-    gate::Gate,
-    state::Drain,
+use crate::{
+    domain::{
+        command::{Report, Request},
+        effect::Work,
+        gate::Gate,
+        state::Drain,
+    },
+    rehearsal::api::Turn,
 };
 
 fn node(world: &World) -> Value {
@@ -80,6 +85,31 @@ async fn a_drain_evicts_what_it_may_and_names_what_it_may_not() {
     assert!(!calls.iter().any(|call| call.starts_with("DELETE")), "no pod is ever deleted");
     let requests = world.pass(look(Gate::Drain)).await.unwrap();
     all_say(&requests, Check::NodeDrained, "pass", "only pods of DaemonSets");
+}
+
+#[tokio::test]
+async fn a_drain_that_meets_silence_tells_what_it_has_done_and_tries_no_more() {
+    let world = with_nodes();
+    let cordon = |node: &mut Value| node["spec"]["unschedulable"] = json!(true);
+    world.workload.store().edit("nodes", "", "worker1", cordon);
+    for name in ["web-1", "web-2", "web-3"] {
+        world.run(pod(name, "worker1", "ReplicaSet"));
+    }
+    world.workload.before(Arc::new(|call| match call.path.ends_with("web-2/eviction") {
+        true => Turn::Break("the cable is cut".into()),
+        false => Turn::Answer,
+    }));
+    let requests = world.pass(Work::Drain { node: worker1() }).await.unwrap();
+    let [Request::Report(Report::Drain { drain, .. })] = &requests[..] else {
+        panic!("{requests:?}");
+    };
+    assert_eq!((drain.evicted, drain.left), (1, 3));
+    assert!(drain.refused[0].contains("the cable is cut"), "{drain:?}");
+    let tried = world.workload.calls().iter().filter(|call| call.contains("eviction")).count();
+    assert_eq!(tried, 2);
+    // Now nothing at all is done, and that is a trouble.
+    let trouble = world.pass(Work::Drain { node: worker1() }).await.unwrap_err();
+    assert!(trouble.0.starts_with("the eviction of default/web-2: "), "{trouble}");
 }
 
 #[tokio::test]
