@@ -19,7 +19,7 @@ mod units;
 pub(crate) use identity::look as identity;
 pub(crate) use identity::os;
 pub(crate) use listeners::look as listeners;
-pub(crate) use processes::{kubelets, leftovers, look_at};
+pub(crate) use processes::{FOUND_MAX, kubelets, leftovers, look_at};
 
 /// Most entries of each list that a coordinator may ask for: what is asked is as bounded as what is
 /// answered.

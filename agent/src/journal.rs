@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::state;
 
 /// Answers remembered. A node gets a handful of orders in a migration.
-const DONE_MAX: usize = 32;
+const DONE_MAX: usize = 16;
 
 /// The journal of one installation.
 pub(crate) struct Journal {

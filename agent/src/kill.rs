@@ -8,12 +8,9 @@ use rustix::process::Signal;
 
 use crate::{
     carry_out::Answer,
-    checks::{kubelets, leftovers, listeners, look_at},
+    checks::{FOUND_MAX, kubelets, leftovers, listeners, look_at},
     host::{Handle, Host, Unreadable, is_same},
 };
-
-/// Most processes of one order.
-const PROCESSES_MAX: usize = 256;
 
 /// Longest time that an order may give processes to end by themselves.
 const GRACE_SECONDS_MAX: u32 = 120;
@@ -69,8 +66,8 @@ pub(crate) async fn kill(host: &Host, order: &KillLeftovers) -> Answer {
 /// now, are left out; a process that is none of Kubernetes' makes the whole order suspicious.
 fn aim<'a>(host: &Host, order: &'a KillLeftovers) -> Result<Vec<Target<'a>>, String> {
     let named = order.processes.len();
-    if named > PROCESSES_MAX {
-        return Err(format!("{named} processes named, {PROCESSES_MAX} is the most"));
+    if named > FOUND_MAX {
+        return Err(format!("{named} processes named, {FOUND_MAX} is the most"));
     }
     if order.grace_seconds > GRACE_SECONDS_MAX {
         return Err(format!(

@@ -8,8 +8,9 @@ use rehull_shared::text::bounded;
 use super::{Gaps, TEXT_BYTES_MAX};
 use crate::host::{Host, Unreadable};
 
-/// Most processes listed in one report; a host with more of them is far from being clean.
-const FOUND_MAX: usize = 512;
+/// Most processes listed in one report, and named in one order. A host with more of them is far from
+/// being clean.
+pub(crate) const FOUND_MAX: usize = 512;
 
 /// Most processes looked at: the usual `pid_max` of a 64-bit host is larger, its use never is.
 const PROCESSES_MAX: usize = 65_536;

@@ -98,7 +98,7 @@ async fn a_process_that_is_none_of_kubernetes_makes_the_whole_order_void() {
 #[tokio::test]
 async fn an_order_without_bounds_is_refused() {
     let (_dir, host) = host();
-    let many = vec![Process::default(); PROCESSES_MAX + 1];
+    let many = vec![Process::default(); FOUND_MAX + 1];
     assert_eq!(order(&host, many).await.outcome, Outcome::Refused);
     let init = Process { pid: 1, exe: "/sbin/init".to_owned(), ..Process::default() };
     let answer = order(&host, vec![init]).await;
