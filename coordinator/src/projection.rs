@@ -25,6 +25,11 @@ pub use status::{agents, status};
 pub use waits::blocker;
 pub use words::{Words, of_check, of_gate};
 
+/// A time of day, UTC: dates are said where they matter.
+fn time_of_day(at: Timestamp) -> String {
+    at.to_string().chars().skip("2026-01-02T".len()).take("03:04:05".len()).collect()
+}
+
 /// Everything that a picture is made of.
 pub struct View<'a> {
     /// The state.

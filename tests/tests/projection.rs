@@ -279,7 +279,7 @@ fn every_blocker_is_told_in_words() {
         ),
         (
             Blocker::TooShort { check, source, since: at, window: Span::from_secs(90) },
-            "PortsFree: agent n1 has seen it since 1970-01-01T00:00:01.000Z, needs 1m 30s, 1m to go",
+            "PortsFree: agent n1 has seen it since 00:00:01, needs 1m 30s, 1m to go",
         ),
     ] {
         assert_eq!(projection::blocker(&why, Some(at + Span::from_secs(30))), words);

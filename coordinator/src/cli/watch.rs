@@ -16,7 +16,7 @@ use super::{Failure, Output, Reach, client::connect};
 const WIDTH: usize = 80;
 
 /// Columns taken by a bar, its node and its state.
-const BEFORE_WORDS: usize = 53;
+const BEFORE_WORDS: usize = 55;
 
 /// Shows every change until the coordinator ends.
 pub(super) async fn watch(

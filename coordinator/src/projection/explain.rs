@@ -2,21 +2,24 @@
 
 use rehull_proto::v1::{ExplainResponse, NeedStatus};
 use rehull_shared::{
-    evidence::{Check, Source},
+    evidence::{Check, Source, Verdict},
     ids::{ClusterName, NodeName},
 };
 
 use super::{
     View,
     sentences::{gate_name, sentence},
-    states,
+    states, time_of_day,
     waits::{blockers, trouble, unblock, waits_for},
     words::{of_check, of_gate},
 };
-use crate::domain::{
-    event::Event,
-    gate::{Blocker, Dossier, Gate, Need},
-    state::{Kind, Migration, Phase, Progress, Step, Subject},
+use crate::{
+    domain::{
+        event::Event,
+        gate::{Blocker, Dossier, Gate, Need},
+        state::{Kind, Migration, Phase, Progress, Step, Subject},
+    },
+    history::Numbered,
 };
 
 /// Lines of history shown.
@@ -163,14 +166,23 @@ fn word(why: &Blocker) -> &'static str {
 fn history(view: &View<'_>, cluster: &ClusterName, subject: &Subject) -> Vec<String> {
     let events = view.history.of(cluster);
     let wanted = |event: &Event| match subject {
-        // Pieces of archived operations say nothing to a reader.
-        _ if matches!(event, Event::OperationCopied { .. }) => false,
+        // Pieces of archived operations and confirmations that came in say nothing to a reader.
+        _ if is_noise(event) => false,
         Subject::Node(node) => event.node() == Some(node),
         Subject::Cluster => !matches!(event, Event::EvidenceRecorded { .. }),
     };
     let told = events.iter().filter(|(_, recorded)| wanted(&recorded.event));
-    let lines =
-        told.map(|(seq, recorded)| format!("{} #{seq} {}", recorded.at, sentence(recorded)));
-    let lines: Vec<String> = lines.collect();
-    lines[lines.len().saturating_sub(HISTORY_LINES)..].to_vec()
+    let line = |(seq, recorded): &Numbered| {
+        format!("{} #{seq} {}", time_of_day(recorded.at), sentence(recorded))
+    };
+    let told: Vec<String> = told.map(line).collect();
+    told[told.len().saturating_sub(HISTORY_LINES)..].to_vec()
+}
+
+fn is_noise(event: &Event) -> bool {
+    match event {
+        Event::OperationCopied { .. } => true,
+        Event::EvidenceRecorded { evidence, .. } => matches!(evidence.verdict, Verdict::Pass(_)),
+        _ => false,
+    }
 }

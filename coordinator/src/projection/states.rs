@@ -49,8 +49,9 @@ fn reached(fleet: &Fleet, cluster: &ClusterName, node: &Node, phase: &Phase) -> 
     match phase {
         Phase::Planned | Phase::Working => "Planned",
         Phase::Done => "Done",
+        Phase::Asking { gate: Gate::Soak, .. }
+        | Phase::Held { resume: Step::Ask(Gate::Soak), .. } => "Soaking",
         Phase::Ready { next } | Phase::Held { resume: next, .. } => before(*next),
-        Phase::Asking { gate: Gate::Soak, .. } => "Soaking",
         Phase::Asking { gate, .. } => before(Step::Ask(*gate)),
         Phase::Operating => operating(node),
         Phase::Reinstalling(reinstall) => {

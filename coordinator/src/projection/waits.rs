@@ -10,7 +10,7 @@ use rehull_shared::{
 use super::{
     View,
     sentences::{gate_name, step},
-    states,
+    states, time_of_day,
     words::of_check,
 };
 use crate::domain::{
@@ -38,6 +38,7 @@ pub fn blocker(why: &Blocker, now: Option<Timestamp>) -> String {
         Blocker::TooShort { check, source, since, window } => {
             let left = now.map(|now| (*since + *window).since(now));
             let left = left.map_or_else(String::new, |left| format!(", {left} to go"));
+            let since = time_of_day(*since);
             format!("{check}: {source} has seen it since {since}, needs {window}{left}")
         }
         Blocker::NotEnrolled { announced: true } => {
