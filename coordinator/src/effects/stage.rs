@@ -67,6 +67,9 @@ users: [{name: admin, user: {}}]
 
 pub(super) const NAMESPACE: &str = "kubean-system";
 
+/// What installers answer, in turn: lines and code.
+type Answers = Arc<Mutex<Vec<(Vec<&'static str>, i32)>>>;
+
 /// What a test plays on.
 pub(super) struct Stage {
     pub(super) management: Api,
@@ -75,8 +78,8 @@ pub(super) struct Stage {
     pub(super) fleet: Fleet,
     /// What installers were called with.
     pub(super) calls: Arc<Mutex<Vec<Invocation>>>,
-    /// What installers answer next: lines and code.
-    pub(super) answers: Arc<Mutex<Vec<(Vec<&'static str>, i32)>>>,
+    /// What installers answer next.
+    pub(super) answers: Answers,
     now: Arc<AtomicI64>,
     _dir: tempfile::TempDir,
 }
@@ -244,10 +247,7 @@ fn clients(management: Api, workload: Api) -> Clients {
     }))
 }
 
-fn program(
-    calls: &Arc<Mutex<Vec<Invocation>>>,
-    answers: &Arc<Mutex<Vec<(Vec<&'static str>, i32)>>>,
-) -> super::RunProgram {
+fn program(calls: &Arc<Mutex<Vec<Invocation>>>, answers: &Answers) -> super::RunProgram {
     let (calls, answers) = (calls.clone(), answers.clone());
     Arc::new(move |call, line| {
         calls.lock().unwrap().push(call);

@@ -74,7 +74,8 @@ async fn to_the_end(mut child: Child, line: OnLine) -> std::io::Result<Exit> {
     };
     let (out, err, status) =
         tokio::join!(lines(out, seen), lines(err, |text| keep(&text)), child.wait());
-    (out?, err?);
+    out?;
+    err?;
     let code = status?.code();
     let tail = tail.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     Ok(Exit { code, tail: Vec::from(tail).join("\n") })

@@ -347,13 +347,18 @@ async fn what_it_says_of_its_end_is_compared_with_what_it_leaves() {
             "still says \"Running\"",
         ),
     ];
+    let mut others = Vec::new();
     for (change, outcome, words) in stories {
         let stage = started().await;
         change(&stage);
-        let requests = run(&stage).await.expect(words);
-        let (found, seen) = ended(&requests);
-        assert!(found == outcome && seen.contains(words), "{words}: {requests:?}");
+        let requests = run(&stage).await.unwrap_or_default();
+        match requests.last() {
+            Some(Request::Report(Report::Ended { outcome: found, seen, .. }))
+                if *found == outcome && seen.contains(words) => {}
+            other => others.push(format!("{words}: {other:?}")),
+        }
     }
+    assert!(others.is_empty(), "{others:#?}");
 }
 
 #[tokio::test]
@@ -413,6 +418,9 @@ async fn what_is_left_is_copied_without_secrets_and_what_is_gone_is_said() {
         map["data"]["hosts.yml"] = "all: {vars: {ansible_password: hunter2}}".into();
     });
     stage.management.store().remove("configmaps", NAMESPACE, "prod-rm-worker1-a1-hosts");
+    edit(&stage, "pods", NAMESPACE, POD, |pod| {
+        pod["metadata"]["annotations"] = json!({"note": "login with hunter2"});
+    });
     let log = format!("PLAY [x]\nok hunter2 password=abc\n{}", "line\n".repeat(2_000));
     *stage.management.store().log_of(NAMESPACE, POD) = log;
     let work = || Work::ArchiveOperation { node: worker1(), name: NAME.into() };
@@ -432,6 +440,7 @@ async fn what_is_left_is_copied_without_secrets_and_what_is_gone_is_said() {
     let operation: Value = serde_json::from_str(&copied(CopiedPart::Operation)).unwrap();
     assert_eq!(operation["status"]["status"], "Succeeded");
     assert!(copied(CopiedPart::Job).contains(JOB) && copied(CopiedPart::Pod).contains(POD));
+    assert!(copied(CopiedPart::Pod).contains("login with ***"), "objects are redacted too");
     let last = requests.last();
     let Some(Request::Report(Report::Archived { seen, .. })) = last else { panic!("{last:?}") };
     assert!(seen.contains("whole"), "{seen}");
