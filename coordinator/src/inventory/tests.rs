@@ -133,6 +133,10 @@ fn what_cannot_be_left_out_line_by_line_is_refused() {
     );
     let fault = without(&anchored, &[node("worker1")]).unwrap_err();
     assert!(fault.why.contains("anchor"), "{fault}");
+    // worker3 would silently take the variables of another host of the same anchor
+    let twice = anchored.replace("worker2: {ip", "worker2: &rack {ip");
+    let fault = without(&twice, &[node("worker1")]).unwrap_err();
+    assert!(fault.why.contains("other things than the hosts would change"), "{fault}");
     // nobody is left in a group that must have hosts
     assert!(without(PLAIN, &[node("master1")]).is_err());
 }
