@@ -23,6 +23,3 @@ mod machine;
 mod person;
 mod workloads;
 mod world;
-
-#[cfg(test)]
-mod tests;

@@ -82,6 +82,18 @@ pub(super) struct Script {
     pub(super) faults: BTreeMap<String, Fault>,
 }
 
+/// Something that a pass has done, before it is said.
+pub(super) struct Moment<'a> {
+    pub(super) effect: &'a Effect,
+    /// How many reports it is about to make.
+    pub(super) reports: usize,
+    /// Events on disk.
+    pub(super) sequence: u64,
+}
+
+/// Whether the coordinator dies now: after how many of the reports. `None`: it lives.
+pub(super) type Fate<'a> = &'a mut dyn FnMut(&Moment<'_>) -> Option<usize>;
+
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -182,28 +194,19 @@ impl Driver {
         answer.map(|_| ()).map_err(|refusal| Error::Stuck(refusal.to_string()))
     }
 
-    /// One turn. With a `cut`, the coordinator is to die as soon as so many events are on disk:
-    /// what it has seen and not yet said is lost.
-    pub(super) async fn turn(&mut self, cut: Option<u64>) -> Result<Turn, Error> {
+    /// One turn.
+    pub(super) async fn turn(&mut self, fate: Fate<'_>) -> Result<Turn, Error> {
         let before = self.coordinator.handle.published().sequence;
-        let is_cut = |sequence| cut.is_some_and(|cut| sequence >= cut);
         self.parts.world.lock().step()?;
         self.do_chores().await?;
         self.submit(Command::Tick).await?;
         for effect in due(&self.coordinator.handle.published().fleet) {
             let commands = self.pass(&effect).await;
-            // A refusal means that a report came too late.
-            if cut.is_none() {
-                _ = self.coordinator.handle.submit_all(commands).await?;
-            } else {
-                for command in commands {
-                    _ = self.coordinator.handle.submit(command).await?;
-                    if is_cut(self.coordinator.handle.published().sequence) {
-                        return Ok(Turn::Cut);
-                    }
-                }
-            }
+            let is_cut = self.say(&effect, commands, fate).await?;
             self.do_chores().await?;
+            if is_cut {
+                return Ok(Turn::Cut);
+            }
         }
         self.let_person_act().await?;
         let after = self.coordinator.handle.published();
@@ -218,7 +221,22 @@ impl Driver {
             return Err(Error::Stuck(format!("after {LENGTH_MAX}; troubles: {troubles:?}")));
         }
         clock.advance(if after.sequence == before { QUIET_STEP } else { STEP });
-        Ok(if is_cut(after.sequence) { Turn::Cut } else { Turn::Goes })
+        Ok(Turn::Goes)
+    }
+
+    /// Says what a pass has seen or done. True if the coordinator dies over it.
+    async fn say(
+        &mut self,
+        effect: &Effect,
+        mut commands: Vec<Command>,
+        fate: Fate<'_>,
+    ) -> Result<bool, Error> {
+        let sequence = self.coordinator.handle.published().sequence;
+        let last = fate(&Moment { effect, reports: commands.len(), sequence });
+        commands.truncate(last.unwrap_or(usize::MAX));
+        // A refusal means that a report came too late.
+        _ = self.coordinator.handle.submit_all(commands).await?;
+        Ok(last.is_some())
     }
 
     /// One pass of an effect, unless it is no longer due.
@@ -340,21 +358,6 @@ impl Driver {
         tokio::time::timeout(AGENT_MAX, waiting).await.map_err(|_| Error::Stuck(what.to_owned()))
     }
 
-    /// The coordinator dies and another one takes its log.
-    #[cfg(test)]
-    pub(super) async fn crash(self) -> Result<Self, Error> {
-        let Self { parts, coordinator, agents, person, deeds, _hosts } = self;
-        coordinator.close().await?;
-        let coordinator = Coordinator::open(&parts).await?;
-        let driver = Self { parts, coordinator, agents, person, deeds, _hosts };
-        driver
-            .wait("the agents do not come back", |driver| {
-                driver.agents.keys().all(|whom| driver.is_linked(whom))
-            })
-            .await?;
-        Ok(driver)
-    }
-
     /// Ends everything. Gives the directory of the log.
     pub(super) async fn end(mut self) -> Result<PathBuf, Error> {
         for whom in self.agents.keys().cloned().collect::<Vec<_>>() {
@@ -386,3 +389,6 @@ spec:
 "
     )
 }
+
+#[cfg(test)]
+mod tests;
