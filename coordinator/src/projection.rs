@@ -30,6 +30,13 @@ fn time_of_day(at: Timestamp) -> String {
     at.to_string().chars().skip("2026-01-02T".len()).take("03:04:05".len()).collect()
 }
 
+/// The same with its date, unless that is today's.
+fn moment(at: Timestamp, now: Timestamp) -> String {
+    let (then, today) = (at.to_string(), now.to_string());
+    let date = then.split('T').next().filter(|date| !today.starts_with(date));
+    date.map_or_else(|| time_of_day(at), |date| format!("{date} {}", time_of_day(at)))
+}
+
 /// Everything that a picture is made of.
 pub struct View<'a> {
     /// The state.

@@ -23,3 +23,6 @@ mod machine;
 mod person;
 mod workloads;
 mod world;
+
+#[cfg(test)]
+mod rights;

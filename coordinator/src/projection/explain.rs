@@ -7,9 +7,9 @@ use rehull_shared::{
 };
 
 use super::{
-    View,
+    View, moment,
     sentences::{gate_name, sentence},
-    states, time_of_day,
+    states,
     waits::{blockers, trouble, unblock, waits_for},
     words::{of_check, of_gate},
 };
@@ -173,7 +173,7 @@ fn history(view: &View<'_>, cluster: &ClusterName, subject: &Subject) -> Vec<Str
     };
     let told = events.iter().filter(|(_, recorded)| wanted(&recorded.event));
     let line = |(seq, recorded): &Numbered| {
-        format!("{} #{seq} {}", time_of_day(recorded.at), sentence(recorded))
+        format!("{} #{seq} {}", moment(recorded.at, view.now), sentence(recorded))
     };
     let told: Vec<String> = told.map(line).collect();
     told[told.len().saturating_sub(HISTORY_LINES)..].to_vec()

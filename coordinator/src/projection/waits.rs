@@ -248,11 +248,10 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
             Blocker::Contradicted { check, .. } => {
                 of_check(*check).remedy.iter().for_each(|text| add(text));
             }
-            Blocker::Unknown { check, source, .. } => {
-                ask_source(*check, source).iter().for_each(|text| add(text));
-                of_check(*check).remedy.iter().for_each(|text| add(text));
-            }
-            Blocker::Silent { check, source } | Blocker::Stale { check, source, .. } => {
+            // What is unknown may well be fine: first somebody must be able to say so.
+            Blocker::Unknown { check, source, .. }
+            | Blocker::Silent { check, source }
+            | Blocker::Stale { check, source, .. } => {
                 ask_source(*check, source).iter().for_each(|text| add(text));
             }
             Blocker::TooShort { .. } => add("nothing: it goes on by itself"),
