@@ -77,13 +77,11 @@ fn answer(story: &mut Story, subject: &Subject, chance: &mut Chance) {
     let Some(gate) = story.gate(subject) else { return };
     let mood = chance.below(10);
     if mood < 6 {
-        if let Subject::Node(_) | Subject::Cluster = subject {
-            let name = match subject {
-                Subject::Node(name) => name.as_str().to_owned(),
-                Subject::Cluster => "n1".to_owned(),
-            };
-            story.does_what_a_gate_needs(&name, gate);
-        }
+        let name = match subject {
+            Subject::Node(name) => name.as_str().to_owned(),
+            Subject::Cluster => "n1".to_owned(),
+        };
+        story.does_what_a_gate_needs(&name, gate);
         return story.passes(subject);
     }
     for need in gate.needs() {
