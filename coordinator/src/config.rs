@@ -118,7 +118,7 @@ impl Config {
         let text = format!(
             "# Where agents and operators are listened for.\n\
              listen: \"{listen}\"\n\
-             # By which address hosts reach it. It may change: agents know the CA, not the address.\n\
+             # By which address hosts reach it. It may change: agents know the CA.\n\
              advertise: \"{advertise}\"\n\
              # The socket for operators on this machine; rehull.sock beside this file if not set.\n\
              # socket: /run/rehull/rehull.sock\n\
