@@ -94,7 +94,7 @@ func end(id string, grace time.Duration) error {
 	if grace <= 0 {
 		signal = syscall.SIGKILL
 	}
-	sent := syscall.Signal(0)
+	sent, to := syscall.Signal(0), 0
 	for {
 		now := look(id)
 		if now.pid == 0 {
@@ -103,12 +103,13 @@ func end(id string, grace time.Duration) error {
 		if signal == syscall.SIGTERM && time.Now().After(deadline) {
 			signal = syscall.SIGKILL
 		}
-		if signal != sent {
+		// A kubelet that lives may have started it again: that process has not been told.
+		if signal != sent || now.pid != to {
 			err := syscall.Kill(now.pid, signal)
 			if err != nil && err != syscall.ESRCH {
 				return fmt.Errorf("stop %s: %w", id, err)
 			}
-			sent = signal
+			sent, to = signal, now.pid
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
