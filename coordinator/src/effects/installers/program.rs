@@ -141,8 +141,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_it_prints_is_bounded_and_its_environment_is_ours() {
-        let (exit, lines) =
-            shell("i=0; while [ $i -lt 100 ]; do echo $i; i=$((i+1)); done; head -c 100000 /dev/zero | tr '\\0' x").await;
+        let (exit, lines) = shell(
+            "i=0; while [ $i -lt 100 ]; do echo $i; i=$((i+1)); done; \
+             head -c 100000 /dev/zero | tr '\\0' x",
+        )
+        .await;
         assert_eq!(lines.len(), 101);
         let tail = exit.unwrap().tail;
         assert!(tail.len() <= LINES_MAX * (LINE_MAX + 1), "{} bytes", tail.len());

@@ -133,7 +133,9 @@ spec:
       action: enable-repo.yml
       extraArgs: >-
         --limit=worker1
-        -e "{repo_list: ['deb [trusted=yes] http://MINIO_ADDR:9000/kubean/ubuntu jammy main','deb [trusted=yes] http://MINIO_ADDR:9000/kubean/ubuntu-iso jammy main restricted']}"
+        -e "{repo_list: ['deb [trusted=yes] http://MINIO_ADDR:9000/kubean/ubuntu jammy
+        main','deb [trusted=yes] http://MINIO_ADDR:9000/kubean/ubuntu-iso jammy main
+        restricted']}"
     - actionType: playbook
       action: disable-firewalld.yml
       extraArgs: --limit=worker1
