@@ -96,8 +96,8 @@ fn hosts_that_are_out_are_left_out_and_every_other_byte_stays() {
     let cut = "        master1: null\n        worker2: null\n";
     let meant = PLAIN
         .replace(
-            "    worker1:   # rack 7\n      ip: 10.0.0.11\n\n      # a note about its address\n      \
-             ansible_host: 192.168.0.11\n",
+            "    worker1:   # rack 7\n      ip: 10.0.0.11\n\n      \
+             # a note about its address\n      ansible_host: 192.168.0.11\n",
             "",
         )
         .replace(&format!("{cut}        worker1: null\n"), cut)
