@@ -10,9 +10,9 @@ use rehull::{
 /// Rehearses, and gives what became of it with the log as text.
 async fn demo(seed: u64, keep: PathBuf) -> (Outcome, Vec<u8>) {
     let options = Options { seed, keep: Some(keep) };
-    let outcome = rehearse(&options, &mut |_| ()).await.unwrap();
+    let outcome = rehearse(&options, &mut |_| ()).await.expect("a rehearsal ends");
     let mut text = Vec::new();
-    log::export(&outcome.dir.join("log"), &mut text).unwrap();
+    log::export(&outcome.dir.join("log"), &mut text).expect("its log is read");
     (outcome, text)
 }
 

@@ -67,9 +67,14 @@ impl Directory {
 
     /// Makes exactly these TCP ports listened on.
     pub fn listeners(&self, ports: &[u16]) -> io::Result<()> {
-        let mut text = String::from("  sl  local_address rem_address   st\n");
-        for (line, port) in ports.iter().enumerate() {
-            text.push_str(&format!("{line:4}: 00000000:{port:04X} 00000000:0000 0A\n"));
+        self.listeners_of(&ports.iter().map(|port| (*port, 1)).collect::<Vec<_>>())
+    }
+
+    /// The same, each by a process: what it listens on ends with it.
+    pub fn listeners_of(&self, ports: &[(u16, u32)]) -> io::Result<()> {
+        let mut text = String::from("  sl  local_address rem_address   st of\n");
+        for (line, (port, pid)) in ports.iter().enumerate() {
+            text.push_str(&format!("{line:4}: 00000000:{port:04X} 00000000:0000 0A {pid}\n"));
         }
         self.file("proc/net/tcp", text)
     }
@@ -121,5 +126,16 @@ pub(super) fn end(process: &Path) -> io::Result<()> {
     fs::remove_dir_all(process).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => Ok(()),
         _ => Err(error),
-    })
+    })?;
+    close_ports(process)
+}
+
+/// What a process has listened on ends with it.
+fn close_ports(process: &Path) -> io::Result<()> {
+    let pid = process.file_name().map(|pid| pid.to_string_lossy().into_owned());
+    let table = process.with_file_name("net").join("tcp");
+    let Ok(text) = fs::read_to_string(&table) else { return Ok(()) };
+    let stays = |line: &&str| line.split_ascii_whitespace().last() != pid.as_deref();
+    let lines = text.lines().filter(stays).map(|line| format!("{line}\n"));
+    fs::write(table, lines.collect::<String>())
 }

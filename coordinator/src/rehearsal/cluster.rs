@@ -1,4 +1,4 @@
-//! One simulated workload cluster: control planes, workers on hosts, and what kubespray does to them.
+//! A simulated workload cluster: control planes, workers on hosts, what kubespray does to them.
 
 use std::{io, path::Path};
 
@@ -114,7 +114,7 @@ impl Site {
     }
 
     /// Lets kubelets and controllers move.
-    pub(super) fn step(&mut self, now: Timestamp) -> io::Result<()> {
+    pub(super) fn step(&mut self, now: Timestamp) {
         let api = self.api.clone();
         let store = &mut *api.store();
         for (name, _) in &self.control_planes {
@@ -122,7 +122,7 @@ impl Site {
             workloads::set_ready(store, name, "True", now);
         }
         for worker in &mut self.workers {
-            worker.machine.settle()?;
+            worker.machine.settle();
             let name = worker.machine.name.as_str();
             if !worker.machine.has_kubelet() || store.get("nodes", "", name).is_none() {
                 continue; // a kubelet whose node was deleted registers only when it starts again
@@ -133,7 +133,6 @@ impl Site {
             }
         }
         workloads::step(store, now);
-        Ok(())
     }
 
     /// The worker of this name.
@@ -184,8 +183,8 @@ impl Site {
         let planes = group(&mut planes.map(|(name, _)| name));
         let workers = group(&mut workers.map(|(name, _)| name));
         format!(
-            "all:\n  hosts:\n{hosts}  children:\n    kube_control_plane:\n      hosts:\n{planes}    \
-             kube_node:\n      hosts:\n{workers}    etcd:\n      hosts:\n{planes}    \
+            "all:\n  hosts:\n{hosts}  children:\n    kube_control_plane:\n      hosts:\n{planes}\
+             \x20   kube_node:\n      hosts:\n{workers}    etcd:\n      hosts:\n{planes}    \
              k8s_cluster:\n      children:\n        kube_control_plane:\n        kube_node:\n"
         )
     }

@@ -80,7 +80,7 @@ pub async fn rehearse(
     let mut driver = Driver::begin(&dir, script).await?;
     let mut record = Record::default();
     loop {
-        let turn = driver.turn(&mut |_| None).await?;
+        let turn = driver.turn(&mut |_, _, _| None).await?;
         let published = driver.coordinator.handle.published();
         for event in record.take(driver.coordinator.handle.history(), &published) {
             show(Scene::Event(&event));

@@ -82,17 +82,10 @@ pub(super) struct Script {
     pub(super) faults: BTreeMap<String, Fault>,
 }
 
-/// Something that a pass has done, before it is said.
-pub(super) struct Moment<'a> {
-    pub(super) effect: &'a Effect,
-    /// How many reports it is about to make.
-    pub(super) reports: usize,
-    /// Events on disk.
-    pub(super) sequence: u64,
-}
-
-/// Whether the coordinator dies now: after how many of the reports. `None`: it lives.
-pub(super) type Fate<'a> = &'a mut dyn FnMut(&Moment<'_>) -> Option<usize>;
+/// Whether the coordinator dies before a pass has said what it has done: `Some` number of reports
+/// still get out. It is told the effect, how many reports there are, and how many events are on
+/// disk.
+pub(super) type Fate<'a> = &'a mut dyn FnMut(&Effect, usize, u64) -> Option<usize>;
 
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +225,7 @@ impl Driver {
         fate: Fate<'_>,
     ) -> Result<bool, Error> {
         let sequence = self.coordinator.handle.published().sequence;
-        let last = fate(&Moment { effect, reports: commands.len(), sequence });
+        let last = fate(effect, commands.len(), sequence);
         commands.truncate(last.unwrap_or(usize::MAX));
         // A refusal means that a report came too late.
         _ = self.coordinator.handle.submit_all(commands).await?;

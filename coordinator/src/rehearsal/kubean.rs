@@ -1,7 +1,7 @@
 //! Kubean's operator and the Jobs of its operations, as far as rehull can see them.
 //!
-//! The order and the marks are those that were observed of the real one: owner and label first, then
-//! Job and pod, the actor annotation with the first poll that finds the pod running, the end by
+//! The order and the marks are those that were observed of the real one: owner and label first,
+//! then Job and pod, the actor annotation with the first poll that finds the pod running, the end by
 //! polling the Job.
 
 use std::{collections::BTreeMap, io};
@@ -129,7 +129,9 @@ fn adopt(store: &mut Store, operation: &Value) {
     let labels = json!({ "job-name": job, "batch.kubernetes.io/job-name": job });
     store.put(json!({
         "apiVersion": "batch/v1", "kind": "Job",
-        "metadata": { "name": job, "namespace": NAMESPACE, "labels": labels, "ownerReferences": ours },
+        "metadata": {
+            "name": job, "namespace": NAMESPACE, "labels": labels, "ownerReferences": ours,
+        },
         "spec": { "backoffLimit": 0, "template": { "spec": { "containers": [] } } },
         "status": { "active": 1, "startTime": time },
     }));

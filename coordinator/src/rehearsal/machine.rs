@@ -243,17 +243,19 @@ impl Machine {
         self.listen()
     }
 
-    /// Lets the ports follow the processes: an agent may have killed some.
-    pub(super) fn settle(&mut self) -> io::Result<()> {
-        let before = self.running.len();
-        let root = self.root.clone();
+    /// Notices what has ended by itself: an agent may have killed it.
+    pub(super) fn settle(&mut self) {
+        let root = &self.root;
         self.running.retain(|(pid, _)| root.join(format!("proc/{pid}")).exists());
-        if self.running.len() < before { self.listen() } else { Ok(()) }
     }
 
     fn listen(&self) -> io::Result<()> {
-        let ports = self.running.iter().flat_map(|(_, number)| PROCESSES[*number].2.iter());
-        self.directory.listeners(&std::iter::once(22).chain(ports.copied()).collect::<Vec<_>>())
+        let of = |(pid, number): &(u32, usize)| {
+            let pid = *pid;
+            PROCESSES[*number].2.iter().map(move |port| (*port, pid))
+        };
+        let ports: Vec<(u16, u32)> = self.running.iter().flat_map(of).collect();
+        self.directory.listeners_of(&ports)
     }
 
     /// Whether its kubelet runs.

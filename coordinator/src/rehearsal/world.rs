@@ -152,7 +152,9 @@ impl World {
             }));
             store.put(json!({
                 "apiVersion": "kubean.io/v1alpha1", "kind": "ClusterOperation",
-                "metadata": { "name": format!("{name}-install"), "labels": { "clusterName": name } },
+                "metadata": {
+                    "name": format!("{name}-install"), "labels": { "clusterName": name },
+                },
                 "spec": {
                     "cluster": name, "image": IMAGE, "actionType": "playbook",
                     "action": "cluster.yml",
@@ -172,7 +174,8 @@ impl World {
         let now = self.now();
         kubean::step(self, now)?;
         installer::step(self, now)?;
-        self.sites.iter_mut().try_for_each(|site| site.step(now))
+        self.sites.iter_mut().for_each(|site| site.step(now));
+        Ok(())
     }
 
     /// The cluster of this name.

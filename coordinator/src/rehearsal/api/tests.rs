@@ -142,7 +142,9 @@ async fn what_is_owned_goes_with_its_owner_and_in_the_foreground_before_it() {
     let owner = |uid: Option<String>| json!([{ "uid": uid, "kind": "x", "name": "x" }]);
     api.store().put(json!({
         "apiVersion": "batch/v1", "kind": "Job",
-        "metadata": { "name": "job", "namespace": "shop", "ownerReferences": owner(made.metadata.uid) },
+        "metadata": {
+            "name": "job", "namespace": "shop", "ownerReferences": owner(made.metadata.uid),
+        },
     }));
     let job = api.store().get("jobs", "shop", "job").unwrap()["metadata"]["uid"].clone();
     let mut worker = pod("job-pod", "job");

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Driver, Error, Moment, Script, Turn};
+use super::{Driver, Error, Fate, Script, Turn};
 use crate::{
     domain::{
-        effect::Work,
+        effect::{Effect, Work},
         state::{Node, Operation, Outcome, Phase, Progress},
     },
     rehearsal::{cluster::Layout, coordinator::Coordinator, faults::Fault},
@@ -47,7 +47,7 @@ struct End {
 }
 
 /// Rehearses to the end. Also gives how often the coordinator has died.
-async fn rehearse(fate: &mut dyn FnMut(&Moment<'_>) -> Option<usize>) -> (End, u32) {
+async fn rehearse(fate: Fate<'_>) -> (End, u32) {
     let dir = tempfile::tempdir().unwrap();
     let mut driver = Driver::begin(dir.path(), script()).await.unwrap();
     let mut deaths = 0;
@@ -95,16 +95,16 @@ fn end_of(driver: &Driver) -> End {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_coordinator_that_dies_again_and_again_ends_as_one_that_lives() {
-    let (whole, deaths) = rehearse(&mut |_| None).await;
+    let (whole, deaths) = rehearse(&mut |_, _, _| None).await;
     assert_eq!(deaths, 0);
     assert!(whole.as_wished && whole.violations.is_empty(), "{whole:?}");
     assert_eq!(whole.made, 5, "one removal is made twice: {whole:?}");
 
     // After every 40th event, with what the next pass has seen unsaid.
     let mut last = 0;
-    let mut by_events = |moment: &Moment<'_>| {
-        let due = moment.sequence / 40 > last / 40;
-        last = moment.sequence;
+    let mut by_events = |_: &Effect, _, sequence: u64| {
+        let due = sequence / 40 > last / 40;
+        last = sequence;
         due.then_some(0)
     };
     let (end, deaths) = rehearse(&mut by_events).await;
@@ -114,10 +114,10 @@ async fn a_coordinator_that_dies_again_and_again_ends_as_one_that_lives() {
     // After everything that changes the world, done the first time: with nothing said of it, and
     // with half.
     let mut seen = std::collections::BTreeSet::new();
-    let mut by_deeds = |moment: &Moment<'_>| {
-        let changes = !matches!(moment.effect.work, Work::Collect { .. }) && moment.reports > 0;
-        let first = changes && seen.insert((moment.effect.clone(), moment.reports));
-        first.then_some(moment.reports / 2 * (seen.len() % 2))
+    let mut by_deeds = |effect: &Effect, reports: usize, _| {
+        let changes = !matches!(effect.work, Work::Collect { .. }) && reports > 0;
+        let first = changes && seen.insert((effect.clone(), reports));
+        first.then_some(reports / 2 * (seen.len() % 2))
     };
     let (end, deaths) = rehearse(&mut by_deeds).await;
     assert!(deaths >= 15, "it died only {deaths} times: this proves little");
