@@ -1,5 +1,7 @@
 //! The generated code is the one that the `.proto` files give. `REGENERATE=1` writes it anew.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where its ground is missing")]
+
 use std::{fs, path::Path};
 
 use prost::Message;

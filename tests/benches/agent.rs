@@ -3,6 +3,8 @@
 //!
 //! `BENCH_SECONDS` is how long both are watched; `REHULL_AGENT_BIN` names the agent's file.
 
+#![expect(clippy::unwrap_used, reason = "a measurement stops where its ground is missing")]
+
 #[path = "../../agent/tests/coordinator/mod.rs"]
 #[expect(dead_code, reason = "tests of the agent's session use more of it")]
 mod coordinator;

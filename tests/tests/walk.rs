@@ -56,7 +56,7 @@ fn step(story: &mut Story, chance: &mut Chance) {
         }
         14 => {
             let mut replayed = Fleet::default();
-            story.log.iter().for_each(|event| replayed.evolve(event).unwrap());
+            story.log.iter().for_each(|event| replayed.evolve(event).expect("a log replays"));
             assert_eq!(replayed, story.fleet, "a crash changes nothing");
             story.when(Command::TakeLeadership);
             return;

@@ -133,7 +133,7 @@ async fn a_whole_migration_needs_no_right_that_the_roles_do_not_give() {
     let script = Script { seed: "rights".to_owned(), layouts, faults };
     let dir = tempfile::tempdir().unwrap();
     let mut driver = Driver::begin(dir.path(), script).await.unwrap();
-    while driver.turn(&mut |_| None).await.unwrap() != Turn::Finished {}
+    while driver.turn(&mut |_, _, _| None).await.unwrap() != Turn::Finished {}
     let (management, workload) = {
         let world = driver.world().lock();
         (world.management.calls(), world.sites[0].api.calls())
