@@ -53,7 +53,9 @@ fn contents(log: &Log) -> Vec<Recorded> {
     events
 }
 
-const STORES: [fn(&Path) -> Result<Log, Error>; 2] = [Log::attach, Log::attach_file];
+type Attach = fn(&Path) -> Result<Log, Error>;
+
+const STORES: [Attach; 2] = [Log::attach, Log::attach_file];
 
 #[test]
 fn what_was_appended_is_there_after_opening_again() {

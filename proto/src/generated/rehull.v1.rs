@@ -29,7 +29,7 @@ pub struct RenewRequest {
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EnrolResponse {
-    /// The agent's certificate, PEM. Its URI name is rehull://<cluster>/<node>/<generation>.
+    /// The agent's certificate, PEM. Its URI name is rehull://CLUSTER/NODE/GENERATION.
     #[prost(string, tag = "1")]
     pub certificate: ::prost::alloc::string::String,
     /// The coordinator's CA, PEM.
@@ -352,13 +352,13 @@ pub struct Processes {
 pub struct Process {
     #[prost(uint32, tag = "1")]
     pub pid: u32,
-    /// Start time in clock ticks since boot: /proc/<pid>/stat, field 22.
+    /// Start time in clock ticks since boot: /proc/PID/stat, field 22.
     #[prost(uint64, tag = "2")]
     pub start_ticks: u64,
     /// At most 15 characters.
     #[prost(string, tag = "3")]
     pub comm: ::prost::alloc::string::String,
-    /// Target of /proc/<pid>/exe; empty if unreadable.
+    /// Target of /proc/PID/exe; empty if unreadable.
     #[prost(string, tag = "4")]
     pub exe: ::prost::alloc::string::String,
     /// Whether it belongs to a pod: by its cgroup, or because a containerd-shim is its ancestor.
