@@ -90,7 +90,7 @@ impl From<kube::Error> for Failure {
     }
 }
 
-/// One call, cut short after [`CALL_MAX`].
+/// One call, cut short after 10 s.
 pub async fn call<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
     match tokio::time::timeout(CALL_MAX, call).await {
         Ok(outcome) => Ok(outcome?),

@@ -359,7 +359,7 @@ pub struct Seen {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dossier(BTreeMap<(Check, Source), Seen>);
 
-/// Proof that a gate was passed, with the answers that it rests on. Only [`judge`] makes one.
+/// Proof that a gate was passed, with the answers that it rests on. Only [`Bench::judge`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     gate: Gate,
