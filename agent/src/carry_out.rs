@@ -10,6 +10,9 @@ use crate::{checks, config::Settings, host::Host, journal::Journal, kill};
 
 const ID_BYTES_MAX: usize = 200;
 
+/// Length of a W3C `traceparent` of version 00.
+const TRACEPARENT_BYTES: usize = 55;
+
 /// What came of an order, in words.
 pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
@@ -44,7 +47,8 @@ pub(crate) async fn carry_out(
     if let Err(why) = journal.admit(order.epoch, order.generation) {
         return refuse(&order, why);
     }
-    let epoch = order.epoch;
+    let ToAgent { epoch, traceparent, .. } = &order;
+    let (epoch, traceparent) = (*epoch, bounded(traceparent, TRACEPARENT_BYTES));
     let message = match order.order {
         Some(Order::Collect(asked)) => {
             Message::Report(checks::collect(host, &asked, epoch, clock.as_ref()).await)
@@ -53,7 +57,8 @@ pub(crate) async fn carry_out(
             Message::Done(match known(journal, &order.id, epoch) {
                 Some(done) => done,
                 None => {
-                    log(&format!("order {}: kill {}", order.id, kill::names(&order.processes)));
+                    let names = kill::names(&order.processes);
+                    log(&format!("order {}: kill {names}{}", order.id, traced(&traceparent)));
                     let answer = kill::kill(host, &order).await;
                     log(&format!("order {}: {}", order.id, answer.seen));
                     remember(journal, answer.to(&order.id, epoch))
@@ -62,11 +67,20 @@ pub(crate) async fn carry_out(
         }
         Some(Order::Farewell(Farewell { id })) => Message::Done(match known(journal, &id, epoch) {
             Some(done) => done,
-            None => remember(journal, farewell(host).to(&id, epoch)),
+            None => {
+                let answer = farewell(host);
+                log(&format!("order {id}: farewell, {}{}", answer.seen, traced(&traceparent)));
+                remember(journal, answer.to(&id, epoch))
+            }
         }),
         None => Message::Done(Answer::refused("this agent does not know the order").to("", epoch)),
     };
     FromAgent { message: Some(message) }
+}
+
+/// The end of a log line: by whose trace this is done.
+fn traced(traceparent: &str) -> String {
+    if traceparent.is_empty() { String::new() } else { format!(" (traceparent {traceparent})") }
 }
 
 /// The answer to an order that is not even begun.

@@ -130,7 +130,8 @@ async fn the_program_needs_no_kernel_younger_than_3_10() {
     assert!(matches!(link.next_of_all().await, Some(Message::Hello(_))));
     assert!(matches!(link.next_of_all().await, Some(Message::Beat(_))));
     let collect = Order::Collect(Collect { nonce: "r".to_owned(), ..Collect::default() });
-    link.send(ToAgent { epoch: 1, generation: 1, order: Some(collect) }).await;
+    link.send(ToAgent { epoch: 1, generation: 1, order: Some(collect), ..ToAgent::default() })
+        .await;
     let Some(Message::Report(report)) = link.next().await else { panic!("no report") };
     assert!(report.os.is_some() && report.processes.is_some(), "{report:?}");
     let filter = std::fs::read_to_string(format!("/proc/{}/status", agent.0.id())).unwrap();

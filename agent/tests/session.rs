@@ -117,12 +117,12 @@ async fn hello(link: &mut Link) -> Hello {
 
 fn collect(epoch: u64, nonce: &str) -> ToAgent {
     let collect = Collect { nonce: nonce.to_owned(), ..Collect::default() };
-    ToAgent { epoch, generation: 1, order: Some(Order::Collect(collect)) }
+    ToAgent { epoch, generation: 1, order: Some(Order::Collect(collect)), ..ToAgent::default() }
 }
 
 fn farewell(epoch: u64, id: &str) -> ToAgent {
     let farewell = Farewell { id: id.to_owned() };
-    ToAgent { epoch, generation: 1, order: Some(Order::Farewell(farewell)) }
+    ToAgent { epoch, generation: 1, order: Some(Order::Farewell(farewell)), ..ToAgent::default() }
 }
 
 async fn done(link: &mut Link) -> OrderDone {

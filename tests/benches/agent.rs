@@ -128,7 +128,8 @@ async fn round(link: &mut Link, n: usize) -> Result<(f64, u32), String> {
     let nonce = format!("round {n}");
     let collect = Order::Collect(Collect { nonce: nonce.clone(), ..Collect::default() });
     let began = Instant::now();
-    link.send(ToAgent { epoch: 1, generation: 1, order: Some(collect) }).await;
+    link.send(ToAgent { epoch: 1, generation: 1, order: Some(collect), ..ToAgent::default() })
+        .await;
     loop {
         match link.next().await {
             Some(Message::Report(Report { nonce: of, processes, .. })) if of == nonce => {

@@ -79,3 +79,33 @@ fn an_impossible_event_is_refused_not_believed() {
     // words about progress; every change of phase may not.
     assert!(refused > 30, "only {refused} of {} gaps were noticed", story.log.len());
 }
+
+#[test]
+fn a_coordinator_that_was_away_for_a_night_asks_before_it_gives_anybody_up() {
+    let mut story = Story::of(&["n1"]);
+    story.reaches("n1", Gate::Removal);
+    let gate_deadline = story.migration().plan.policy.gate_deadline;
+    story.now = story.now + Span::from_secs(8 * 3_600);
+    story.when(Command::TakeLeadership);
+    story.waits(Span::from_secs(5));
+    assert_eq!(story.gate(&on("n1")), Some(Gate::Removal), "held before anybody was asked");
+    let mut late = story.clone();
+    story.passes(&on("n1"));
+    assert_eq!(story.gate(&on("n1")), Some(Gate::Reinstall));
+    // Nobody answers the new leader either: now it is time.
+    late.waits(gate_deadline);
+    assert!(matches!(late.phase(&on("n1")), Phase::Held { .. }));
+}
+
+#[test]
+fn a_coordinator_that_dies_every_minute_still_comes_to_its_deadlines() {
+    let mut story = Story::of(&["n1"]);
+    story.reaches("n1", Gate::Removal);
+    let gate_deadline = story.migration().plan.policy.gate_deadline;
+    let begun = story.now;
+    while story.gate(&on("n1")) == Some(Gate::Removal) {
+        assert!(story.now < begun + gate_deadline + Span::from_mins(2), "it waits for ever");
+        story.when(Command::TakeLeadership);
+        story.waits(Span::from_mins(1));
+    }
+}

@@ -42,7 +42,7 @@ impl Story {
     }
 
     async fn order(&mut self, epoch: u64, generation: u64, order: Order) -> Message {
-        let order = ToAgent { epoch, generation, order: Some(order) };
+        let order = ToAgent { epoch, generation, order: Some(order), ..ToAgent::default() };
         carry_out(&self.settings, &mut self.journal, order).await.message.unwrap()
     }
 
@@ -123,7 +123,7 @@ async fn a_farewell_names_the_installation_that_ends() {
 #[tokio::test]
 async fn what_is_not_on_the_list_is_refused() {
     let mut story = Story::new();
-    let order = ToAgent { epoch: 1, generation: 1, order: None };
+    let order = ToAgent { epoch: 1, generation: 1, order: None, ..ToAgent::default() };
     let answer = carry_out(&story.settings, &mut story.journal, order).await.message;
     let Some(Message::Done(done)) = answer else { panic!("{answer:?}") };
     assert_eq!((done.outcome(), done.id.as_str()), (Outcome::Refused, ""));

@@ -1,8 +1,11 @@
 //! Until when something may wait: enforced by `Tick`, and shown to operators.
 
-use rehull_shared::time::{Span, Timestamp};
+use rehull_shared::{
+    ids::ClusterName,
+    time::{Span, Timestamp},
+};
 
-use super::state::{Migration, Node, Phase, Progress, START_DELAY_PER_OPERATION, Subject};
+use super::state::{Fleet, Migration, Node, Phase, Progress, START_DELAY_PER_OPERATION, Subject};
 
 /// How long an intended operation may take to be created before it is given up. The operator's
 /// webhook refuses for as long as another operation runs, so this is long.
@@ -11,12 +14,31 @@ const CREATE_DEADLINE: Span = Span::from_mins(5);
 /// How long beyond its own deadline an operation is followed before its outcome is unknown.
 const GRACE: Span = Span::from_mins(5);
 
-impl Migration {
+impl Fleet {
     /// Until when a subject may stay where it is; `None` where it waits for a person, for its
     /// turn, or for nothing.
-    pub fn deadline(&self, subject: &Subject) -> Option<Timestamp> {
+    ///
+    /// Where there was no coordinator for so long that windows broke, everything gets the length of
+    /// a gate from the beginning of this leadership: nobody is given up before anybody could have
+    /// been asked. A short absence pushes nothing away, so that one that dies again and again still
+    /// comes to its deadlines.
+    pub fn deadline(&self, cluster: &ClusterName, subject: &Subject) -> Option<Timestamp> {
+        let migration = self.migrations.get(cluster)?;
+        let patience = migration.patience(subject)?;
+        let deadline = migration.track(subject)?.since + patience;
+        let policy = &migration.plan.policy;
+        if self.away <= policy.evidence_max_age {
+            return Some(deadline);
+        }
+        Some(deadline.max(self.led_since + patience.min(policy.gate_deadline)))
+    }
+}
+
+impl Migration {
+    /// How long a subject may stay where it is.
+    fn patience(&self, subject: &Subject) -> Option<Span> {
         let track = self.track(subject)?;
-        let patience = match (&track.phase, subject) {
+        Some(match (&track.phase, subject) {
             (Phase::Asking { gate, .. }, _) => {
                 gate.deadline(&self.plan.policy, self.bench(subject).canary)
             }
@@ -31,8 +53,7 @@ impl Migration {
                 | Phase::Done,
                 _,
             ) => return None,
-        };
-        Some(track.since + patience)
+        })
     }
 
     fn operation_patience(&self, node: &Node) -> Option<Span> {

@@ -50,6 +50,47 @@ pub enum Work {
     CleanUp,
 }
 
+impl Work {
+    /// A word for it, for traces and log lines.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Work::Collect { .. } => "collect",
+            Work::Export => "export",
+            Work::TakeSnapshot { .. } => "take-snapshot",
+            Work::Cordon { .. } => "cordon",
+            Work::Drain { .. } => "drain",
+            Work::PrepareInputs { .. } => "prepare-inputs",
+            Work::RunOperation { .. } => "run-operation",
+            Work::WithdrawOperation { .. } => "withdraw-operation",
+            Work::ArchiveOperation { .. } => "archive-operation",
+            Work::KillLeftovers { .. } => "kill-leftovers",
+            Work::Farewell { .. } => "farewell",
+            Work::Install { .. } => "install",
+            Work::RestoreMetadata { .. } => "restore-metadata",
+            Work::CleanUp => "clean-up",
+        }
+    }
+
+    /// Whom it is about.
+    pub fn subject(&self) -> Subject {
+        match self {
+            Work::Collect { subject, .. } => subject.clone(),
+            Work::Export | Work::CleanUp => Subject::Cluster,
+            Work::TakeSnapshot { node }
+            | Work::Cordon { node }
+            | Work::Drain { node }
+            | Work::PrepareInputs { node, .. }
+            | Work::RunOperation { node, .. }
+            | Work::WithdrawOperation { node, .. }
+            | Work::ArchiveOperation { node, .. }
+            | Work::KillLeftovers { node, .. }
+            | Work::Farewell { node }
+            | Work::Install { node, .. }
+            | Work::RestoreMetadata { node } => Subject::Node(node.clone()),
+        }
+    }
+}
+
 /// Everything that should be happening now, in a fixed order.
 pub fn due(fleet: &Fleet) -> Vec<Effect> {
     let mut due = Vec::new();

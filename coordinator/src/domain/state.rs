@@ -22,6 +22,12 @@ pub use evolve::Corrupt;
 pub struct Fleet {
     /// The epoch of the coordinator that wrote last.
     pub epoch: Epoch,
+    /// When that coordinator took its leadership.
+    pub led_since: Timestamp,
+    /// How long nothing had happened before it did: for so long, at most, there was no coordinator.
+    pub away: Span,
+    /// When the last event was decided.
+    pub last_at: Timestamp,
     /// One migration a cluster: the latest. Shared, so that a reader's copy is cheap.
     pub migrations: BTreeMap<ClusterName, Arc<Migration>>,
     /// Hosts whose agents have been invited or have enrolled.

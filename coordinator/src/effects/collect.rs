@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use rehull_proto::v1::{ToAgent, to_agent};
+use rehull_proto::v1::to_agent;
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict, Witness},
     ids::{Generation, NodeName, Round},
@@ -117,11 +117,7 @@ impl Pass<'_> {
         let migration = self.migration.id;
         let nonce = format!("{migration}/{name}/{round}/{what}/{}", asked_at.as_millis());
         let collect = host::question(&self.migration.plan, nonce);
-        let order = ToAgent {
-            epoch: self.epoch().0,
-            generation: generation.0,
-            order: Some(to_agent::Order::Collect(collect)),
-        };
+        let order = self.to_agent(generation, to_agent::Order::Collect(collect));
         match self.context.agents.ask(&whom, order, REPORT_MAX).await {
             Ok(Answer::Report(report)) => {
                 Ok(Heard { report: *report, generation, asked_at, heard_at: self.now() })

@@ -17,6 +17,7 @@ use crate::{
         command::{Report, Request},
         state::Process,
     },
+    telemetry,
 };
 
 /// How long a process has between TERM and KILL, in seconds.
@@ -72,6 +73,16 @@ impl Pass<'_> {
         host.map(|host| host.generation).unwrap_or_default()
     }
 
+    /// An order for the agent of one generation.
+    pub(super) fn to_agent(&self, generation: Generation, order: to_agent::Order) -> ToAgent {
+        ToAgent {
+            epoch: self.epoch().0,
+            generation: generation.0,
+            order: Some(order),
+            traceparent: telemetry::traceparent(),
+        }
+    }
+
     /// Gives an order to the agent of the current generation.
     async fn order(
         &self,
@@ -80,8 +91,7 @@ impl Pass<'_> {
     ) -> Result<(Generation, OrderDone), Trouble> {
         let generation = self.generation(name);
         let whom = (self.effect.cluster.clone(), name.clone());
-        let (epoch, order) = (self.epoch().0, Some(order));
-        let order = ToAgent { epoch, generation: generation.0, order };
+        let order = self.to_agent(generation, order);
         match self.context.agents.ask(&whom, order, ORDER_MAX).await {
             Ok(Answer::Done(done)) => Ok((generation, done)),
             Ok(Answer::Report(_)) => Err(Trouble::new(name, "its agent answered another question")),

@@ -7,14 +7,18 @@ use std::{
 };
 
 use tokio::task::AbortHandle;
+use tracing::{Instrument as _, Span};
+use uuid::Uuid;
 
 use super::{Context, pass};
 use crate::{
     domain::{
         command::Command,
         effect::{Effect, due},
+        state::Fleet,
     },
     engine::{Error, Handle},
+    telemetry,
 };
 
 /// A pass that takes longer is cut short and begun again: no call of it may hang for ever.
@@ -76,24 +80,42 @@ async fn repeat(effect: Effect, handle: Handle, context: Context, troubles: Trou
         let fleet = handle.published().fleet;
         let Some(migration) = fleet.migrations.get(&effect.cluster) else { return };
         let pause = migration.plan.policy.poll_interval.as_duration();
-        let outcome = tokio::time::timeout(PASS_MAX, pass(&effect, &fleet, &context)).await;
-        let trouble = match outcome {
-            Ok(Ok(requests)) => {
-                let of = |request| Command::Of(effect.cluster.clone(), request);
-                let commands = requests.into_iter().map(of).collect();
-                let Ok(answers) = handle.submit_all(commands).await else { return };
-                for refusal in answers.into_iter().filter_map(Result::err) {
-                    tracing::debug!(%refusal, "a report came too late");
-                }
-                None
-            }
-            Ok(Err(trouble)) => Some(trouble.to_string()),
-            Err(_) => Some(format!("a pass took longer than {} s", PASS_MAX.as_secs())),
-        };
+        let span = span_of(&effect, migration.id);
+        let reported = report_pass(&effect, &fleet, &handle, &context).instrument(span);
+        let Ok(trouble) = reported.await else { return };
         if let Some(trouble) = &trouble {
             tracing::warn!(cluster = %effect.cluster, work = ?effect.work, trouble);
         }
         troubles.note(&effect, trouble);
         tokio::time::sleep(pause).await;
     }
+}
+
+/// One pass, and the engine's taking note of what it saw. Returns what stood in its way.
+async fn report_pass(
+    effect: &Effect,
+    fleet: &Fleet,
+    handle: &Handle,
+    context: &Context,
+) -> Result<Option<String>, Error> {
+    match tokio::time::timeout(PASS_MAX, pass(effect, fleet, context)).await {
+        Ok(Ok(requests)) => {
+            let of = |request| Command::Of(effect.cluster.clone(), request);
+            let commands = requests.into_iter().map(of).collect();
+            for refusal in handle.submit_all(commands).await?.into_iter().filter_map(Result::err) {
+                tracing::debug!(%refusal, "a report came too late");
+            }
+            Ok(None)
+        }
+        Ok(Err(trouble)) => Ok(Some(trouble.to_string())),
+        Err(_) => Ok(Some(format!("a pass took longer than {} s", PASS_MAX.as_secs()))),
+    }
+}
+
+/// The span of one pass, in the trace of its migration.
+fn span_of(effect: &Effect, migration: Uuid) -> Span {
+    let (work, subject) = (effect.work.name(), effect.work.subject());
+    let span = tracing::info_span!("pass", otel.name = work, cluster = %effect.cluster, %subject);
+    telemetry::belongs_to(&span, migration);
+    span
 }

@@ -293,7 +293,7 @@ fn fleet() -> Fleet {
     Fleet {
         epoch: Epoch(3),
         migrations: BTreeMap::from([(cluster(), Arc::new(migration))]),
-        hosts: Arc::default(),
+        ..Fleet::default()
     }
 }
 

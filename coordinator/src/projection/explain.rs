@@ -50,7 +50,11 @@ pub fn explain(
         },
         state: state.to_owned(),
         since: track.since.to_string(),
-        deadline: migration.deadline(&subject).map(|at| at.to_string()).unwrap_or_default(),
+        deadline: view
+            .fleet
+            .deadline(cluster, &subject)
+            .map(|at| at.to_string())
+            .unwrap_or_default(),
         waits_for: waits_for(view, migration, &subject),
         gate: gate
             .map(|gate| format!("{}: {}", gate_name(gate), of_gate(gate)))

@@ -38,7 +38,7 @@ fn of_cluster(view: &View<'_>, name: &ClusterName, migration: &Migration) -> Clu
 fn of_node(view: &View<'_>, migration: &Migration, node: &Node) -> NodeStatus {
     let subject = Subject::Node(node.planned.name.clone());
     let cluster = &migration.plan.cluster;
-    let deadline = migration.deadline(&subject);
+    let deadline = view.fleet.deadline(cluster, &subject);
     NodeStatus {
         node: node.planned.name.to_string(),
         state: states::of_node(view.fleet, cluster, node).to_owned(),

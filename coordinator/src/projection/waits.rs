@@ -14,7 +14,6 @@ use super::{
     words::of_check,
 };
 use crate::domain::{
-    effect::Work,
     gate::Blocker,
     plan::Installer,
     state::{Kind, Migration, Node, Phase, Progress, Reinstall, Step, Subject},
@@ -180,27 +179,9 @@ pub(super) fn trouble<'a>(
     subject: &Subject,
 ) -> Option<&'a str> {
     let of_subject = view.troubles.iter().find(|(effect, _)| {
-        effect.cluster == migration.plan.cluster && subject_of(&effect.work) == *subject
+        effect.cluster == migration.plan.cluster && effect.work.subject() == *subject
     });
     of_subject.map(|(_, trouble)| trouble.as_str())
-}
-
-fn subject_of(work: &Work) -> Subject {
-    match work {
-        Work::Collect { subject, .. } => subject.clone(),
-        Work::Export | Work::CleanUp => Subject::Cluster,
-        Work::TakeSnapshot { node }
-        | Work::Cordon { node }
-        | Work::Drain { node }
-        | Work::PrepareInputs { node, .. }
-        | Work::RunOperation { node, .. }
-        | Work::WithdrawOperation { node, .. }
-        | Work::ArchiveOperation { node, .. }
-        | Work::KillLeftovers { node, .. }
-        | Work::Farewell { node }
-        | Work::Install { node, .. }
-        | Work::RestoreMetadata { node } => Subject::Node(node.clone()),
-    }
 }
 
 /// What would unblock a subject: commands and actions, most useful first.

@@ -105,6 +105,9 @@ pub struct ToAgent {
     /// The generation the order is meant for. Another one refuses it.
     #[prost(uint64, tag = "2")]
     pub generation: u64,
+    /// W3C trace context of who asks: the agent names it in its log. Empty if nobody traces.
+    #[prost(string, tag = "6")]
+    pub traceparent: ::prost::alloc::string::String,
     #[prost(oneof = "to_agent::Order", tags = "3, 4, 5")]
     pub order: ::core::option::Option<to_agent::Order>,
 }

@@ -56,7 +56,8 @@ impl Desk<'_> {
         let Some(migration) = self.migration() else { return };
         let Some(track) = migration.track(subject) else { return };
         let now = self.now();
-        if migration.deadline(subject).is_none_or(|deadline| now < deadline) {
+        let deadline = self.scribe.fleet.deadline(self.cluster, subject);
+        if deadline.is_none_or(|deadline| now < deadline) {
             return;
         }
         match &track.phase {

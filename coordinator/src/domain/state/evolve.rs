@@ -41,9 +41,14 @@ impl Fleet {
             return Err(corrupt(event, "the coordinator", format!("at epoch {}", self.epoch)));
         }
         self.epoch = recorded.epoch;
+        let last_at = std::mem::replace(&mut self.last_at, at);
         let Some(cluster) = &recorded.cluster else {
             return match event {
-                Event::LeadershipTaken => Ok(()),
+                Event::LeadershipTaken => {
+                    self.led_since = at;
+                    self.away = at.since(last_at);
+                    Ok(())
+                }
                 other => Err(corrupt(other, "no cluster", "named")),
             };
         };

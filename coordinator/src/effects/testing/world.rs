@@ -111,6 +111,7 @@ impl World {
             epoch: Epoch(3),
             migrations: [(cluster.clone(), Arc::new(self.migration.clone()))].into(),
             hosts: Arc::new([((cluster.clone(), worker1()), host)].into()),
+            ..Fleet::default()
         };
         pass(&Effect { cluster, work }, &fleet, &self.context()).await
     }
