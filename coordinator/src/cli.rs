@@ -170,6 +170,14 @@ enum Migrate {
         #[arg(long)]
         resubmit: bool,
     },
+    /// Gives up a node, or all of them: what was touched is put back. Only before the point of no
+    /// return.
+    Abort {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node; without it, every node and the migration with them.
+        node: Option<NodeName>,
+    },
     /// Says that a host has been reinstalled by hand.
     ConfirmReinstalled {
         /// The cluster.
@@ -265,6 +273,7 @@ async fn migrate(reach: &Reach, command: Migrate) -> Result<ExitCode, Failure> {
         Migrate::Retry { cluster, node, resubmit } => {
             ask::retry(reach, cluster, node, resubmit).await
         }
+        Migrate::Abort { cluster, node } => ask::abort(reach, cluster, node).await,
         Migrate::ConfirmReinstalled { cluster, node, typed } => {
             ask::confirm_reinstalled(reach, cluster, node, typed).await
         }
@@ -293,6 +302,8 @@ mod tests {
             "migrate resume prod",
             "migrate retry prod",
             "migrate retry prod worker1 --resubmit",
+            "migrate abort prod",
+            "migrate abort prod worker1",
             "migrate confirm-reinstalled prod worker1 --typed worker1",
             "status --exit-code --output yaml",
             "--server c:7443 --cert op.pem status prod",

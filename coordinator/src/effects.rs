@@ -102,6 +102,7 @@ pub async fn pass(
         Work::TakeSnapshot { node } => pass.take_snapshot(node).await,
         Work::Cordon { node } => pass.cordon(node).await,
         Work::Drain { node } => pass.drain(node).await,
+        Work::Uncordon { node } => pass.uncordon(node).await,
         Work::PrepareInputs { node, kind, attempt } => pass.prepare(node, *kind, *attempt).await,
         Work::RunOperation { node, name } => pass.run_operation(node, name).await,
         Work::WithdrawOperation { node, name } => pass.withdraw_operation(node, name).await,

@@ -23,6 +23,8 @@ struct OfNode {
     ended: Vec<(String, usize)>,
     authorized: Vec<usize>,
     enrolled: Vec<usize>,
+    given_up: bool,
+    recorded: bool,
     finished: bool,
 }
 
@@ -72,6 +74,9 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                     Kind::Remove => Gate::RemoveAdmission,
                     Kind::Join => Gate::JoinAdmission,
                 };
+                if node.given_up {
+                    return fail("21: what was given up is not removed");
+                }
                 if node.passed.last().map(|(gate, _)| *gate) != Some(admission) {
                     return fail("17: an operation follows its admission and nothing else");
                 }
@@ -123,6 +128,33 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                     return fail("15: a node is finished after G9, G10 and G11");
                 }
                 node.finished = true;
+            }
+            Event::SnapshotRecorded { node: name, .. } => {
+                nodes.entry(name.clone()).or_default().recorded = true;
+            }
+            Event::AbortRequested { subject: Subject::Node(name), .. } => {
+                let node = nodes.entry(name.clone()).or_default();
+                if !node.intended.is_empty() || node.finished {
+                    return fail("21: nothing is given up behind the point of no return");
+                }
+                node.given_up = true;
+            }
+            Event::NodeAborted { node: name } => {
+                let node = nodes.entry(name.clone()).or_default();
+                let back = node.passed.last().is_some_and(|(gate, _)| *gate == Gate::Abort);
+                if node.recorded && !back {
+                    return fail("5.8: what was touched is proved to be as it was");
+                }
+                if !node.given_up || !node.intended.is_empty() {
+                    return fail("21: only what was given up in time goes back");
+                }
+                node.finished = true;
+            }
+            Event::AbortRequested { subject: Subject::Cluster, .. } | Event::MigrationAborted => {
+                let out = |node: &OfNode| !node.intended.is_empty() && !node.finished;
+                if nodes.values().any(out) {
+                    return fail("29: a migration is not given up while a node is out");
+                }
             }
             _ => (),
         }

@@ -355,6 +355,12 @@ impl Story {
         }
     }
 
+    /// A person gives a subject up; it must not be refused.
+    #[track_caller]
+    pub fn aborts(&mut self, subject: Subject) -> Vec<Event> {
+        self.asks(Request::Abort { subject, by: "ann".into() })
+    }
+
     /// Names of the events that happened since the log had `from` of them.
     pub fn names_since(&self, from: usize) -> Vec<&'static str> {
         self.log[from..].iter().map(|recorded| recorded.event.name()).collect()

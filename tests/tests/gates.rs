@@ -29,6 +29,16 @@ fn at(gate: Gate) -> (Story, Subject) {
             story.passes(&on("n1"));
             (story, Subject::Cluster)
         }
+        Gate::Abort => {
+            story.reaches("n1", Gate::Drain);
+            story.aborts(on("n1"));
+            (story, on("n1"))
+        }
+        Gate::ClusterAbort => {
+            story.reaches("n1", Gate::Preflight);
+            story.aborts(Subject::Cluster);
+            (story, Subject::Cluster)
+        }
         gate => {
             story.reaches("n1", gate);
             (story, on("n1"))

@@ -39,7 +39,7 @@ fn step(story: &mut Story, chance: &mut Chance) {
     let subject = some_subject(chance);
     let name = NODES[chance.below(2) as usize];
     let by = "ann".to_owned();
-    let request = match chance.below(20) {
+    let request = match chance.below(21) {
         0..=7 => return answer(story, &subject, chance),
         8 => Request::Retry { subject, resubmit: chance.below(2) == 0, by },
         9 => Request::ConfirmReinstalled { node: node(name), by },
@@ -67,6 +67,7 @@ fn step(story: &mut Story, chance: &mut Chance) {
             story.when(Command::Tick);
             return;
         }
+        16 if chance.below(8) == 0 => Request::Abort { subject, by },
         _ => return report(story, name, chance),
     };
     _ = story.tries(Command::Of(rehull_tests::story::prod(), request));
@@ -131,7 +132,7 @@ fn report(story: &mut Story, name: &str, chance: &mut Chance) {
     });
 }
 
-fn walk(seed: u64) -> bool {
+fn walk(seed: u64) -> Walked {
     let mut story = Story::of(&NODES);
     let mut chance = Chance(seed);
     for _ in 0..1_500 {
@@ -143,7 +144,16 @@ fn walk(seed: u64) -> bool {
     if let Err(violation) = invariants::check(&story.log, &plan().api_servers) {
         panic!("SEED={seed}: {violation}");
     }
-    NODES.iter().any(|name| *story.phase(&on(name)) == Phase::Done)
+    Walked {
+        done: NODES.iter().any(|name| *story.phase(&on(name)) == Phase::Done),
+        aborted: story.log.iter().any(|recorded| recorded.event.name() == "NodeAborted"),
+    }
+}
+
+/// What a walk has seen.
+struct Walked {
+    done: bool,
+    aborted: bool,
 }
 
 #[test]
@@ -152,7 +162,10 @@ fn invariants_hold_on_random_walks() {
         walk(seed.parse().expect("SEED is a number"));
         return;
     }
-    let finished = (0..150).filter(|seed| walk(*seed)).count();
+    let walks: Vec<Walked> = (0..150).map(walk).collect();
     // A walk that never gets anywhere would keep every invariant.
+    let finished = walks.iter().filter(|walked| walked.done).count();
     assert!(finished > 15, "only {finished} of 150 walks finished a node");
+    let aborted = walks.iter().filter(|walked| walked.aborted).count();
+    assert!(aborted > 15, "only {aborted} of 150 walks gave a node up");
 }

@@ -29,7 +29,8 @@ pub(super) async fn watch(
     let mut screen = if live { Screen::Bars(Bars::default()) } else { Screen::lines(reach.output) };
     while let Some(picture) = pictures.message().await? {
         screen.show(&picture)?;
-        let over = |cluster: &ClusterStatus| cluster.state == "Completed";
+        let over =
+            |cluster: &ClusterStatus| matches!(cluster.state.as_str(), "Completed" | "Aborted");
         if !picture.clusters.is_empty() && picture.clusters.iter().all(over) {
             return Ok(ExitCode::SUCCESS);
         }

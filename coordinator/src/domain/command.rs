@@ -35,6 +35,9 @@ pub enum Request {
     Resume { by: String },
     /// Ask again what is held; `resubmit` makes a new attempt of the operation.
     Retry { subject: Subject, resubmit: bool, by: String },
+    /// Give a node up and put it back to what it was, or all of them and the migration with them;
+    /// only before the point of no return.
+    Abort { subject: Subject, by: String },
     /// A person says that the host is reinstalled.
     ConfirmReinstalled { node: NodeName, by: String },
     /// Open an invitation to enrol.
@@ -88,6 +91,7 @@ impl Request {
             Request::Pause { .. } => "pause",
             Request::Resume { .. } => "resume",
             Request::Retry { .. } => "retry",
+            Request::Abort { .. } => "abort",
             Request::ConfirmReinstalled { .. } => "confirm-reinstalled",
             Request::IssueToken { .. } => "issue-token",
             Request::Enrol { .. } => "enrol",

@@ -50,7 +50,8 @@ impl Migration {
                 | Phase::Ready { .. }
                 | Phase::Working
                 | Phase::Held { .. }
-                | Phase::Done,
+                | Phase::Done
+                | Phase::Aborted,
                 _,
             ) => return None,
         })

@@ -8,10 +8,12 @@ use rehull_shared::{
 use super::{
     command::{Command, Refusal, Request},
     event::{Event, Recorded},
+    gate::Gate,
     plan::{Plan, PlannedNode},
     state::{Corrupt, Fleet, Migration, Phase, Subject},
 };
 
+mod abort;
 mod enrolment;
 mod gates;
 mod operations;
@@ -111,6 +113,7 @@ impl Desk<'_> {
             Request::Pause { by } => self.pause(by)?,
             Request::Resume { by } => self.resume(by)?,
             Request::Retry { subject, resubmit, by } => self.retry(subject, *resubmit, by)?,
+            Request::Abort { subject, by } => self.abort(subject, by)?,
             Request::ConfirmReinstalled { node, by } => self.confirm_reinstalled(node, by)?,
             Request::IssueToken { node, token, by } => self.issue_token(node, token, by),
             Request::Enrol { node, token_sha256, identity } => {
@@ -177,6 +180,7 @@ impl Desk<'_> {
         let names: Vec<_> = migration.nodes.iter().map(|node| node.planned.name.clone()).collect();
         self.step(&Subject::Cluster);
         for name in names {
+            self.abort_with_all(&name);
             self.begin_turn(&name);
             self.look_at_new_system(&name);
             self.step(&Subject::Node(name));
@@ -188,10 +192,11 @@ impl Desk<'_> {
     fn begin_turn(&mut self, name: &NodeName) {
         let Some(migration) = self.migration() else { return };
         let planned = migration.node(name).is_some_and(|n| n.track.phase == Phase::Planned);
-        let working = migration.track.phase == Phase::Working && migration.paused_by.is_none();
+        let resting = migration.paused_by.is_some() || migration.aborted_by.is_some();
+        let working = migration.track.phase == Phase::Working && !resting;
         let active = migration.nodes.iter().filter(|node| node.is_active());
         // The canary goes alone, and nobody passes a node that a person must look at.
-        let canary_open = active.clone().any(|node| node.planned.canary);
+        let canary_open = active.clone().any(|node| migration.is_canary(node));
         let held = active.clone().any(|node| matches!(node.track.phase, Phase::Held { .. }));
         let room = active.count() < migration.plan.policy.max_out as usize;
         if planned && working && room && !canary_open && !held {
@@ -199,12 +204,18 @@ impl Desk<'_> {
         }
     }
 
-    /// Goes on to the end when every node is done.
+    /// Goes on to the end when every node is over.
     fn finish_work(&mut self) {
         let Some(migration) = self.migration() else { return };
-        let all_done = migration.nodes.iter().all(|node| node.track.phase == Phase::Done);
-        if migration.track.phase == Phase::Working && all_done && migration.paused_by.is_none() {
-            self.ask(&Subject::Cluster, super::gate::Gate::Finalize);
+        let all_over = migration.nodes.iter().all(|node| node.track.phase.is_over());
+        if migration.track.phase != Phase::Working || !all_over {
+            return;
+        }
+        match (&migration.aborted_by, &migration.paused_by) {
+            (Some(_), _) if migration.is_untouched() => self.write(Event::MigrationAborted),
+            (Some(_), _) => self.ask(&Subject::Cluster, Gate::ClusterAbort),
+            (None, None) => self.ask(&Subject::Cluster, Gate::Finalize),
+            (None, Some(_)) => (),
         }
     }
 }

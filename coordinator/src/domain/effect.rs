@@ -30,6 +30,8 @@ pub enum Work {
     Cordon { node: NodeName },
     /// Evict its pods.
     Drain { node: NodeName },
+    /// Make the node of the recorded UID schedulable, if it was.
+    Uncordon { node: NodeName },
     /// Store inventory and vars of the next operation.
     PrepareInputs { node: NodeName, kind: Kind, attempt: Attempt },
     /// Create the operation if it is not there, and follow it to its end.
@@ -59,6 +61,7 @@ impl Work {
             Work::TakeSnapshot { .. } => "take-snapshot",
             Work::Cordon { .. } => "cordon",
             Work::Drain { .. } => "drain",
+            Work::Uncordon { .. } => "uncordon",
             Work::PrepareInputs { .. } => "prepare-inputs",
             Work::RunOperation { .. } => "run-operation",
             Work::WithdrawOperation { .. } => "withdraw-operation",
@@ -79,6 +82,7 @@ impl Work {
             Work::TakeSnapshot { node }
             | Work::Cordon { node }
             | Work::Drain { node }
+            | Work::Uncordon { node }
             | Work::PrepareInputs { node, .. }
             | Work::RunOperation { node, .. }
             | Work::WithdrawOperation { node, .. }
@@ -109,7 +113,7 @@ fn due_of_cluster(migration: &Migration, add: &mut impl FnMut(Work)) {
     let Phase::Asking { gate, asked, .. } = &migration.track.phase else { return };
     match gate {
         Gate::Backup if migration.export.is_none() => add(Work::Export),
-        Gate::Finalize => add(Work::CleanUp),
+        Gate::Finalize | Gate::ClusterAbort => add(Work::CleanUp),
         _ => (),
     }
     add(Work::Collect { subject: Subject::Cluster, gate: *gate, round: asked.round });
@@ -150,7 +154,8 @@ fn due_of_node(migration: &Migration, node: &Node, enrolled: bool, add: &mut imp
         | Phase::Ready { .. }
         | Phase::Working
         | Phase::Held { .. }
-        | Phase::Done => (),
+        | Phase::Done
+        | Phase::Aborted => (),
     }
 }
 
@@ -170,6 +175,7 @@ fn work_of_gate(node: &Node, gate: Gate) -> Option<Work> {
         }
         Gate::Cordon => Some(Work::Cordon { node: name }),
         Gate::Drain => Some(Work::Drain { node: name }),
+        Gate::Abort => Some(Work::Uncordon { node: name }),
         Gate::RemoveAdmission => inputs(Kind::Remove),
         Gate::JoinAdmission => inputs(Kind::Join),
         Gate::Removal => match &node.leftovers {

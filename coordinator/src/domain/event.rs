@@ -61,6 +61,11 @@ pub enum Event {
     WorkBegun,
     /// Nothing is left to do.
     MigrationCompleted,
+    /// A person has given a node up, or with the cluster all that are not past the point of no
+    /// return.
+    AbortRequested { subject: Subject, by: String },
+    /// Every node is over and nothing is left behind; those that were given up are as they were.
+    MigrationAborted,
 
     /// A node's turn has come.
     NodeStarted { node: NodeName },
@@ -124,6 +129,8 @@ pub enum Event {
 
     /// A node is finished.
     NodeFinished { node: NodeName },
+    /// A node that was given up is as it was before.
+    NodeAborted { node: NodeName },
 }
 
 /// Which piece of an operation was copied.
@@ -151,6 +158,8 @@ impl Event {
             Event::ObjectsExported { .. } => "ObjectsExported",
             Event::WorkBegun => "WorkBegun",
             Event::MigrationCompleted => "MigrationCompleted",
+            Event::AbortRequested { .. } => "AbortRequested",
+            Event::MigrationAborted => "MigrationAborted",
             Event::NodeStarted { .. } => "NodeStarted",
             Event::EvidenceRequested { .. } => "EvidenceRequested",
             Event::EvidenceRecorded { .. } => "EvidenceRecorded",
@@ -177,6 +186,7 @@ impl Event {
             Event::TokenIssued { .. } => "TokenIssued",
             Event::AgentEnrolled { .. } => "AgentEnrolled",
             Event::NodeFinished { .. } => "NodeFinished",
+            Event::NodeAborted { .. } => "NodeAborted",
         }
     }
 
@@ -187,7 +197,8 @@ impl Event {
             | Event::EvidenceRecorded { subject, .. }
             | Event::GatePassed { subject, .. }
             | Event::Held { subject, .. }
-            | Event::RetryRequested { subject, .. } => match subject {
+            | Event::RetryRequested { subject, .. }
+            | Event::AbortRequested { subject, .. } => match subject {
                 Subject::Node(node) => Some(node),
                 Subject::Cluster => None,
             },
@@ -198,7 +209,8 @@ impl Event {
             | Event::MigrationResumed { .. }
             | Event::ObjectsExported { .. }
             | Event::WorkBegun
-            | Event::MigrationCompleted => None,
+            | Event::MigrationCompleted
+            | Event::MigrationAborted => None,
             Event::NodeStarted { node }
             | Event::SnapshotRecorded { node, .. }
             | Event::DrainProgressed { node, .. }
@@ -219,7 +231,8 @@ impl Event {
             | Event::ReinstallAnnounced { node, .. }
             | Event::TokenIssued { node, .. }
             | Event::AgentEnrolled { node, .. }
-            | Event::NodeFinished { node } => Some(node),
+            | Event::NodeFinished { node }
+            | Event::NodeAborted { node } => Some(node),
         }
     }
 }

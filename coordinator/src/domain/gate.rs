@@ -46,6 +46,10 @@ pub enum Gate {
     Soak,
     /// The cluster is finished.
     Finalize,
+    /// A node that was given up before the point of no return is as it was.
+    Abort,
+    /// Nothing is left behind of a migration that was given up.
+    ClusterAbort,
 }
 
 /// One row of the table: a statement, who must confirm it, how fresh, and for how long.
@@ -99,7 +103,7 @@ const fn soaked(check: Check, witness: Witness) -> Need {
 
 impl Gate {
     /// Every gate, in the order of the path.
-    pub const ALL: [Gate; 15] = [
+    pub const ALL: [Gate; 17] = [
         Gate::ClusterPreflight,
         Gate::Backup,
         Gate::Preflight,
@@ -115,6 +119,8 @@ impl Gate {
         Gate::Metadata,
         Gate::Soak,
         Gate::Finalize,
+        Gate::Abort,
+        Gate::ClusterAbort,
     ];
 
     /// What must hold. Facts and reasons: domain reference 5.3.
@@ -282,6 +288,11 @@ impl Gate {
                     ]
                 }
             }
+            Gate::Abort => {
+                // For a while: a cordon that was on its way when the node was given up would show.
+                const { &[need(SchedulableAsBefore, ApiServers, Usual, Ready)] }
+            }
+            Gate::ClusterAbort => const { &[once(InputsRemoved, Management)] },
         }
     }
 
@@ -299,7 +310,12 @@ impl Gate {
             Gate::Join => Some(9),
             Gate::Metadata => Some(10),
             Gate::Soak => Some(11),
-            Gate::ClusterPreflight | Gate::Backup | Gate::Cordon | Gate::Finalize => None,
+            Gate::ClusterPreflight
+            | Gate::Backup
+            | Gate::Cordon
+            | Gate::Finalize
+            | Gate::Abort
+            | Gate::ClusterAbort => None,
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Migration {
     pub started_at: Timestamp,
     /// Who has paused it, if it is paused. Takes effect at safe points.
     pub paused_by: Option<String>,
+    /// Who has given it up, if somebody has: its nodes go back, and then it ends.
+    pub aborted_by: Option<String>,
     /// How many nodes were planned.
     pub planned: u32,
     /// The cluster's own way through its gates.
@@ -127,6 +129,8 @@ pub enum Phase {
     },
     /// Finished.
     Done,
+    /// Given up; what was touched is as it was.
+    Aborted,
 }
 
 /// What may come next. Stored in the log by name: never rename one.
@@ -378,7 +382,7 @@ impl Gate {
             Gate::JoinAdmission => Step::Submit(Kind::Join),
             Gate::Join => Step::Ask(Gate::Metadata),
             Gate::Metadata => Step::Ask(Gate::Soak),
-            Gate::Soak | Gate::Finalize => Step::Finish,
+            Gate::Soak | Gate::Finalize | Gate::Abort | Gate::ClusterAbort => Step::Finish,
         }
     }
 }
@@ -407,13 +411,44 @@ impl Step {
     }
 
     /// Whether a paused migration rests before it: before the point of no return, after the
-    /// removal is verified, and after the new OS is (domain reference 5.6).
+    /// removal is verified, and after the new OS is (domain reference 5.6). Going back and ending
+    /// begin nothing.
     pub const fn is_safe_to_rest_before(self) -> bool {
         match self {
-            Step::Ask(gate) => {
-                !matches!(gate, Gate::Removal | Gate::Os | Gate::Join | Gate::Metadata | Gate::Soak)
-            }
-            Step::Submit(_) | Step::Reinstall | Step::Work | Step::Finish => true,
+            Step::Ask(gate) => !matches!(
+                gate,
+                Gate::Removal
+                    | Gate::Os
+                    | Gate::Join
+                    | Gate::Metadata
+                    | Gate::Soak
+                    | Gate::Abort
+                    | Gate::ClusterAbort
+            ),
+            Step::Submit(_) | Step::Reinstall | Step::Work => true,
+            Step::Finish => false,
+        }
+    }
+}
+
+impl Phase {
+    /// Whether nothing more will happen.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Phase::Done | Phase::Aborted)
+    }
+
+    /// The step that it is at, or rests or is held before; `None` in phases that are no step.
+    pub fn step(&self) -> Option<Step> {
+        match self {
+            Phase::Ready { next } => Some(*next),
+            Phase::Asking { gate, .. } => Some(Step::Ask(*gate)),
+            Phase::Held { resume, .. } => Some(*resume),
+            Phase::Planned
+            | Phase::Operating
+            | Phase::Reinstalling(_)
+            | Phase::Working
+            | Phase::Done
+            | Phase::Aborted => None,
         }
     }
 }
@@ -477,8 +512,26 @@ impl Migration {
             Subject::Cluster => None,
             Subject::Node(name) => Some(name),
         };
-        let canary = node.and_then(|name| self.node(name)).is_some_and(|node| node.planned.canary);
+        let canary = node.and_then(|name| self.node(name)).is_some_and(|node| self.is_canary(node));
         Bench { plan: &self.plan, node, canary }
+    }
+
+    /// Whether a node is the canary: the planned one, or, if that was given up, the first that was
+    /// not. Somebody must warn the others.
+    pub fn is_canary(&self, node: &Node) -> bool {
+        let mut nodes = self.nodes.iter();
+        let given_up = |node: &&Node| node.track.phase == Phase::Aborted;
+        match nodes.clone().find(|node| node.planned.canary) {
+            Some(planned) if given_up(&planned) => nodes
+                .find(|node| !given_up(node))
+                .is_some_and(|first| first.planned == node.planned),
+            _ => node.planned.canary,
+        }
+    }
+
+    /// Whether no gate of any node was ever asked.
+    pub fn is_untouched(&self) -> bool {
+        self.nodes.iter().all(|node| node.track.round == Round::default())
     }
 
     /// Nodes between the point of no return and their completion.
@@ -494,7 +547,7 @@ impl Migration {
 
     /// Whether everything is over.
     pub fn is_finished(&self) -> bool {
-        self.track.phase == Phase::Done
+        self.track.phase.is_over()
     }
 }
 
@@ -513,25 +566,29 @@ impl Node {
 
     /// Whether it has begun and has not finished.
     pub fn is_active(&self) -> bool {
-        !matches!(self.track.phase, Phase::Planned | Phase::Done)
+        self.track.phase != Phase::Planned && !self.track.phase.is_over()
+    }
+
+    /// Whether it goes back to what it was, or has.
+    pub fn is_given_up(&self) -> bool {
+        match self.track.phase.step() {
+            Some(Step::Ask(Gate::Abort)) => true,
+            Some(Step::Finish) => self.operations.is_empty(),
+            _ => self.track.phase == Phase::Aborted,
+        }
     }
 
     /// Whether it is between the point of no return, its first submitted removal, and its end.
     pub fn is_out(&self) -> bool {
-        !self.operations.is_empty() && self.track.phase != Phase::Done
+        !self.operations.is_empty() && !self.track.phase.is_over()
     }
 
     /// Whether the cluster must do without it: it is out, and not yet proved to be back (gate
     /// `Join`). Operations for other nodes leave it out of their inventory.
     pub fn is_absent(&self) -> bool {
-        let back = match &self.track.phase {
-            Phase::Asking { gate, .. }
-            | Phase::Ready { next: Step::Ask(gate) }
-            | Phase::Held { resume: Step::Ask(gate), .. } => *gate > Gate::Join,
-            Phase::Ready { next: Step::Finish } => true,
-            _ => false,
-        };
-        self.is_out() && !back
+        let back = [Step::Ask(Gate::Metadata), Step::Ask(Gate::Soak), Step::Finish];
+        let is_back = self.track.phase.step().is_some_and(|step| back.contains(&step));
+        self.is_out() && !is_back
     }
 }
 

@@ -27,7 +27,9 @@ mod changes;
 
 fn subject(gate: Gate) -> Subject {
     match gate {
-        Gate::ClusterPreflight | Gate::Backup | Gate::Finalize => Subject::Cluster,
+        Gate::ClusterPreflight | Gate::Backup | Gate::Finalize | Gate::ClusterAbort => {
+            Subject::Cluster
+        }
         _ => Subject::Node(worker1()),
     }
 }

@@ -285,6 +285,7 @@ fn fleet() -> Fleet {
         by: "test".into(),
         started_at: Timestamp::default(),
         paused_by: None,
+        aborted_by: None,
         planned: 2,
         track: track(Phase::Working),
         nodes: vec![node("worker1", "10.0.0.11"), node("worker2", "10.0.0.12")],

@@ -111,6 +111,7 @@ pub(super) fn migration() -> Migration {
         by: "test".into(),
         started_at: NOW,
         paused_by: None,
+        aborted_by: None,
         planned: 2,
         track: track(Phase::Working),
         nodes: vec![node("worker1", "10.0.0.1"), node("worker2", "10.0.0.2")],

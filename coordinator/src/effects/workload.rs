@@ -57,6 +57,24 @@ impl Pass<'_> {
         Ok(Requests::new())
     }
 
+    /// Takes the cordon of a node that was given up away again, or gives it back: as it was.
+    pub(super) async fn uncordon(&self, name: &NodeName) -> Result<Requests, Trouble> {
+        let snapshot = self.recorded(name)?;
+        let nodes = self.nodes().await?;
+        let node = existing(&nodes, name).await?;
+        if !is_recorded(&node, snapshot) {
+            return Err(is_another(name));
+        }
+        if is_cordoned(&node) != snapshot.unschedulable {
+            let mut patch = metadata::for_this(&node);
+            patch["metadata"]["annotations"] = json!({CORDONED_BY: null});
+            let value = if snapshot.unschedulable { Value::Bool(true) } else { Value::Null };
+            patch["spec"] = json!({"unschedulable": value});
+            change(&nodes, name, &patch).await?;
+        }
+        Ok(Requests::new())
+    }
+
     /// Tries to evict each pod that must move, once. No pod is ever deleted.
     pub(super) async fn drain(&self, name: &NodeName) -> Result<Requests, Trouble> {
         let snapshot = self.recorded(name)?;

@@ -251,12 +251,19 @@ fn rule_of(cluster: &ClusterName, wish: Wish, by: String) -> Result<(Rule, Strin
         ),
         Wish::Resume(_) => (Rule::Resume { by }, format!("{cluster} goes on")),
         Wish::Retry(retry) => {
-            let subject = match retry.node.as_str() {
-                "" => Subject::Cluster,
-                node => Subject::Node(parsed(node)?),
-            };
+            let subject = subject(&retry.node)?;
             let said = format!("{subject} is looked at again");
             (Rule::Retry { subject, resubmit: retry.resubmit, by }, said)
+        }
+        Wish::Abort(abort) => {
+            let subject = subject(&abort.node)?;
+            let said = match &subject {
+                Subject::Cluster => {
+                    format!("{cluster} is given up: nodes that were touched go back")
+                }
+                Subject::Node(node) => format!("{node} is given up: it goes back to what it was"),
+            };
+            (Rule::Abort { subject, by }, said)
         }
         Wish::ConfirmReinstalled(confirm) => {
             let node: NodeName = parsed(&confirm.node)?;
@@ -264,6 +271,11 @@ fn rule_of(cluster: &ClusterName, wish: Wish, by: String) -> Result<(Rule, Strin
             (Rule::ConfirmReinstalled { node, by }, said)
         }
     })
+}
+
+/// The cluster, or a node of it if one is named.
+fn subject(node: &str) -> Result<Subject, Status> {
+    if node.is_empty() { Ok(Subject::Cluster) } else { parsed(node).map(Subject::Node) }
 }
 
 fn parsed<T: std::str::FromStr<Err = BadName>>(text: &str) -> Result<T, Status> {

@@ -80,7 +80,7 @@ fn gate_of(migration: &Migration, subject: &Subject) -> Option<Gate> {
         }
         Phase::Reinstalling(_) => Some(Gate::Os),
         Phase::Planned | Phase::Ready { .. } | Phase::Working => None,
-        Phase::Held { .. } | Phase::Done => None,
+        Phase::Held { .. } | Phase::Done | Phase::Aborted => None,
     }
 }
 

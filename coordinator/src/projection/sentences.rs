@@ -7,7 +7,7 @@ use crate::domain::{
     event::{Event, Recorded},
     gate::Gate,
     plan::Installer,
-    state::{Drain, Kind, Outcome, Step},
+    state::{Drain, Kind, Outcome, Step, Subject},
 };
 
 /// Longest sentence, in bytes.
@@ -50,6 +50,14 @@ fn of_migration(event: &Event) -> Option<String> {
         }
         Event::WorkBegun => "The nodes may begin.".to_owned(),
         Event::MigrationCompleted => "The migration is complete.".to_owned(),
+        Event::AbortRequested { subject: Subject::Cluster, by } => {
+            format!("{by} gave the migration up: nodes that were touched go back.")
+        }
+        Event::AbortRequested { subject: Subject::Node(node), by } => {
+            format!("{by} gave {node} up: it goes back to what it was.")
+        }
+        Event::MigrationAborted => "The migration has ended: it was given up.".to_owned(),
+        Event::NodeAborted { node } => format!("{node} was given up; it is as it was."),
         Event::NodeStarted { node } => format!("{node} began."),
         Event::NodeFinished { node } => format!("{node} is done."),
         _ => return None,

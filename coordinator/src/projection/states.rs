@@ -49,6 +49,7 @@ fn reached(fleet: &Fleet, cluster: &ClusterName, node: &Node, phase: &Phase) -> 
     match phase {
         Phase::Planned | Phase::Working => "Planned",
         Phase::Done => "Done",
+        Phase::Aborted => "Aborted",
         Phase::Asking { gate: Gate::Soak, .. }
         | Phase::Held { resume: Step::Ask(Gate::Soak), .. } => "Soaking",
         Phase::Ready { next } | Phase::Held { resume: next, .. } => before(*next),
@@ -65,7 +66,10 @@ fn reached(fleet: &Fleet, cluster: &ClusterName, node: &Node, phase: &Phase) -> 
 fn before(step: Step) -> &'static str {
     match step {
         Step::Ask(Gate::Preflight) | Step::Work => "Planned",
-        Step::Ask(Gate::ClusterPreflight | Gate::Backup | Gate::Finalize) => "Planned",
+        Step::Ask(Gate::ClusterPreflight | Gate::Backup | Gate::Finalize | Gate::ClusterAbort) => {
+            "Planned"
+        }
+        Step::Ask(Gate::Abort) => "Compensating",
         Step::Ask(Gate::Snapshot) => "PreflightPassed",
         Step::Ask(Gate::Cordon) => "SnapshotTaken",
         Step::Ask(Gate::Drain) => "Cordoned",
@@ -106,6 +110,8 @@ pub(super) fn of_cluster(migration: &Migration) -> &'static str {
     let state = match &migration.track.phase {
         Phase::Held { .. } => return "Held",
         Phase::Done => return "Completed",
+        Phase::Aborted => return "Aborted",
+        _ if migration.aborted_by.is_some() => return "Aborting",
         Phase::Asking { gate, .. } | Phase::Ready { next: Step::Ask(gate) } => match gate {
             Gate::Backup => "BackedUp",
             Gate::Finalize => "Finalize",
@@ -121,5 +127,5 @@ pub(super) fn of_cluster(migration: &Migration) -> &'static str {
 
 fn canary_is_open(migration: &Migration) -> bool {
     let mut nodes = migration.nodes.iter();
-    nodes.any(|node| node.planned.canary && node.track.phase != Phase::Done)
+    nodes.any(|node| migration.is_canary(node) && !node.track.phase.is_over())
 }

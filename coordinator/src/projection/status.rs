@@ -46,7 +46,7 @@ fn of_node(view: &View<'_>, migration: &Migration, node: &Node) -> NodeStatus {
         attempt: node.attempt.0,
         waits_for: waits_for(view, migration, &subject),
         percent: states::percent(view.fleet, cluster, node),
-        canary: node.planned.canary,
+        canary: migration.is_canary(node),
         deadline: deadline.map(|at| at.to_string()).unwrap_or_default(),
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn waits_for(view: &View<'_>, migration: &Migration, subject: &Subjec
     let Some(track) = migration.track(subject) else { return String::new() };
     let paused = migration.paused_by.as_ref();
     let text = match (&track.phase, subject) {
-        (Phase::Done, _) => String::new(),
+        (Phase::Done | Phase::Aborted, _) => String::new(),
         (Phase::Held { why, resume }, _) => {
             format!("a person, to {}: {}", step(*resume), list(why, view.now))
         }
@@ -204,12 +204,32 @@ pub(super) fn unblock(view: &View<'_>, migration: &Migration, subject: &Subject)
             help.extend(active.next().map(|node| explain(cluster, node)));
         }
         Phase::Operating => help.extend(operation_help(migration, subject)),
-        Phase::Ready { .. } | Phase::Asking { .. } | Phase::Done => (),
+        Phase::Ready { .. } | Phase::Asking { .. } | Phase::Done | Phase::Aborted => (),
     }
-    if migration.paused_by.is_some() && track.phase != Phase::Done {
+    help.extend(abort_help(migration, subject));
+    if migration.paused_by.is_some() && !track.phase.is_over() {
         help.push(format!("rehull migrate resume {cluster}"));
     }
     help
+}
+
+/// How something that is held before the point of no return can be given up.
+fn abort_help(migration: &Migration, subject: &Subject) -> Option<String> {
+    let held = matches!(migration.track(subject)?.phase, Phase::Held { .. });
+    let cluster = &migration.plan.cluster;
+    match subject {
+        Subject::Cluster => {
+            let open = held && migration.aborted_by.is_none() && migration.out().next().is_none();
+            open.then(|| format!("rehull migrate abort {cluster}: give the migration up"))
+        }
+        Subject::Node(name) => {
+            let node = migration.node(name)?;
+            let open = held && !node.is_out() && !node.is_given_up();
+            open.then(|| {
+                format!("rehull migrate abort {cluster} {name}: put it back, and go on without it")
+            })
+        }
+    }
 }
 
 fn explain(cluster: &ClusterName, node: &Node) -> String {

@@ -45,6 +45,8 @@ pub const fn of_gate(gate: Gate) -> &'static str {
         Gate::Metadata => "the node carries what it carried before",
         Gate::Soak => "nothing got worse",
         Gate::Finalize => "the cluster is finished",
+        Gate::Abort => "a node that was given up is as it was",
+        Gate::ClusterAbort => "nothing is left behind of what was given up",
     }
 }
 

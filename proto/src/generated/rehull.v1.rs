@@ -1206,7 +1206,7 @@ pub struct Intent {
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub by: ::prost::alloc::string::String,
-    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6")]
+    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7")]
     pub wish: ::core::option::Option<intent::Wish>,
 }
 /// Nested message and enum types in `Intent`.
@@ -1234,6 +1234,13 @@ pub mod intent {
         pub node: ::prost::alloc::string::String,
     }
     #[derive(serde::Serialize)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Abort {
+        /// Empty for every node, and the migration with them.
+        #[prost(string, tag = "1")]
+        pub node: ::prost::alloc::string::String,
+    }
+    #[derive(serde::Serialize)]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Wish {
         #[prost(message, tag = "3")]
@@ -1244,6 +1251,8 @@ pub mod intent {
         Retry(Retry),
         #[prost(message, tag = "6")]
         ConfirmReinstalled(ConfirmReinstalled),
+        #[prost(message, tag = "7")]
+        Abort(Abort),
     }
 }
 #[derive(serde::Serialize)]
@@ -1281,7 +1290,8 @@ pub struct ClusterStatus {
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub migration: ::prost::alloc::string::String,
-    /// A state of the cluster machine: Preflight, BackedUp, Canary, Workers, Finalize, Completed, Held.
+    /// A state of the cluster machine: Preflight, BackedUp, Canary, Workers, Finalize, Completed, Held,
+    /// Paused, Aborting, Aborted.
     #[prost(string, tag = "3")]
     pub state: ::prost::alloc::string::String,
     #[prost(string, tag = "4")]
@@ -1592,7 +1602,7 @@ pub mod operator_client {
             req.extensions_mut().insert(GrpcMethod::new("rehull.v1.Operator", "Start"));
             self.inner.unary(req, path, codec).await
         }
-        /// Pauses, resumes, retries, confirms.
+        /// Pauses, resumes, retries, gives up, confirms.
         pub async fn submit(
             &mut self,
             request: impl tonic::IntoRequest<super::Intent>,
@@ -1778,7 +1788,7 @@ pub mod operator_server {
             &self,
             request: tonic::Request<super::StartRequest>,
         ) -> std::result::Result<tonic::Response<super::Receipt>, tonic::Status>;
-        /// Pauses, resumes, retries, confirms.
+        /// Pauses, resumes, retries, gives up, confirms.
         async fn submit(
             &self,
             request: tonic::Request<super::Intent>,

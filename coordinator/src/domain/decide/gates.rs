@@ -80,7 +80,8 @@ impl Desk<'_> {
             | Phase::Ready { .. }
             | Phase::Working
             | Phase::Held { .. }
-            | Phase::Done => (),
+            | Phase::Done
+            | Phase::Aborted => (),
         }
     }
 
@@ -138,10 +139,12 @@ impl Desk<'_> {
             (Step::Reinstall, Subject::Node(node)) => {
                 self.write(Event::ReinstallAuthorized { node: node.clone() });
             }
-            (Step::Finish, Subject::Node(node)) => {
-                self.write(Event::NodeFinished { node: node.clone() });
+            (Step::Finish, Subject::Node(node)) => self.finish_node(node),
+            (Step::Finish, Subject::Cluster) => {
+                let aborted = migration.aborted_by.is_some();
+                let end = if aborted { Event::MigrationAborted } else { Event::MigrationCompleted };
+                self.write(end);
             }
-            (Step::Finish, Subject::Cluster) => self.write(Event::MigrationCompleted),
             (Step::Work, Subject::Cluster) => self.write(Event::WorkBegun),
             (Step::Submit(_) | Step::Reinstall, Subject::Cluster)
             | (Step::Work, Subject::Node(_)) => (),

@@ -60,6 +60,7 @@ impl Fleet {
                     by: by.clone(),
                     started_at: at,
                     paused_by: None,
+                    aborted_by: None,
                     planned: *nodes,
                     track: Track::new(Phase::Ready { next: Step::first_of_cluster() }, at),
                     nodes: Vec::new(),
@@ -111,6 +112,19 @@ impl Migration {
             Event::MigrationCompleted => {
                 self.track.may(event, Step::Finish)?;
                 self.track.enter(Phase::Done, at);
+            }
+            Event::AbortRequested { subject: Subject::Cluster, by } => {
+                if self.track.phase.is_over() || self.out().next().is_some() {
+                    return Err(corrupt(event, "the cluster", self.track.phase.word()));
+                }
+                self.aborted_by = Some(by.clone());
+                self.track.enter(Phase::Working, at);
+            }
+            Event::MigrationAborted => {
+                if self.aborted_by.is_none() || !self.is_untouched() {
+                    self.track.may(event, Step::Finish)?;
+                }
+                self.track.enter(Phase::Aborted, at);
             }
             Event::EvidenceRequested { subject, .. }
             | Event::EvidenceRecorded { subject, .. }
@@ -166,7 +180,7 @@ impl Migration {
                     Phase::Ready { next } => *next == Step::Ask(*gate),
                     Phase::Asking { gate: now, .. } => now == gate,
                     Phase::Reinstalling(_) => *gate == Gate::Os,
-                    _ => *gate == Gate::Finalize,
+                    _ => matches!(gate, Gate::Finalize | Gate::ClusterAbort),
                 };
                 if !follows {
                     return Err(corrupt(event, subject, track.phase.word()));
@@ -262,8 +276,24 @@ impl Node {
             (Phase::Reinstalling(reinstall), Event::ReinstallAnnounced { by, .. }) => {
                 reinstall.announced_by = Some(by.clone());
             }
-            (Phase::Ready { next: Step::Finish }, Event::NodeFinished { .. }) => {
+            (Phase::Ready { next: Step::Finish }, Event::NodeFinished { .. })
+                if !self.operations.is_empty() =>
+            {
                 self.track.enter(Phase::Done, at);
+            }
+            (
+                Phase::Planned | Phase::Ready { .. } | Phase::Asking { .. } | Phase::Held { .. },
+                Event::AbortRequested { .. },
+            ) if self.operations.is_empty() => {
+                // Before it was recorded, nothing of it was touched.
+                let recorded = self.snapshot.is_some();
+                let next = if recorded { Step::Ask(Gate::Abort) } else { Step::Finish };
+                self.track.enter(Phase::Ready { next }, at);
+            }
+            (Phase::Ready { next: Step::Finish }, Event::NodeAborted { .. })
+                if self.operations.is_empty() =>
+            {
+                self.track.enter(Phase::Aborted, at);
             }
             (phase, event) => return Err(corrupt(event, &self.planned.name, phase.word())),
         }
@@ -347,6 +377,7 @@ impl Phase {
             Phase::Working => "working",
             Phase::Held { .. } => "held",
             Phase::Done => "done",
+            Phase::Aborted => "aborted",
         }
     }
 }
@@ -371,7 +402,9 @@ fn node_of(event: &Event) -> Result<&NodeName, Corrupt> {
         | Event::ReinstallAuthorized { node }
         | Event::InstallerProgressed { node, .. }
         | Event::ReinstallAnnounced { node, .. }
-        | Event::NodeFinished { node } => Ok(node),
+        | Event::NodeFinished { node }
+        | Event::NodeAborted { node }
+        | Event::AbortRequested { subject: Subject::Node(node), .. } => Ok(node),
         other => Err(corrupt(other, "no node", "named")),
     }
 }

@@ -24,7 +24,7 @@ use super::{
     },
     server::{SYSTEM, Server},
 };
-use crate::domain::state::Migration;
+use crate::domain::state::{Migration, Phase};
 
 /// How long a pod that has a node may take to start: images are pulled in that time (F20).
 const PENDING_MAX: Span = Span::from_mins(5);
@@ -158,9 +158,10 @@ pub(super) fn no_new_pending(
 /// Every planned node is there with the target OS.
 pub(super) fn nodes_on_target(nodes: &[NodeObject], migration: &Migration) -> Verdict {
     let target = migration.plan.target.profile().os_image;
-    let other: Vec<String> = migration
-        .nodes
-        .iter()
+    // Whoever was given up is no longer planned.
+    let planned = migration.nodes.iter().filter(|node| node.track.phase != Phase::Aborted);
+    let other: Vec<String> = planned
+        .clone()
         .filter_map(|node| {
             let planned = node.planned.name.as_str();
             match nodes.iter().find(|node| name(node) == planned).map(os_image) {
@@ -171,7 +172,7 @@ pub(super) fn nodes_on_target(nodes: &[NodeObject], migration: &Migration) -> Ve
         })
         .collect();
     match other.is_empty() {
-        true => Verdict::pass(format!("{} nodes run {target}", migration.nodes.len())),
+        true => Verdict::pass(format!("{} nodes run {target}", planned.count())),
         false => Verdict::fail(few(other)),
     }
 }
@@ -320,7 +321,10 @@ mod tests {
         }
         says(&nodes_on_target(&all, &migration()), "pass", "2 nodes run Ubuntu 22.04");
         all.pop();
-        says(&nodes_on_target(&all, &migration()), "fail", "worker2 does not exist");
+        let mut plan = migration();
+        says(&nodes_on_target(&all, &plan), "fail", "worker2 does not exist");
+        plan.nodes[1].track.phase = Phase::Aborted;
+        says(&nodes_on_target(&all, &plan), "pass", "1 nodes run Ubuntu 22.04");
     }
 
     #[test]

@@ -43,6 +43,30 @@ async fn the_recorded_node_is_cordoned_once_and_another_one_never() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_given_up_is_as_schedulable_as_it_was() {
+    for was_cordoned in [false, true] {
+        let mut world = with_nodes();
+        world.migration.nodes[0].snapshot.as_mut().unwrap().unschedulable = was_cordoned;
+        let work = || Work::Uncordon { node: worker1() };
+        if !was_cordoned {
+            world.pass(Work::Cordon { node: worker1() }).await.unwrap();
+        }
+        let requests = world.pass(look(Gate::Abort)).await.unwrap();
+        all_say(&requests, Check::SchedulableAsBefore, "fail", "");
+        world.pass(work()).await.unwrap();
+        world.pass(work()).await.unwrap();
+        let requests = world.pass(look(Gate::Abort)).await.unwrap();
+        all_say(&requests, Check::SchedulableAsBefore, "pass", "");
+        let mark = &node(&world)["metadata"]["annotations"]["rehull.dev/cordoned-by"];
+        assert_eq!(*mark, Value::Null, "our mark goes with our cordon");
+
+        world.migration.nodes[0].snapshot.as_mut().unwrap().node_uid = "another".into();
+        let trouble = world.pass(work()).await.unwrap_err();
+        assert_eq!(trouble.0, "Node worker1: it is not the one that was recorded");
+    }
+}
+
+#[tokio::test]
 async fn a_drain_evicts_what_it_may_and_names_what_it_may_not() {
     let mut world = with_nodes();
     {

@@ -1,0 +1,76 @@
+//! Giving up before the point of no return: what was touched is put back, and proved to be.
+
+use rehull_shared::ids::NodeName;
+
+use super::Desk;
+use crate::domain::{
+    command::Refusal,
+    event::Event,
+    state::{Migration, Node, Phase, Subject},
+};
+
+impl Desk<'_> {
+    /// A person gives a node up, or the whole migration.
+    pub(super) fn abort(&mut self, subject: &Subject, by: &str) -> Result<(), Refusal> {
+        let migration = self.known()?;
+        let (phase, fault, going) = match subject {
+            Subject::Cluster => {
+                let fault = migration.out().next().map(|node| beyond(migration, node));
+                (&migration.track.phase, fault, migration.aborted_by.is_some())
+            }
+            Subject::Node(name) => {
+                self.knows(name)?;
+                let node = migration.node(name).expect("it was just known");
+                let fault = node.is_out().then(|| beyond(migration, node));
+                (&node.track.phase, fault, node.is_given_up())
+            }
+        };
+        let over = || "it is over: nothing is left to be given up".to_owned();
+        match fault.or_else(|| phase.is_over().then(over)) {
+            Some(why) => {
+                let (subject, phase) = (subject.clone(), phase.word().to_owned());
+                return Err(Refusal::NotNow { subject, phase, why });
+            }
+            None if going => (),
+            None => self.write(Event::AbortRequested { subject: subject.clone(), by: by.into() }),
+        }
+        Ok(())
+    }
+
+    /// When the whole migration is given up, each node is.
+    pub(super) fn abort_with_all(&mut self, name: &NodeName) {
+        let Some(migration) = self.migration() else { return };
+        let Some(by) = migration.aborted_by.clone() else { return };
+        let Some(node) = migration.node(name) else { return };
+        if !node.track.phase.is_over() && !node.is_given_up() {
+            let subject = Subject::Node(name.clone());
+            self.write(Event::AbortRequested { subject, by });
+        }
+    }
+
+    /// Ends a node that has nothing more to do: it is on the target, or as it was.
+    pub(super) fn finish_node(&mut self, name: &NodeName) {
+        let Some(node) = self.migration().and_then(|migration| migration.node(name)) else {
+            return;
+        };
+        let (aborted, node) = (node.is_given_up(), name.clone());
+        self.write(match aborted {
+            true => Event::NodeAborted { node },
+            false => Event::NodeFinished { node },
+        });
+    }
+}
+
+/// Why it is too late, and what can be done instead.
+fn beyond(migration: &Migration, node: &Node) -> String {
+    let (cluster, name) = (&migration.plan.cluster, &node.planned.name);
+    let held = matches!(node.track.phase, Phase::Held { .. });
+    let finish = match held {
+        true => format!("see `rehull explain {cluster} {name}` for what lets it go on"),
+        false => format!("let it finish, which `rehull watch {cluster}` shows"),
+    };
+    format!(
+        "{name} is past the point of no return: only forward is safe. Pause with \
+         `rehull migrate pause {cluster}` so that no other node begins; {finish}"
+    )
+}
