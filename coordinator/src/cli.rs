@@ -170,6 +170,25 @@ enum Migrate {
         #[arg(long)]
         resubmit: bool,
     },
+    /// Holds a node at its next safe point; without one, lets no other node of the cluster begin.
+    Hold {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node; without it, the cluster itself.
+        node: Option<NodeName>,
+        /// For what reason; everybody will read it.
+        #[arg(long)]
+        why: String,
+    },
+    /// Decides how something that is held goes on. `rehull explain` says what would help.
+    Resolve {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node; without it, the cluster itself.
+        node: Option<NodeName>,
+        #[command(flatten)]
+        decision: Decision,
+    },
     /// Gives up a node, or all of them: what was touched is put back. Only before the point of no
     /// return.
     Abort {
@@ -188,6 +207,21 @@ enum Migrate {
         #[arg(long)]
         typed: Option<String>,
     },
+}
+
+/// One way for something that is held to go on.
+#[derive(ClapArgs, Debug)]
+#[group(required = true, multiple = false)]
+struct Decision {
+    /// Look again.
+    #[arg(long)]
+    retry: bool,
+    /// Do it again: a new attempt of the operation, or of the reinstall.
+    #[arg(long)]
+    resubmit: bool,
+    /// Give it up, and put it back.
+    #[arg(long)]
+    abort: bool,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -273,6 +307,11 @@ async fn migrate(reach: &Reach, command: Migrate) -> Result<ExitCode, Failure> {
         Migrate::Retry { cluster, node, resubmit } => {
             ask::retry(reach, cluster, node, resubmit).await
         }
+        Migrate::Hold { cluster, node, why } => ask::hold(reach, cluster, node, why).await,
+        Migrate::Resolve { cluster, node, decision } => match decision {
+            Decision { abort: true, .. } => ask::abort(reach, cluster, node).await,
+            Decision { resubmit, .. } => ask::retry(reach, cluster, node, resubmit).await,
+        },
         Migrate::Abort { cluster, node } => ask::abort(reach, cluster, node).await,
         Migrate::ConfirmReinstalled { cluster, node, typed } => {
             ask::confirm_reinstalled(reach, cluster, node, typed).await
@@ -302,6 +341,11 @@ mod tests {
             "migrate resume prod",
             "migrate retry prod",
             "migrate retry prod worker1 --resubmit",
+            "migrate hold prod worker1 --why maintenance",
+            "migrate hold prod --why x",
+            "migrate resolve prod --retry",
+            "migrate resolve prod worker1 --resubmit",
+            "migrate resolve prod worker1 --abort",
             "migrate abort prod",
             "migrate abort prod worker1",
             "migrate confirm-reinstalled prod worker1 --typed worker1",
@@ -327,6 +371,9 @@ mod tests {
         for line in [
             "migrate pause",
             "migrate retry Prod",
+            "migrate hold prod worker1",
+            "migrate resolve prod worker1",
+            "migrate resolve prod worker1 --retry --abort",
             "migrate retry prod node_1",
             "agent token prod worker1 --valid soon",
             "--server c:7443 status",

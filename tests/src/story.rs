@@ -355,6 +355,18 @@ impl Story {
         }
     }
 
+    /// A person holds a subject; it must not be refused.
+    #[track_caller]
+    pub fn holds(&mut self, subject: Subject) -> Vec<Event> {
+        self.asks(Request::Hold { subject, why: "lunch".into(), by: "ann".into() })
+    }
+
+    /// A person has what is held go on, perhaps with a new attempt; it must not be refused.
+    #[track_caller]
+    pub fn retries(&mut self, subject: Subject, resubmit: bool) -> Vec<Event> {
+        self.asks(Request::Retry { subject, resubmit, by: "ann".into() })
+    }
+
     /// A person gives a subject up; it must not be refused.
     #[track_caller]
     pub fn aborts(&mut self, subject: Subject) -> Vec<Event> {

@@ -207,6 +207,33 @@ fn a_held_node_names_the_witness_and_the_commands() {
 }
 
 #[test]
+fn a_hold_by_a_person_says_who_and_why_and_what_to_type() {
+    let mut story = Story::of(&["n1", "n2"]);
+    story.reaches("n1", Gate::Drain);
+    story.holds(on("n1"));
+    let waits = of(&story, "n1").waits_for;
+    assert!(waits.contains("to be held at the next safe point, says ann: lunch"), "{waits}");
+    story.passes(&on("n1"));
+    let row = of(&story, "n1");
+    assert_eq!(row.state, "Held");
+    assert_eq!(row.waits_for, "a person, to pass G4 RemoveAdmission: ann holds it: lunch");
+    let explained = explain(&story, "n1");
+    for command in [
+        "rehull migrate retry prod n1: go on",
+        "rehull migrate abort prod n1: put it back, and go on without it",
+    ] {
+        assert!(explained.unblock.iter().any(|line| line == command), "{:#?}", explained.unblock);
+    }
+    story.aborts(on("n1"));
+    assert_eq!(of(&story, "n1").state, "Compensating");
+    story.passes(&on("n1"));
+    assert_eq!(of(&story, "n1").state, "Aborted");
+    story.aborts(Subject::Cluster);
+    story.passes(&Subject::Cluster);
+    assert_eq!(status(&story).state, "Aborted");
+}
+
+#[test]
 fn a_manual_reinstall_says_what_to_type() {
     let mut story = Story::of(&["n1"]);
     story.reaches("n1", Gate::Reinstall);
@@ -302,6 +329,7 @@ fn every_event_of_a_whole_migration_is_a_sentence() {
         Event::OperationWithdrawn { node: node("n1"), name: "op".to_owned() },
         Event::AbortRequested { subject: subject.clone(), by: "bob".to_owned() },
         Event::AbortRequested { subject: Subject::Cluster, by: "bob".to_owned() },
+        Event::HoldRequested { subject: on("n1"), why: "lunch".into(), by: "bob".into() },
         Event::NodeAborted { node: node("n1") },
         Event::MigrationAborted,
         Event::ForeignOperationSeen { node: node("n1"), name: "op".to_owned() },

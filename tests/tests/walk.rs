@@ -39,7 +39,7 @@ fn step(story: &mut Story, chance: &mut Chance) {
     let subject = some_subject(chance);
     let name = NODES[chance.below(2) as usize];
     let by = "ann".to_owned();
-    let request = match chance.below(21) {
+    let request = match chance.below(22) {
         0..=7 => return answer(story, &subject, chance),
         8 => Request::Retry { subject, resubmit: chance.below(2) == 0, by },
         9 => Request::ConfirmReinstalled { node: node(name), by },
@@ -68,6 +68,7 @@ fn step(story: &mut Story, chance: &mut Chance) {
             return;
         }
         16 if chance.below(8) == 0 => Request::Abort { subject, by },
+        17 if chance.below(4) == 0 => Request::Hold { subject, why: "why".into(), by },
         _ => return report(story, name, chance),
     };
     _ = story.tries(Command::Of(rehull_tests::story::prod(), request));

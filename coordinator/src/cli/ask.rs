@@ -10,7 +10,7 @@ use std::{
 use rehull_proto::v1::{
     ExplainRequest, Intent, ListAgentsRequest, PlanRequest, StartRequest, StatusRequest,
     StatusResponse, TokenRequest,
-    intent::{Abort, ConfirmReinstalled, Pause, Resume, Retry, Wish},
+    intent::{Abort, ConfirmReinstalled, Hold, Pause, Resume, Retry, Wish},
 };
 use rehull_shared::{
     ids::{ClusterName, NodeName},
@@ -51,6 +51,16 @@ pub(super) async fn retry(
 ) -> Result<ExitCode, Failure> {
     let node = node.map(String::from).unwrap_or_default();
     submit(reach, cluster, Wish::Retry(Retry { node, resubmit })).await
+}
+
+pub(super) async fn hold(
+    reach: &Reach,
+    cluster: ClusterName,
+    node: Option<NodeName>,
+    why: String,
+) -> Result<ExitCode, Failure> {
+    let node = node.map(String::from).unwrap_or_default();
+    submit(reach, cluster, Wish::Hold(Hold { node, why })).await
 }
 
 pub(super) async fn abort(

@@ -35,6 +35,8 @@ pub enum Request {
     Resume { by: String },
     /// Ask again what is held; `resubmit` makes a new attempt of the operation.
     Retry { subject: Subject, resubmit: bool, by: String },
+    /// Hold a subject at its next safe point, for a reason.
+    Hold { subject: Subject, why: String, by: String },
     /// Give a node up and put it back to what it was, or all of them and the migration with them;
     /// only before the point of no return.
     Abort { subject: Subject, by: String },
@@ -91,6 +93,7 @@ impl Request {
             Request::Pause { .. } => "pause",
             Request::Resume { .. } => "resume",
             Request::Retry { .. } => "retry",
+            Request::Hold { .. } => "hold",
             Request::Abort { .. } => "abort",
             Request::ConfirmReinstalled { .. } => "confirm-reinstalled",
             Request::IssueToken { .. } => "issue-token",

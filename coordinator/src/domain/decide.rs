@@ -16,6 +16,7 @@ use super::{
 mod abort;
 mod enrolment;
 mod gates;
+mod holds;
 mod operations;
 mod reinstalls;
 
@@ -113,6 +114,7 @@ impl Desk<'_> {
             Request::Pause { by } => self.pause(by)?,
             Request::Resume { by } => self.resume(by)?,
             Request::Retry { subject, resubmit, by } => self.retry(subject, *resubmit, by)?,
+            Request::Hold { subject, why, by } => self.hold(subject, why, by)?,
             Request::Abort { subject, by } => self.abort(subject, by)?,
             Request::ConfirmReinstalled { node, by } => self.confirm_reinstalled(node, by)?,
             Request::IssueToken { node, token, by } => self.issue_token(node, token, by),
@@ -178,6 +180,7 @@ impl Desk<'_> {
     fn advance(&mut self) {
         let Some(migration) = self.at_work() else { return };
         let names: Vec<_> = migration.nodes.iter().map(|node| node.planned.name.clone()).collect();
+        self.hold_work();
         self.step(&Subject::Cluster);
         for name in names {
             self.abort_with_all(&name);

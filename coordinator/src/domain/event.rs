@@ -77,6 +77,8 @@ pub enum Event {
     GatePassed { subject: Subject, proof: Proof },
     /// A person is needed.
     Held { subject: Subject, why: Vec<Blocker>, resume: Step },
+    /// A person wants it to be held at its next safe point.
+    HoldRequested { subject: Subject, why: String, by: String },
     /// A person has asked to go on.
     RetryRequested { subject: Subject, resubmit: bool, by: String },
 
@@ -165,6 +167,7 @@ impl Event {
             Event::EvidenceRecorded { .. } => "EvidenceRecorded",
             Event::GatePassed { .. } => "GatePassed",
             Event::Held { .. } => "Held",
+            Event::HoldRequested { .. } => "HoldRequested",
             Event::RetryRequested { .. } => "RetryRequested",
             Event::SnapshotRecorded { .. } => "SnapshotRecorded",
             Event::DrainProgressed { .. } => "DrainProgressed",
@@ -197,6 +200,7 @@ impl Event {
             | Event::EvidenceRecorded { subject, .. }
             | Event::GatePassed { subject, .. }
             | Event::Held { subject, .. }
+            | Event::HoldRequested { subject, .. }
             | Event::RetryRequested { subject, .. }
             | Event::AbortRequested { subject, .. } => match subject {
                 Subject::Node(node) => Some(node),

@@ -453,6 +453,13 @@ pub enum Blocker {
         /// Whether a person or the installer has said that the reinstall is done.
         announced: bool,
     },
+    /// A person wanted it so.
+    HeldBy {
+        /// Who.
+        by: String,
+        /// Why, in that person's words.
+        why: String,
+    },
 }
 
 /// Who can be a witness here, and how strict the judge is.

@@ -93,6 +93,8 @@ pub struct Track {
     pub phase: Phase,
     /// Since when.
     pub since: Timestamp,
+    /// Why it will be held at its next safe point, if somebody wants that.
+    pub hold: Option<Blocker>,
 }
 
 /// Where a node, or the cluster itself, is. Data lives in the phase in which it means something.
@@ -411,8 +413,7 @@ impl Step {
     }
 
     /// Whether a paused migration rests before it: before the point of no return, after the
-    /// removal is verified, and after the new OS is (domain reference 5.6). Going back and ending
-    /// begin nothing.
+    /// removal is verified, and after the new OS is (domain reference 5.6).
     pub const fn is_safe_to_rest_before(self) -> bool {
         match self {
             Step::Ask(gate) => !matches!(
@@ -425,8 +426,17 @@ impl Step {
                     | Gate::Abort
                     | Gate::ClusterAbort
             ),
-            Step::Submit(_) | Step::Reinstall | Step::Work => true,
-            Step::Finish => false,
+            Step::Submit(_) | Step::Reinstall | Step::Work | Step::Finish => true,
+        }
+    }
+
+    /// The gate that admits a step from which there is no way back: it must have been passed just
+    /// now.
+    pub const fn admitted_by(self) -> Option<Gate> {
+        match self {
+            Step::Submit(kind) => Some(kind.admitted_by()),
+            Step::Reinstall => Some(Gate::Reinstall),
+            Step::Ask(_) | Step::Work | Step::Finish => None,
         }
     }
 }

@@ -315,5 +315,5 @@ fn node(name: &str, address: &str) -> Node {
 }
 
 fn track(phase: Phase) -> Track {
-    Track { round: Round(1), phase, since: Timestamp::default() }
+    Track { round: Round(1), phase, since: Timestamp::default(), hold: None }
 }

@@ -232,7 +232,7 @@ fn node(name: &str, address: &str) -> Node {
 }
 
 fn track(phase: Phase) -> Track {
-    Track { round: Round(1), phase, since: NOW }
+    Track { round: Round(1), phase, since: NOW, hold: None }
 }
 
 /// Asserts the word of a verdict and a part of what was seen.

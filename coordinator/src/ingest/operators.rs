@@ -10,7 +10,7 @@ use rehull_proto::v1::{
 };
 use rehull_shared::{
     ids::{BadName, ClusterName, NodeName},
-    text::sha256_hex,
+    text::{SEEN_BYTES_MAX, bounded, sha256_hex},
     time::Span,
 };
 use tokio::sync::mpsc;
@@ -254,6 +254,14 @@ fn rule_of(cluster: &ClusterName, wish: Wish, by: String) -> Result<(Rule, Strin
             let subject = subject(&retry.node)?;
             let said = format!("{subject} is looked at again");
             (Rule::Retry { subject, resubmit: retry.resubmit, by }, said)
+        }
+        Wish::Hold(hold) => {
+            let (subject, why) = (subject(&hold.node)?, hold.why.trim().to_owned());
+            if why.is_empty() {
+                return Err(Status::invalid_argument("a hold needs a reason: give --why"));
+            }
+            let said = format!("{subject} will be held at its next safe point");
+            (Rule::Hold { subject, why: bounded(&why, SEEN_BYTES_MAX), by }, said)
         }
         Wish::Abort(abort) => {
             let subject = subject(&abort.node)?;

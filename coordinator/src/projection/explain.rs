@@ -153,7 +153,7 @@ fn is_about(why: &Blocker, wanted: Check, from: &Source) -> bool {
         | Blocker::Silent { check, source }
         | Blocker::Stale { check, source, .. }
         | Blocker::TooShort { check, source, .. } => *check == wanted && source == from,
-        Blocker::NotEnrolled { .. } => false,
+        Blocker::NotEnrolled { .. } | Blocker::HeldBy { .. } => false,
     }
 }
 
@@ -163,7 +163,9 @@ fn word(why: &Blocker) -> &'static str {
         Blocker::Unknown { .. } => "unknown",
         Blocker::Silent { .. } => "silent",
         Blocker::Stale { .. } => "stale",
-        Blocker::TooShort { .. } | Blocker::NotEnrolled { .. } => "waiting",
+        Blocker::TooShort { .. } | Blocker::NotEnrolled { .. } | Blocker::HeldBy { .. } => {
+            "waiting"
+        }
     }
 }
 

@@ -89,6 +89,9 @@ fn of_evidence(event: &Event) -> Option<String> {
             };
             format!("{subject} is held before it can {}: {first}{more}", step(*resume))
         }
+        Event::HoldRequested { subject, why, by } => {
+            format!("{by} wants {subject} to be held at its next safe point: {why}")
+        }
         Event::RetryRequested { subject, resubmit: false, by } => {
             format!("{by} asked to look at {subject} again.")
         }

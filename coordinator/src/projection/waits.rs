@@ -46,6 +46,7 @@ pub fn blocker(why: &Blocker, now: Option<Timestamp>) -> String {
         Blocker::NotEnrolled { announced: false } => {
             "the host was to be reinstalled, but no new system has enrolled".to_owned()
         }
+        Blocker::HeldBy { by, why } => format!("{by} holds it: {why}"),
     }
 }
 
@@ -86,6 +87,12 @@ pub(super) fn waits_for(view: &View<'_>, migration: &Migration, subject: &Subjec
                 _ => turn(migration),
             }
         }
+    };
+    let text = match track.hold.as_ref() {
+        Some(Blocker::HeldBy { by, why }) => {
+            format!("{text} [to be held at the next safe point, says {by}: {why}]")
+        }
+        _ => text,
     };
     let text = match trouble(view, migration, subject) {
         Some(trouble) => format!("{text} [trouble: {trouble}]"),
@@ -190,7 +197,7 @@ pub(super) fn unblock(view: &View<'_>, migration: &Migration, subject: &Subject)
     let cluster = &migration.plan.cluster;
     let mut help = remedies(&blockers(view, migration, subject), migration, subject);
     match &track.phase {
-        Phase::Held { resume, .. } => retries(cluster, subject, *resume, &mut help),
+        Phase::Held { why, resume } => retries(cluster, subject, why, *resume, &mut help),
         Phase::Reinstalling(reinstall) => {
             let manual = migration.plan.installer == Installer::Manual;
             help.extend(reinstall_help(cluster, subject, manual, reinstall));
@@ -260,6 +267,7 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
                 add("rehull agent token {cluster} {node}, for the new system");
                 add("ssh {address} journalctl -u rehull-agent: why it did not enrol");
             }
+            Blocker::HeldBy { by, .. } => add(&format!("{by} knows whether it may go on")),
         }
     }
     help
@@ -299,12 +307,20 @@ fn filled(text: &str, migration: &Migration, subject: &Subject) -> String {
         .replace("{address}", address)
 }
 
-fn retries(cluster: &ClusterName, subject: &Subject, resume: Step, help: &mut Vec<String>) {
+fn retries(
+    cluster: &ClusterName,
+    subject: &Subject,
+    why: &[Blocker],
+    resume: Step,
+    help: &mut Vec<String>,
+) {
     let node = match subject {
         Subject::Cluster => String::new(),
         Subject::Node(node) => format!(" {node}"),
     };
-    help.push(format!("rehull migrate retry {cluster}{node}: look again"));
+    let by_person = why.iter().any(|why| matches!(why, Blocker::HeldBy { .. }));
+    let again = if by_person { "go on" } else { "look again" };
+    help.push(format!("rehull migrate retry {cluster}{node}: {again}"));
     if resume.retried(true) != resume {
         let what = match resume {
             Step::Ask(gate) if gate == Kind::Remove.verified_by() => "run the removal again",

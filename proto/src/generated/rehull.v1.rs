@@ -1206,7 +1206,7 @@ pub struct Intent {
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub by: ::prost::alloc::string::String,
-    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7")]
+    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7, 8")]
     pub wish: ::core::option::Option<intent::Wish>,
 }
 /// Nested message and enum types in `Intent`.
@@ -1235,6 +1235,16 @@ pub mod intent {
     }
     #[derive(serde::Serialize)]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Hold {
+        /// Empty for the cluster itself.
+        #[prost(string, tag = "1")]
+        pub node: ::prost::alloc::string::String,
+        /// The reason, in words.
+        #[prost(string, tag = "2")]
+        pub why: ::prost::alloc::string::String,
+    }
+    #[derive(serde::Serialize)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Abort {
         /// Empty for every node, and the migration with them.
         #[prost(string, tag = "1")]
@@ -1253,6 +1263,8 @@ pub mod intent {
         ConfirmReinstalled(ConfirmReinstalled),
         #[prost(message, tag = "7")]
         Abort(Abort),
+        #[prost(message, tag = "8")]
+        Hold(Hold),
     }
 }
 #[derive(serde::Serialize)]
@@ -1602,7 +1614,7 @@ pub mod operator_client {
             req.extensions_mut().insert(GrpcMethod::new("rehull.v1.Operator", "Start"));
             self.inner.unary(req, path, codec).await
         }
-        /// Pauses, resumes, retries, gives up, confirms.
+        /// Pauses, resumes, holds, retries, gives up, confirms.
         pub async fn submit(
             &mut self,
             request: impl tonic::IntoRequest<super::Intent>,
@@ -1788,7 +1800,7 @@ pub mod operator_server {
             &self,
             request: tonic::Request<super::StartRequest>,
         ) -> std::result::Result<tonic::Response<super::Receipt>, tonic::Status>;
-        /// Pauses, resumes, retries, gives up, confirms.
+        /// Pauses, resumes, holds, retries, gives up, confirms.
         async fn submit(
             &self,
             request: tonic::Request<super::Intent>,

@@ -1,4 +1,4 @@
-//! Rounds of evidence: asking, hearing, judging, holding, retrying.
+//! Rounds of evidence: asking, hearing, judging, and what comes after.
 
 use rehull_shared::{evidence::Evidence, ids::Round};
 
@@ -85,39 +85,6 @@ impl Desk<'_> {
         }
     }
 
-    /// A person asks to go on.
-    pub(super) fn retry(
-        &mut self,
-        subject: &Subject,
-        resubmit: bool,
-        by: &str,
-    ) -> Result<(), Refusal> {
-        if let Subject::Node(node) = subject {
-            self.knows(node)?;
-        }
-        let migration = self.known()?;
-        let phase = migration.track(subject).map(|track| &track.phase);
-        let not_now = |phase: &str, why: &str| Refusal::NotNow {
-            subject: subject.clone(),
-            phase: phase.to_owned(),
-            why: why.to_owned(),
-        };
-        match phase {
-            Some(Phase::Held { resume, .. }) if resubmit && resume.retried(true) == *resume => {
-                Err(not_now("held", "there is no operation to submit again; retry without it"))
-            }
-            Some(Phase::Held { .. }) => {
-                let (subject, by) = (subject.clone(), by.to_owned());
-                self.write(Event::RetryRequested { subject, resubmit, by });
-                Ok(())
-            }
-            other => {
-                let phase = other.map_or("unknown", Phase::word);
-                Err(not_now(phase, "only what is held can be retried"))
-            }
-        }
-    }
-
     /// Begins the next step of a subject that is ready for it, unless a pause lets it rest.
     pub(super) fn step(&mut self, subject: &Subject) {
         let Some(migration) = self.migration() else { return };
@@ -125,8 +92,11 @@ impl Desk<'_> {
             return;
         };
         let next = *next;
-        if migration.paused_by.is_some() && next.is_safe_to_rest_before() {
+        if self.rests(subject, next) {
             return;
+        }
+        if let Some(gate) = next.admitted_by().filter(|_| self.has_rested(subject)) {
+            return self.ask(subject, gate);
         }
         let joining = matches!(next, Step::Ask(Gate::JoinAdmission) | Step::Submit(Kind::Join));
         if joining && !self.is_verified(subject) {
@@ -141,7 +111,7 @@ impl Desk<'_> {
             }
             (Step::Finish, Subject::Node(node)) => self.finish_node(node),
             (Step::Finish, Subject::Cluster) => {
-                let aborted = migration.aborted_by.is_some();
+                let aborted = self.migration().is_some_and(|it| it.aborted_by.is_some());
                 let end = if aborted { Event::MigrationAborted } else { Event::MigrationCompleted };
                 self.write(end);
             }

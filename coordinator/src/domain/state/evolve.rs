@@ -15,7 +15,7 @@ use super::{
 };
 use crate::domain::{
     event::{Event, Recorded},
-    gate::{Dossier, Gate},
+    gate::{Blocker, Dossier, Gate},
     plan::PlannedNode,
 };
 
@@ -118,6 +118,7 @@ impl Migration {
                     return Err(corrupt(event, "the cluster", self.track.phase.word()));
                 }
                 self.aborted_by = Some(by.clone());
+                self.track.hold = None;
                 self.track.enter(Phase::Working, at);
             }
             Event::MigrationAborted => {
@@ -130,6 +131,7 @@ impl Migration {
             | Event::EvidenceRecorded { subject, .. }
             | Event::GatePassed { subject, .. }
             | Event::Held { subject, .. }
+            | Event::HoldRequested { subject, .. }
             | Event::RetryRequested { subject, .. } => self.evolve_track(subject, event, at)?,
             event => {
                 let name = node_of(event)?;
@@ -177,7 +179,9 @@ impl Migration {
                     } => {
                         matches!(gate, Gate::JoinAdmission | Gate::Os)
                     }
-                    Phase::Ready { next } => *next == Step::Ask(*gate),
+                    Phase::Ready { next } => {
+                        *next == Step::Ask(*gate) || next.admitted_by() == Some(*gate)
+                    }
                     Phase::Asking { gate: now, .. } => now == gate,
                     Phase::Reinstalling(_) => *gate == Gate::Os,
                     _ => matches!(gate, Gate::Finalize | Gate::ClusterAbort),
@@ -206,8 +210,18 @@ impl Migration {
                 let next = gate.next();
                 track.enter(Phase::Ready { next }, at);
             }
-            (Phase::Asking { .. } | Phase::Reinstalling(_), Event::Held { why, resume, .. }) => {
+            (
+                Phase::Ready { .. }
+                | Phase::Asking { .. }
+                | Phase::Reinstalling(_)
+                | Phase::Working,
+                Event::Held { why, resume, .. },
+            ) => {
+                track.hold = None;
                 track.enter(Phase::Held { why: why.clone(), resume: *resume }, at);
+            }
+            (phase, Event::HoldRequested { why, by, .. }) if !phase.is_over() => {
+                track.hold = Some(Blocker::HeldBy { by: by.clone(), why: why.clone() });
             }
             (Phase::Held { resume, .. }, Event::RetryRequested { resubmit, .. }) => {
                 let next = resume.retried(*resubmit);
@@ -288,6 +302,7 @@ impl Node {
                 // Before it was recorded, nothing of it was touched.
                 let recorded = self.snapshot.is_some();
                 let next = if recorded { Step::Ask(Gate::Abort) } else { Step::Finish };
+                self.track.hold = None;
                 self.track.enter(Phase::Ready { next }, at);
             }
             (Phase::Ready { next: Step::Finish }, Event::NodeAborted { .. })
@@ -349,7 +364,7 @@ impl Node {
 
 impl Track {
     fn new(phase: Phase, since: Timestamp) -> Self {
-        Self { round: Default::default(), phase, since }
+        Self { round: Default::default(), phase, since, hold: None }
     }
 
     fn enter(&mut self, phase: Phase, at: Timestamp) {

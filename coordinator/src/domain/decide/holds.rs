@@ -1,0 +1,101 @@
+//! What people hold, and how it goes on.
+
+use super::Desk;
+use crate::domain::{
+    command::Refusal,
+    event::Event,
+    gate::Age,
+    state::{Phase, Step, Subject},
+};
+
+impl Desk<'_> {
+    /// A person wants a subject to be held at its next safe point.
+    pub(super) fn hold(&mut self, subject: &Subject, why: &str, by: &str) -> Result<(), Refusal> {
+        let phase = self.phase_of(subject)?;
+        let fault = match phase {
+            Phase::Done | Phase::Aborted => "it is over: nothing of it can be held",
+            Phase::Held { .. } => "it is held already: `rehull explain` says what it waits for",
+            _ => {
+                let (subject, why, by) = (subject.clone(), why.to_owned(), by.to_owned());
+                self.write(Event::HoldRequested { subject, why, by });
+                return Ok(());
+            }
+        };
+        Err(not_now(subject, phase, fault))
+    }
+
+    /// Rests before a step if a pause or a hold wants it, and it is safe. Whatever goes back goes
+    /// on: there it is safe.
+    pub(super) fn rests(&mut self, subject: &Subject, next: Step) -> bool {
+        let Some(migration) = self.migration() else { return true };
+        let given_up = match subject {
+            Subject::Cluster => migration.aborted_by.is_some(),
+            Subject::Node(name) => migration.node(name).is_some_and(|node| node.is_given_up()),
+        };
+        if given_up || !next.is_safe_to_rest_before() {
+            return false;
+        }
+        let paused = migration.paused_by.is_some();
+        match migration.track(subject).and_then(|track| track.hold.clone()) {
+            Some(why) => {
+                // What admitted the step will be too old when it goes on.
+                let resume = next.admitted_by().map_or(next, Step::Ask);
+                self.write(Event::Held { subject: subject.clone(), why: vec![why], resume });
+                true
+            }
+            None => paused,
+        }
+    }
+
+    /// Holds a cluster whose nodes are under way: no other node begins.
+    pub(super) fn hold_work(&mut self) {
+        let Some(migration) = self.migration() else { return };
+        let held = migration.track.hold.clone().filter(|_| migration.aborted_by.is_none());
+        if let (Phase::Working, Some(why)) = (&migration.track.phase, held) {
+            let (subject, resume) = (Subject::Cluster, Step::Work);
+            self.write(Event::Held { subject, why: vec![why], resume });
+        }
+    }
+
+    /// Whether what admitted the next step is too old by now: a pause or a crash lay between.
+    pub(super) fn has_rested(&self, subject: &Subject) -> bool {
+        let Some(migration) = self.migration() else { return true };
+        let limit = Age::Brief.limit(&migration.plan.policy);
+        migration.track(subject).is_none_or(|track| track.since + limit < self.now())
+    }
+
+    /// A person asks to go on.
+    pub(super) fn retry(
+        &mut self,
+        subject: &Subject,
+        resubmit: bool,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        let phase = self.phase_of(subject)?;
+        let fault = match phase {
+            Phase::Held { resume, .. } if resubmit && resume.retried(true) == *resume => {
+                "there is no operation to submit again; retry without it"
+            }
+            Phase::Held { .. } => {
+                let (subject, by) = (subject.clone(), by.to_owned());
+                self.write(Event::RetryRequested { subject, resubmit, by });
+                return Ok(());
+            }
+            _ => "only what is held can be retried",
+        };
+        Err(not_now(subject, phase, fault))
+    }
+
+    fn phase_of(&self, subject: &Subject) -> Result<&Phase, Refusal> {
+        if let Subject::Node(node) = subject {
+            self.knows(node)?;
+        }
+        let track = self.known()?.track(subject).expect("it was just known");
+        Ok(&track.phase)
+    }
+}
+
+fn not_now(subject: &Subject, phase: &Phase, why: &str) -> Refusal {
+    let phase = phase.word().to_owned();
+    Refusal::NotNow { subject: subject.clone(), phase, why: why.to_owned() }
+}
