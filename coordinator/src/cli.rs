@@ -222,6 +222,9 @@ struct Decision {
     /// Give it up, and put it back.
     #[arg(long)]
     abort: bool,
+    /// Delete the Node object that outlived its removal: by UID, once its host is proved clean.
+    #[arg(long, requires = "node")]
+    delete_node: bool,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -308,9 +311,12 @@ async fn migrate(reach: &Reach, command: Migrate) -> Result<ExitCode, Failure> {
             ask::retry(reach, cluster, node, resubmit).await
         }
         Migrate::Hold { cluster, node, why } => ask::hold(reach, cluster, node, why).await,
-        Migrate::Resolve { cluster, node, decision } => match decision {
-            Decision { abort: true, .. } => ask::abort(reach, cluster, node).await,
-            Decision { resubmit, .. } => ask::retry(reach, cluster, node, resubmit).await,
+        Migrate::Resolve { cluster, node, decision } => match (decision, node) {
+            (Decision { delete_node: true, .. }, Some(node)) => {
+                ask::delete_node(reach, cluster, node).await
+            }
+            (Decision { abort: true, .. }, node) => ask::abort(reach, cluster, node).await,
+            (Decision { resubmit, .. }, node) => ask::retry(reach, cluster, node, resubmit).await,
         },
         Migrate::Abort { cluster, node } => ask::abort(reach, cluster, node).await,
         Migrate::ConfirmReinstalled { cluster, node, typed } => {
@@ -346,6 +352,7 @@ mod tests {
             "migrate resolve prod --retry",
             "migrate resolve prod worker1 --resubmit",
             "migrate resolve prod worker1 --abort",
+            "migrate resolve prod worker1 --delete-node",
             "migrate abort prod",
             "migrate abort prod worker1",
             "migrate confirm-reinstalled prod worker1 --typed worker1",
@@ -373,6 +380,7 @@ mod tests {
             "migrate retry Prod",
             "migrate hold prod worker1",
             "migrate resolve prod worker1",
+            "migrate resolve prod --delete-node",
             "migrate resolve prod worker1 --retry --abort",
             "migrate retry prod node_1",
             "agent token prod worker1 --valid soon",

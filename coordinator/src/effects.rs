@@ -110,6 +110,7 @@ pub async fn pass(
         Work::KillLeftovers { node, order, processes } => {
             pass.kill_leftovers(node, order, processes).await
         }
+        Work::DeleteNode { node, uid } => pass.delete_node(node, uid).await,
         Work::Farewell { node } => pass.farewell(node).await,
         Work::Install { node, attempt } => pass.install(node, *attempt).await,
         Work::RestoreMetadata { node } => pass.restore_metadata(node).await,

@@ -17,14 +17,15 @@ use rehull_shared::{
 #[derive(Default)]
 struct OfNode {
     passed: Vec<(Gate, usize)>,
-    round_at: BTreeMap<Round, Timestamp>,
+    round_at: BTreeMap<Round, (Timestamp, usize)>,
     answers: Vec<Evidence>,
     intended: Vec<(String, Kind, usize)>,
     ended: Vec<(String, usize)>,
     authorized: Vec<usize>,
     enrolled: Vec<usize>,
     given_up: bool,
-    recorded: bool,
+    recorded: Option<String>,
+    residual: Option<usize>,
     finished: bool,
 }
 
@@ -45,14 +46,14 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
         match &recorded.event {
             Event::EvidenceRequested { subject: Subject::Node(name), round, .. } => {
                 let node = nodes.entry(name.clone()).or_default();
-                if node.round_at.insert(*round, at).is_some() {
+                if node.round_at.insert(*round, (at, index)).is_some() {
                     return fail("16: a round is asked once");
                 }
             }
             Event::EvidenceRecorded { subject: Subject::Node(name), evidence } => {
                 let node = nodes.entry(name.clone()).or_default();
                 match node.round_at.last_key_value() {
-                    Some((round, asked))
+                    Some((round, (asked, _)))
                         if evidence.round == *round && evidence.observed_at >= *asked => {}
                     _ => return fail("16: evidence answers the open round, after it was asked"),
                 }
@@ -62,6 +63,10 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 let node = nodes.entry(name.clone()).or_default();
                 if let Some(why) = unproved(node, name, proof.gate(), proof.round(), api_servers) {
                     return fail(&format!("17, 18, 27: {why}"));
+                }
+                let asked = node.round_at.get(&proof.round()).map(|(_, index)| *index);
+                if proof.gate() == Gate::Removal && asked < node.residual {
+                    return fail("13: G5 is asked anew after every residual action");
                 }
                 node.passed.push((proof.gate(), index));
             }
@@ -129,8 +134,30 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 }
                 node.finished = true;
             }
-            Event::SnapshotRecorded { node: name, .. } => {
-                nodes.entry(name.clone()).or_default().recorded = true;
+            Event::SnapshotRecorded { node: name, snapshot } => {
+                let uid = snapshot.node_uid.clone();
+                nodes.entry(name.clone()).or_default().recorded = Some(uid);
+            }
+            Event::NodeDeletionOrdered { node: name, uid, .. } => {
+                let node = nodes.entry(name.clone()).or_default();
+                if node.recorded.as_ref() != Some(uid) {
+                    return fail("28: only the recorded Node is deleted");
+                }
+                let removal = node.intended.last().filter(|(_, kind, _)| *kind == Kind::Remove);
+                if removal.is_none_or(|(name, ..)| node.ended.last().map(|e| &e.0) != Some(name)) {
+                    return fail("28: a Node is deleted only when its removal has ended");
+                }
+                let clean = [Check::KubeletStopped, Check::NoLeftovers, Check::PortsFree];
+                let round = node.round_at.last_key_value().map(|(round, _)| *round);
+                let agent = Source::Agent(name.clone());
+                let says = |check| newest(node, round.unwrap_or_default(), check, &agent);
+                if !clean.iter().all(|check| matches!(says(*check), Some(Verdict::Pass(_)))) {
+                    return fail("28: a Node is deleted only when its host is proved to be clean");
+                }
+            }
+            Event::NodeDeletionAnswered { node: name, .. }
+            | Event::LeftoversAnswered { node: name, .. } => {
+                nodes.entry(name.clone()).or_default().residual = Some(index);
             }
             Event::AbortRequested { subject: Subject::Node(name), .. } => {
                 let node = nodes.entry(name.clone()).or_default();
@@ -142,7 +169,7 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
             Event::NodeAborted { node: name } => {
                 let node = nodes.entry(name.clone()).or_default();
                 let back = node.passed.last().is_some_and(|(gate, _)| *gate == Gate::Abort);
-                if node.recorded && !back {
+                if node.recorded.is_some() && !back {
                     return fail("5.8: what was touched is proved to be as it was");
                 }
                 if !node.given_up || !node.intended.is_empty() {
@@ -175,6 +202,20 @@ fn joined_in_order(node: &OfNode) -> bool {
     })
 }
 
+/// The newest answer of a round.
+fn newest<'a>(
+    node: &'a OfNode,
+    round: Round,
+    check: Check,
+    source: &Source,
+) -> Option<&'a Verdict> {
+    let mut answers = node.answers.iter().rev();
+    let same = |answer: &&Evidence| {
+        answer.round == round && answer.check == check && answer.source == *source
+    };
+    answers.find(same).map(|answer| &answer.verdict)
+}
+
 /// Why a gate was not proved by the recorded answers of its round.
 fn unproved(
     node: &OfNode,
@@ -183,11 +224,6 @@ fn unproved(
     round: Round,
     api_servers: &[String],
 ) -> Option<String> {
-    let newest = |check: Check, source: &Source| {
-        node.answers.iter().rev().find(|answer| {
-            answer.round == round && answer.check == check && answer.source == *source
-        })
-    };
     for need in gate.needs() {
         let sources: Vec<Source> = match need.witness {
             Witness::Agent => vec![Source::Agent(name.clone())],
@@ -196,7 +232,7 @@ fn unproved(
             Witness::Coordinator => vec![Source::Coordinator],
         };
         for source in sources {
-            match newest(need.check, &source).map(|answer| &answer.verdict) {
+            match newest(node, round, need.check, &source) {
                 Some(Verdict::Pass(_)) => (),
                 other => return Some(format!("{gate:?}: {} by {source}: {other:?}", need.check)),
             }

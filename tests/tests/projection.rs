@@ -197,6 +197,8 @@ fn a_held_node_names_the_witness_and_the_commands() {
         "ssh 10.0.0.20 systemctl stop kubelet, if it runs: it registers the node again",
         "rehull migrate retry prod n1: look again",
         "rehull migrate retry prod n1 --resubmit: run the removal again",
+        "rehull migrate resolve prod n1 --delete-node: delete the Node that was recorded, and no \
+         other, once its host is proved to be clean",
     ] {
         assert!(explained.unblock.iter().any(|line| line == command), "{:#?}", explained.unblock);
     }
@@ -330,6 +332,9 @@ fn every_event_of_a_whole_migration_is_a_sentence() {
         Event::AbortRequested { subject: subject.clone(), by: "bob".to_owned() },
         Event::AbortRequested { subject: Subject::Cluster, by: "bob".to_owned() },
         Event::HoldRequested { subject: on("n1"), why: "lunch".into(), by: "bob".into() },
+        Event::NodeDeletionRequested { node: node("n1"), by: "bob".into() },
+        Event::NodeDeletionOrdered { node: node("n1"), uid: "u".into(), by: "bob".into() },
+        Event::NodeDeletionAnswered { node: node("n1"), uid: "u".into(), seen: "gone".into() },
         Event::NodeAborted { node: node("n1") },
         Event::MigrationAborted,
         Event::ForeignOperationSeen { node: node("n1"), name: "op".to_owned() },

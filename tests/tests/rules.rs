@@ -139,64 +139,6 @@ fn answers_to_another_round_of_a_stranger_or_from_before_the_question_count_for_
     assert_ne!(story.gate(&subject), Some(Gate::Cordon));
 }
 
-fn survivors() -> Vec<Process> {
-    let comm = "containerd-shim".to_owned();
-    vec![Process { pid: 77, start_ticks: 5, comm, exe: "/usr/bin/containerd-shim".into() }]
-}
-
-/// At G5, with these two verdicts about Node and kubelet, and survivors reported.
-fn story_with_survivors(node_absent: &Verdict, kubelet_stopped: &Verdict) -> Story {
-    let mut story = Story::of(&["n1"]);
-    story.reaches("n1", Gate::Removal);
-    for need in Gate::Removal.needs() {
-        let verdict = match need.check {
-            Check::NodeAbsent => node_absent.clone(),
-            Check::KubeletStopped => kubelet_stopped.clone(),
-            Check::NoLeftovers => Verdict::fail("containerd-shim (77)"),
-            _ => Verdict::pass("fine"),
-        };
-        let answers = story.answers_to(&on("n1"), need, verdict);
-        story.hears(&on("n1"), answers);
-    }
-    story.reports(Report::Leftovers { node: node("n1"), processes: survivors() });
-    story
-}
-
-#[test]
-fn survivors_are_killed_once_on_order_and_then_everything_is_looked_at_again() {
-    let mut story = story_with_survivors(&Verdict::pass("404"), &Verdict::pass("none"));
-    let kill = due_of(&story).into_iter().find_map(|work| match work {
-        Work::KillLeftovers { order, processes, .. } => Some((order, processes)),
-        _ => None,
-    });
-    let (order, processes) = kill.expect("a kill is due");
-    assert_eq!(processes, survivors());
-    let before = story.log.len();
-    let seen = "gone".to_owned();
-    let answered = Report::LeftoversAnswered { node: node("n1"), order, seen };
-    story.reports(answered.clone());
-    assert_eq!(story.names_since(before), ["LeftoversAnswered", "EvidenceRequested"]);
-    story.reports(answered);
-    story.reports(Report::Leftovers { node: node("n1"), processes: survivors() });
-    assert_eq!(story.names_since(before).len(), 2, "once an attempt");
-    story.passes(&on("n1"));
-    assert_eq!(story.gate(&on("n1")), Some(Gate::Reinstall));
-}
-
-#[test]
-fn nothing_is_killed_while_a_kubelet_may_live_or_the_node_may_be_there() {
-    let no = || Verdict::fail("it is there");
-    let unknown = || Verdict::unknown("no answer");
-    let yes = || Verdict::pass("gone");
-    for (absent, stopped) in [(no(), yes()), (yes(), no()), (unknown(), yes()), (yes(), unknown())]
-    {
-        let story = story_with_survivors(&absent, &stopped);
-        let kills = due_of(&story);
-        let kills = kills.iter().any(|work| matches!(work, Work::KillLeftovers { .. }));
-        assert!(!kills, "killed with {absent:?} and {stopped:?}");
-    }
-}
-
 #[test]
 fn a_manual_reinstall_goes_on_with_the_enrolment_and_the_word_of_a_person_in_any_order() {
     for confirm_first in [true, false] {

@@ -4,7 +4,7 @@
 use rehull::domain::{
     command::{Command, Report, Request},
     gate::Gate,
-    state::{Fleet, Leftovers, Outcome, Phase, Process, Subject},
+    state::{Deletion, Fleet, Leftovers, Outcome, Phase, Process, Subject},
 };
 use rehull_shared::{evidence::Verdict, ids::Round, time::Span};
 use rehull_tests::{
@@ -39,7 +39,7 @@ fn step(story: &mut Story, chance: &mut Chance) {
     let subject = some_subject(chance);
     let name = NODES[chance.below(2) as usize];
     let by = "ann".to_owned();
-    let request = match chance.below(22) {
+    let request = match chance.below(23) {
         0..=7 => return answer(story, &subject, chance),
         8 => Request::Retry { subject, resubmit: chance.below(2) == 0, by },
         9 => Request::ConfirmReinstalled { node: node(name), by },
@@ -69,6 +69,7 @@ fn step(story: &mut Story, chance: &mut Chance) {
         }
         16 if chance.below(8) == 0 => Request::Abort { subject, by },
         17 if chance.below(4) == 0 => Request::Hold { subject, why: "why".into(), by },
+        18 => Request::DeleteNode { node: node(name), by },
         _ => return report(story, name, chance),
     };
     _ = story.tries(Command::Of(rehull_tests::story::prod(), request));
@@ -107,6 +108,10 @@ fn report(story: &mut Story, name: &str, chance: &mut Chance) {
     let seen = "seen".to_owned();
     if let Leftovers::Ordered { order, .. } = story.node(name).leftovers.clone() {
         story.reports(Report::LeftoversAnswered { node: owner, order, seen });
+        return;
+    }
+    if let Deletion::Ordered { uid } = story.node(name).deletion.clone() {
+        story.reports(Report::NodeDeletionAnswered { node: owner, uid, seen });
         return;
     }
     if story.gate(&on(name)) == Some(Gate::Removal) {

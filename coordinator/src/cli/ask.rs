@@ -10,7 +10,7 @@ use std::{
 use rehull_proto::v1::{
     ExplainRequest, Intent, ListAgentsRequest, PlanRequest, StartRequest, StatusRequest,
     StatusResponse, TokenRequest,
-    intent::{Abort, ConfirmReinstalled, Hold, Pause, Resume, Retry, Wish},
+    intent::{Abort, ConfirmReinstalled, DeleteNode, Hold, Pause, Resume, Retry, Wish},
 };
 use rehull_shared::{
     ids::{ClusterName, NodeName},
@@ -70,6 +70,14 @@ pub(super) async fn abort(
 ) -> Result<ExitCode, Failure> {
     let node = node.map(String::from).unwrap_or_default();
     submit(reach, cluster, Wish::Abort(Abort { node })).await
+}
+
+pub(super) async fn delete_node(
+    reach: &Reach,
+    cluster: ClusterName,
+    node: NodeName,
+) -> Result<ExitCode, Failure> {
+    submit(reach, cluster, Wish::DeleteNode(DeleteNode { node: node.into() })).await
 }
 
 /// A person must have meant this very machine: its name is typed twice.

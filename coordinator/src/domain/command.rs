@@ -40,6 +40,8 @@ pub enum Request {
     /// Give a node up and put it back to what it was, or all of them and the migration with them;
     /// only before the point of no return.
     Abort { subject: Subject, by: String },
+    /// Delete the Node object that outlived its removal, once its host is proved to be clean.
+    DeleteNode { node: NodeName, by: String },
     /// A person says that the host is reinstalled.
     ConfirmReinstalled { node: NodeName, by: String },
     /// Open an invitation to enrol.
@@ -79,6 +81,8 @@ pub enum Report {
     Leftovers { node: NodeName, processes: Vec<Process> },
     /// The agent has answered an order to kill.
     LeftoversAnswered { node: NodeName, order: String, seen: String },
+    /// The API server has answered the deletion of this very Node object.
+    NodeDeletionAnswered { node: NodeName, uid: String, seen: String },
     /// The agent has said farewell.
     Farewell { node: NodeName, generation: Generation },
     /// The installer is this far.
@@ -95,6 +99,7 @@ impl Request {
             Request::Retry { .. } => "retry",
             Request::Hold { .. } => "hold",
             Request::Abort { .. } => "abort",
+            Request::DeleteNode { .. } => "delete-node",
             Request::ConfirmReinstalled { .. } => "confirm-reinstalled",
             Request::IssueToken { .. } => "issue-token",
             Request::Enrol { .. } => "enrol",
@@ -123,6 +128,7 @@ impl Report {
             | Report::Foreign { node, .. }
             | Report::Leftovers { node, .. }
             | Report::LeftoversAnswered { node, .. }
+            | Report::NodeDeletionAnswered { node, .. }
             | Report::Farewell { node, .. }
             | Report::Installer { node, .. } => node,
         }

@@ -19,6 +19,7 @@ mod gates;
 mod holds;
 mod operations;
 mod reinstalls;
+mod residues;
 
 /// What one command did to the fleet: the events, in order, and the state behind them.
 ///
@@ -116,6 +117,7 @@ impl Desk<'_> {
             Request::Retry { subject, resubmit, by } => self.retry(subject, *resubmit, by)?,
             Request::Hold { subject, why, by } => self.hold(subject, why, by)?,
             Request::Abort { subject, by } => self.abort(subject, by)?,
+            Request::DeleteNode { node, by } => self.want_deletion(node, by)?,
             Request::ConfirmReinstalled { node, by } => self.confirm_reinstalled(node, by)?,
             Request::IssueToken { node, token, by } => self.issue_token(node, token, by),
             Request::Enrol { node, token_sha256, identity } => {
@@ -186,6 +188,7 @@ impl Desk<'_> {
             self.abort_with_all(&name);
             self.begin_turn(&name);
             self.look_at_new_system(&name);
+            self.delete_node(&name);
             self.step(&Subject::Node(name));
         }
         self.finish_work();

@@ -5,7 +5,7 @@ use rehull_shared::ids::{Attempt, ClusterName, NodeName, Round};
 use super::{
     gate::Gate,
     plan::Installer,
-    state::{Fleet, Kind, Leftovers, Migration, Node, Phase, Process, Progress, Subject},
+    state::{Deletion, Fleet, Kind, Leftovers, Migration, Node, Phase, Process, Progress, Subject},
 };
 
 /// One thing to be done. Doing it twice is doing it once: the world is asked by name first.
@@ -42,6 +42,8 @@ pub enum Work {
     ArchiveOperation { node: NodeName, name: String },
     /// Have the agent kill processes.
     KillLeftovers { node: NodeName, order: String, processes: Vec<Process> },
+    /// Delete the Node object of this UID.
+    DeleteNode { node: NodeName, uid: String },
     /// Have the agent of the old installation say farewell.
     Farewell { node: NodeName },
     /// Have the installer reinstall the host.
@@ -67,6 +69,7 @@ impl Work {
             Work::WithdrawOperation { .. } => "withdraw-operation",
             Work::ArchiveOperation { .. } => "archive-operation",
             Work::KillLeftovers { .. } => "kill-leftovers",
+            Work::DeleteNode { .. } => "delete-node",
             Work::Farewell { .. } => "farewell",
             Work::Install { .. } => "install",
             Work::RestoreMetadata { .. } => "restore-metadata",
@@ -88,6 +91,7 @@ impl Work {
             | Work::WithdrawOperation { node, .. }
             | Work::ArchiveOperation { node, .. }
             | Work::KillLeftovers { node, .. }
+            | Work::DeleteNode { node, .. }
             | Work::Farewell { node }
             | Work::Install { node, .. }
             | Work::RestoreMetadata { node } => Subject::Node(node.clone()),
@@ -178,13 +182,16 @@ fn work_of_gate(node: &Node, gate: Gate) -> Option<Work> {
         Gate::Abort => Some(Work::Uncordon { node: name }),
         Gate::RemoveAdmission => inputs(Kind::Remove),
         Gate::JoinAdmission => inputs(Kind::Join),
-        Gate::Removal => match &node.leftovers {
-            Leftovers::Ordered { order, processes } => Some(Work::KillLeftovers {
+        Gate::Removal => match (&node.leftovers, &node.deletion) {
+            (Leftovers::Ordered { order, processes }, _) => Some(Work::KillLeftovers {
                 node: name,
                 order: order.clone(),
                 processes: processes.clone(),
             }),
-            Leftovers::Untouched | Leftovers::Answered => None,
+            (_, Deletion::Ordered { uid }) => {
+                Some(Work::DeleteNode { node: name, uid: uid.clone() })
+            }
+            _ => None,
         },
         Gate::Reinstall => node.farewell.is_none().then(|| Work::Farewell { node: name.clone() }),
         Gate::Metadata => Some(Work::RestoreMetadata { node: name }),

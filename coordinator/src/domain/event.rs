@@ -115,6 +115,12 @@ pub enum Event {
     LeftoversOrdered { node: NodeName, order: String, processes: Vec<Process> },
     /// The agent has answered.
     LeftoversAnswered { node: NodeName, order: String, seen: String },
+    /// A person wants the Node object deleted that outlived its removal.
+    NodeDeletionRequested { node: NodeName, by: String },
+    /// The Node object of this UID, and no other, is to be deleted: its host is clean.
+    NodeDeletionOrdered { node: NodeName, uid: String, by: String },
+    /// The API server has answered.
+    NodeDeletionAnswered { node: NodeName, uid: String, seen: String },
     /// The agent of the old installation has said farewell.
     FarewellSaid { node: NodeName, generation: Generation },
     /// The host may be reinstalled: the data on it is given up.
@@ -182,6 +188,9 @@ impl Event {
             Event::ForeignOperationSeen { .. } => "ForeignOperationSeen",
             Event::LeftoversOrdered { .. } => "LeftoversOrdered",
             Event::LeftoversAnswered { .. } => "LeftoversAnswered",
+            Event::NodeDeletionRequested { .. } => "NodeDeletionRequested",
+            Event::NodeDeletionOrdered { .. } => "NodeDeletionOrdered",
+            Event::NodeDeletionAnswered { .. } => "NodeDeletionAnswered",
             Event::FarewellSaid { .. } => "FarewellSaid",
             Event::ReinstallAuthorized { .. } => "ReinstallAuthorized",
             Event::InstallerProgressed { .. } => "InstallerProgressed",
@@ -229,6 +238,9 @@ impl Event {
             | Event::ForeignOperationSeen { node, .. }
             | Event::LeftoversOrdered { node, .. }
             | Event::LeftoversAnswered { node, .. }
+            | Event::NodeDeletionRequested { node, .. }
+            | Event::NodeDeletionOrdered { node, .. }
+            | Event::NodeDeletionAnswered { node, .. }
             | Event::FarewellSaid { node, .. }
             | Event::ReinstallAuthorized { node }
             | Event::InstallerProgressed { node, .. }

@@ -517,6 +517,24 @@ impl Bench<'_> {
         }
     }
 
+    /// Whether every witness of these needs of a gate confirms them now.
+    pub fn confirms(
+        &self,
+        gate: Gate,
+        checks: &[Check],
+        asked: Asked,
+        dossier: &Dossier,
+        now: Timestamp,
+    ) -> bool {
+        let needs = gate.needs().iter().filter(|need| checks.contains(&need.check));
+        needs.into_iter().all(|need| {
+            self.witnesses(need).iter().all(|source| {
+                let seen = dossier.get(need.check, source);
+                self.hear(need, asked, seen, source, now).is_ok()
+            })
+        })
+    }
+
     fn hear(
         &self,
         need: &Need,

@@ -53,6 +53,9 @@ pub struct Policy {
     /// How long to wait between two looks at the world for the same question.
     #[schemars(with = "String")]
     pub poll_interval: Span,
+    /// Whether a Node object that outlives its removal is deleted without asking a person. By UID,
+    /// and only when its host is proved to be clean, as always.
+    pub delete_node: bool,
 }
 
 impl Default for Policy {
@@ -73,6 +76,7 @@ impl Default for Policy {
             disk_free_gib: 20,
             max_out: 1,
             poll_interval: Span::from_secs(5),
+            delete_node: false,
         }
     }
 }

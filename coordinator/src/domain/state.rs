@@ -78,6 +78,8 @@ pub struct Node {
     pub operations: Vec<Operation>,
     /// What was done about processes that outlived the removal, in this attempt.
     pub leftovers: Leftovers,
+    /// What was done about the Node object that outlived the removal, in this attempt.
+    pub deletion: Deletion,
     /// The generation whose agent has said farewell.
     pub farewell: Option<Generation>,
     /// The generation whose OS was verified (gate `Os`); another one must be verified first.
@@ -267,6 +269,26 @@ pub enum Leftovers {
         processes: Vec<Process>,
     },
     /// The agent has answered.
+    Answered,
+}
+
+/// What was done about a Node object that outlived its removal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Deletion {
+    /// Nothing.
+    #[default]
+    Untouched,
+    /// It will be deleted as soon as its host is proved to be clean.
+    Wanted {
+        /// Who wants it.
+        by: String,
+    },
+    /// It is to be deleted.
+    Ordered {
+        /// Exactly this object.
+        uid: String,
+    },
+    /// The API server has answered.
     Answered,
 }
 

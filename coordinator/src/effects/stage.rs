@@ -26,8 +26,8 @@ use crate::{
         plan::{Access, Installer, Plan, PlannedNode},
         policy::Policy,
         state::{
-            Fleet, Inputs, Kind, Leftovers, Migration, Node, Operation, OperationIntent, Phase,
-            Progress, Subject, Track,
+            Deletion, Fleet, Inputs, Kind, Leftovers, Migration, Node, Operation, OperationIntent,
+            Phase, Progress, Subject, Track,
         },
     },
     rehearsal::api::Api,
@@ -309,6 +309,7 @@ fn node(name: &str, address: &str) -> Node {
         inputs: None,
         operations: Vec::new(),
         leftovers: Leftovers::Untouched,
+        deletion: Deletion::Untouched,
         farewell: None,
         verified: None,
     }

@@ -23,8 +23,8 @@ use crate::domain::{
     plan::{Access, Installer, Plan, PlannedNode},
     policy::Policy,
     state::{
-        Inputs, Kind, Leftovers, Migration, Node, Operation, OperationIntent, Outcome, Phase,
-        Progress, Snapshot, Step, Track,
+        Deletion, Inputs, Kind, Leftovers, Migration, Node, Operation, OperationIntent, Outcome,
+        Phase, Progress, Snapshot, Step, Track,
     },
 };
 
@@ -226,6 +226,7 @@ fn node(name: &str, address: &str) -> Node {
         inputs: None,
         operations: Vec::new(),
         leftovers: Leftovers::Untouched,
+        deletion: Deletion::Untouched,
         farewell: None,
         verified: None,
     }

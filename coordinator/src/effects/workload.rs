@@ -6,7 +6,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
 };
 use rehull_shared::{
     ids::NodeName,
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     Pass, Requests, Trouble,
-    api::{call, get, list},
+    api::{Failure, call, get, list},
     evictions::{self, Answer, evict},
     metadata::{self, is_cordoned},
     pods,
@@ -95,6 +95,27 @@ impl Pass<'_> {
         let drain = evict_all(&client, &moving, &before).await?;
         let node = name.clone();
         Ok(vec![Request::Report(Report::Drain { node, drain })])
+    }
+
+    /// Deletes the very Node object that was recorded. Whatever comes of it, the rules look again.
+    pub(super) async fn delete_node(
+        &self,
+        name: &NodeName,
+        uid: &str,
+    ) -> Result<Requests, Trouble> {
+        let nodes = self.nodes().await?;
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), ..Preconditions::default() };
+        let how = DeleteParams::background().preconditions(preconditions);
+        let seen = match call(nodes.delete(name.as_str(), &how)).await {
+            Ok(_) => format!("Node {name} was deleted (uid {uid})"),
+            Err(failure) if failure.is_absence() => format!("there is no Node {name}"),
+            Err(Failure::Refused(status)) if status.code == 409 => {
+                format!("Node {name} is another one than was recorded (uid {uid}): it stays")
+            }
+            Err(failure) => return Err(failure.with(format!("the deletion of Node {name}"))),
+        };
+        let (node, uid) = (name.clone(), uid.to_owned());
+        Ok(vec![Request::Report(Report::NodeDeletionAnswered { node, uid, seen })])
     }
 
     /// Gives the new Node back what the old one carried.

@@ -273,6 +273,11 @@ fn rule_of(cluster: &ClusterName, wish: Wish, by: String) -> Result<(Rule, Strin
             };
             (Rule::Abort { subject, by }, said)
         }
+        Wish::DeleteNode(delete) => {
+            let node: NodeName = parsed(&delete.node)?;
+            let said = format!("the Node {node} is deleted as soon as its host is proved clean");
+            (Rule::DeleteNode { node, by }, said)
+        }
         Wish::ConfirmReinstalled(confirm) => {
             let node: NodeName = parsed(&confirm.node)?;
             let said = format!("noted: {node} is reinstalled; its enrolment will prove it");

@@ -159,6 +159,13 @@ fn of_host(event: &Event, recorded: &Recorded) -> String {
             format!("{node}: its agent is to kill what outlived the removal: {}.", names.join(", "))
         }
         Event::LeftoversAnswered { node, seen, .. } => format!("{node}: its agent says: {seen}"),
+        Event::NodeDeletionRequested { node, by } => format!(
+            "{node}: {by} wants the Node deleted that outlived its removal, once its host is clean."
+        ),
+        Event::NodeDeletionOrdered { node, uid, by } => {
+            format!("{node}: its host is clean, so its Node {uid} is to be deleted, for {by}.")
+        }
+        Event::NodeDeletionAnswered { node, seen, .. } => format!("{node}: {seen}."),
         Event::FarewellSaid { node, generation } => {
             format!("{node}: the agent of generation {generation} said farewell.")
         }

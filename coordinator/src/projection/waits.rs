@@ -14,7 +14,7 @@ use super::{
     words::of_check,
 };
 use crate::domain::{
-    gate::Blocker,
+    gate::{Blocker, Gate},
     plan::Installer,
     state::{Kind, Migration, Node, Phase, Progress, Reinstall, Step, Subject},
 };
@@ -321,6 +321,14 @@ fn retries(
     let by_person = why.iter().any(|why| matches!(why, Blocker::HeldBy { .. }));
     let again = if by_person { "go on" } else { "look again" };
     help.push(format!("rehull migrate retry {cluster}{node}: {again}"));
+    let node_is_there =
+        why.iter().any(|why| matches!(why, Blocker::Contradicted { check: Check::NodeAbsent, .. }));
+    if resume == Step::Ask(Gate::Removal) && node_is_there {
+        help.push(format!(
+            "rehull migrate resolve {cluster}{node} --delete-node: delete the Node that was \
+             recorded, and no other, once its host is proved to be clean"
+        ));
+    }
     if resume.retried(true) != resume {
         let what = match resume {
             Step::Ask(gate) if gate == Kind::Remove.verified_by() => "run the removal again",

@@ -1206,7 +1206,7 @@ pub struct Intent {
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub by: ::prost::alloc::string::String,
-    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7, 8, 9")]
     pub wish: ::core::option::Option<intent::Wish>,
 }
 /// Nested message and enum types in `Intent`.
@@ -1245,6 +1245,12 @@ pub mod intent {
     }
     #[derive(serde::Serialize)]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct DeleteNode {
+        #[prost(string, tag = "1")]
+        pub node: ::prost::alloc::string::String,
+    }
+    #[derive(serde::Serialize)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
     pub struct Abort {
         /// Empty for every node, and the migration with them.
         #[prost(string, tag = "1")]
@@ -1265,6 +1271,8 @@ pub mod intent {
         Abort(Abort),
         #[prost(message, tag = "8")]
         Hold(Hold),
+        #[prost(message, tag = "9")]
+        DeleteNode(DeleteNode),
     }
 }
 #[derive(serde::Serialize)]

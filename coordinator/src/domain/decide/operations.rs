@@ -8,9 +8,8 @@ use crate::domain::{
     event::Event,
     gate::Gate,
     operation,
-    state::{Kind, Leftovers, OperationIntent, Outcome, Phase, Process, Progress, Subject},
+    state::{Deletion, Kind, Leftovers, OperationIntent, Outcome, Phase, Progress, Subject},
 };
-use rehull_shared::evidence::{Check, Source, Verdict};
 
 impl Desk<'_> {
     /// Intends an operation: from here on it may exist, whatever happens to this process.
@@ -60,8 +59,12 @@ impl Desk<'_> {
         self.knows(name)?;
         if let Some(event) = self.event_of(report) {
             self.write(event);
-            if matches!(report, Report::LeftoversAnswered { .. }) {
-                // What was seen before the kill proves nothing about the time after it.
+            let residual = matches!(
+                report,
+                Report::LeftoversAnswered { .. } | Report::NodeDeletionAnswered { .. }
+            );
+            if residual {
+                // What was seen before the action proves nothing about the time after it.
                 self.ask(&Subject::Node(name.clone()), Gate::Removal);
             }
         }
@@ -121,6 +124,10 @@ impl Desk<'_> {
                 == Some(Gate::Removal)
                 && matches!(&node.leftovers, Leftovers::Ordered { order: now, .. } if *now == order))
             .then_some(Event::LeftoversAnswered { node: owner, order, seen }),
+            Report::NodeDeletionAnswered { node: owner, uid, seen } => (asking
+                == Some(Gate::Removal)
+                && node.deletion == Deletion::Ordered { uid: uid.clone() })
+            .then_some(Event::NodeDeletionAnswered { node: owner, uid, seen }),
             Report::Farewell { node: owner, generation } => (asking == Some(Gate::Reinstall)
                 && node.farewell.is_none())
             .then_some(Event::FarewellSaid { node: owner, generation }),
@@ -128,30 +135,6 @@ impl Desk<'_> {
                 installer_event(&node.track.phase, owner, percent, seen, done)
             }
         }
-    }
-
-    /// Orders survivors of a removal to be killed: once an attempt, and only when a witness of
-    /// this round has seen that no kubelet runs (it would start them again) and the API servers
-    /// say that the Node is gone (else the removal itself has not happened).
-    fn kill(&self, node: NodeName, processes: Vec<Process>) -> Option<Event> {
-        let migration = self.migration()?;
-        let state = migration.node(&node)?;
-        let Phase::Asking { gate: Gate::Removal, asked, dossier } = &state.track.phase else {
-            return None;
-        };
-        let passes = |check, source| {
-            let seen = dossier.get(check, &source);
-            seen.is_some_and(|seen| matches!(seen.evidence.verdict, Verdict::Pass(_)))
-        };
-        let mut servers = migration.plan.api_servers.iter();
-        let gone = servers.all(|at| passes(Check::NodeAbsent, Source::ApiServer(at.clone())));
-        let dead = passes(Check::KubeletStopped, Source::Agent(node.clone()));
-        let untouched = state.leftovers == Leftovers::Untouched;
-        (untouched && gone && dead && !processes.is_empty()).then(|| Event::LeftoversOrdered {
-            order: format!("{}/{}/{}/{}", migration.id, node, state.attempt, asked.round),
-            node,
-            processes,
-        })
     }
 }
 

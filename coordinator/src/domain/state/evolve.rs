@@ -10,8 +10,8 @@ use rehull_shared::{
 };
 
 use super::{
-    Asked, Fleet, Host, Kind, Leftovers, Migration, Node, Operation, Outcome, Phase, Progress,
-    Reinstall, Step, Subject, Track,
+    Asked, Deletion, Fleet, Host, Kind, Leftovers, Migration, Node, Operation, Outcome, Phase,
+    Progress, Reinstall, Step, Subject, Track,
 };
 use crate::domain::{
     event::{Event, Recorded},
@@ -244,6 +244,7 @@ impl Node {
             inputs: None,
             operations: Vec::new(),
             leftovers: Leftovers::default(),
+            deletion: Deletion::default(),
             farewell: None,
             verified: None,
         }
@@ -261,8 +262,7 @@ impl Node {
                 if *next == Step::Submit(intent.kind) =>
             {
                 self.attempt = *attempt;
-                self.inputs = None;
-                self.leftovers = Leftovers::Untouched;
+                self.forget_residues();
                 let progress = Progress::Intended;
                 let intent = intent.clone();
                 self.operations.push(Operation { intent, progress, archived: false });
@@ -280,6 +280,24 @@ impl Node {
                 self.leftovers = Leftovers::Ordered { order, processes };
             }
             (_, Event::LeftoversAnswered { .. }) => self.leftovers = Leftovers::Answered,
+            (
+                phase @ (Phase::Asking { .. } | Phase::Held { .. }),
+                Event::NodeDeletionRequested { by, .. },
+            ) if phase.step() == Some(Step::Ask(Gate::Removal)) => {
+                let held = matches!(phase, Phase::Held { .. });
+                if held {
+                    self.forget_residues();
+                    let next = Step::Ask(Gate::Removal);
+                    self.track.enter(Phase::Ready { next }, at);
+                }
+                self.deletion = Deletion::Wanted { by: by.clone() };
+            }
+            (Phase::Asking { gate: Gate::Removal, .. }, Event::NodeDeletionOrdered { uid, .. })
+                if self.snapshot.as_ref().is_some_and(|known| known.node_uid == *uid) =>
+            {
+                self.deletion = Deletion::Ordered { uid: uid.clone() };
+            }
+            (_, Event::NodeDeletionAnswered { .. }) => self.deletion = Deletion::Answered,
             (_, Event::FarewellSaid { generation, .. }) => self.farewell = Some(*generation),
             (Phase::Ready { next: Step::Reinstall }, Event::ReinstallAuthorized { .. }) => {
                 self.track.enter(Phase::Reinstalling(Reinstall::default()), at);
@@ -315,16 +333,22 @@ impl Node {
         Ok(())
     }
 
-    /// What may be done again after a retry: a kill, inputs made from today's inventory, and, if a
+    /// What may be done again after a retry: residual actions, inputs made from today's inventory, and, if a
     /// reinstall is to be repeated, the farewell of the system that is there now.
     fn forget_for_retry(&mut self, resubmit: bool) {
-        self.leftovers = Leftovers::Untouched;
-        self.inputs = None;
+        self.forget_residues();
         let wrong_system =
             matches!(self.track.phase, Phase::Held { resume: Step::Ask(Gate::Os), .. });
         if resubmit && wrong_system {
             self.farewell = None;
         }
+    }
+
+    /// What was done about residues and stored as inputs was for the attempt before.
+    fn forget_residues(&mut self) {
+        self.inputs = None;
+        self.leftovers = Leftovers::Untouched;
+        self.deletion = Deletion::Untouched;
     }
 
     fn evolve_operation(&mut self, event: &Event, at: Timestamp) -> Result<(), Corrupt> {
@@ -413,6 +437,9 @@ fn node_of(event: &Event) -> Result<&NodeName, Corrupt> {
         | Event::ForeignOperationSeen { node, .. }
         | Event::LeftoversOrdered { node, .. }
         | Event::LeftoversAnswered { node, .. }
+        | Event::NodeDeletionRequested { node, .. }
+        | Event::NodeDeletionOrdered { node, .. }
+        | Event::NodeDeletionAnswered { node, .. }
         | Event::FarewellSaid { node, .. }
         | Event::ReinstallAuthorized { node }
         | Event::InstallerProgressed { node, .. }

@@ -67,6 +67,27 @@ async fn a_node_that_is_given_up_is_as_schedulable_as_it_was() {
 }
 
 #[tokio::test]
+async fn the_recorded_node_is_deleted_and_one_that_took_its_name_is_not() {
+    let world = with_nodes();
+    let recorded = world.migration.nodes[0].snapshot.as_ref().unwrap().node_uid.clone();
+    let delete = |uid: &str| Work::DeleteNode { node: worker1(), uid: uid.to_owned() };
+    let seen = |requests: &[Request]| match requests {
+        [Request::Report(Report::NodeDeletionAnswered { uid, seen, .. })] => {
+            format!("{uid}: {seen}")
+        }
+        other => panic!("{other:?}"),
+    };
+    let requests = world.pass(delete("another")).await.unwrap();
+    assert!(seen(&requests).starts_with("another: Node worker1 is another one"));
+    assert_eq!(node(&world)["metadata"]["uid"], json!(recorded), "it is still there");
+    let requests = world.pass(delete(&recorded)).await.unwrap();
+    assert!(seen(&requests).contains("Node worker1 was deleted"));
+    assert!(world.workload.store().get("nodes", "", "worker1").is_none());
+    let requests = world.pass(delete(&recorded)).await.unwrap();
+    assert!(seen(&requests).ends_with("there is no Node worker1"));
+}
+
+#[tokio::test]
 async fn a_drain_evicts_what_it_may_and_names_what_it_may_not() {
     let mut world = with_nodes();
     {
