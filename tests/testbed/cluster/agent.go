@@ -26,10 +26,11 @@ func NewAgentConfig(cluster, node, coordinator, ca string) ([]byte, error) {
 		"state_dir": "/var/lib/rehull-agent"})
 }
 
-// AgentFiles installs the agent as a unit that starts at boot.
-func AgentFiles(program, config, token []byte) []hosts.File {
+// AgentFiles installs the agent as a unit that starts at boot, with a token of this text or from
+// this source.
+func AgentFiles(program, config, token []byte, from hosts.Source) []hosts.File {
 	return append(hosts.Enabled("rehull-agent.service", agentUnit),
 		hosts.File{Path: AgentProgram, Mode: 0o755, Data: program},
 		hosts.File{Path: "/etc/rehull-agent/config.json", Data: config},
-		hosts.File{Path: "/etc/rehull-agent/token", Mode: 0o600, Data: token})
+		hosts.File{Path: "/etc/rehull-agent/token", Mode: 0o600, Data: token, From: from})
 }

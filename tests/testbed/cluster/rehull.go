@@ -91,7 +91,7 @@ func installAgent(ctx context.Context, testbed *hosts.Testbed, node string, prog
 	if err != nil {
 		return err
 	}
-	for _, file := range AgentFiles(program, config, []byte(enrol.Token)) {
+	for _, file := range AgentFiles(program, config, []byte(enrol.Token), hosts.Source{}) {
 		if file.Link != "" {
 			continue // systemctl enables it
 		}

@@ -28,19 +28,29 @@ type Machine struct {
 // Status is a machine and what runs on it now.
 type Status struct {
 	Machine
-	Profile    string
-	Generation int // counts installs
+	Profile    string // of the installed system; "" from the wipe until the next one has booted
+	Generation int    // counts wipes of the disk
 	BootID     string
 	Pid        int // of the host's init, in the warden's pid namespace; 0 is powered off
+	Order      Order
+}
+
+// Order is a reinstall that goes on without whoever ordered it, and how far it is.
+type Order struct {
+	ID      string // as it was ordered; "" before the first
+	Percent int    // 100 once the new system lets people in
+	Words   string // what is being done
+	Trouble string // why it has failed; "" if it has not
 }
 
 type request struct {
-	Op      string // create, reinstall, reboot, poweroff, list
+	Op      string // create, reinstall, order, reboot, poweroff, list
 	Machine Machine
 	Host    string
 	Profile string
 	Keys    []byte // root's authorized_keys
 	Files   []File
+	ID      string // of an order
 }
 
 type response struct {

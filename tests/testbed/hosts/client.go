@@ -142,6 +142,10 @@ func (t *Testbed) Host(name string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
+	return find(all, name)
+}
+
+func find(all []Status, name string) (Status, error) {
 	for _, status := range all {
 		if status.Name == name {
 			return status, nil
@@ -159,13 +163,27 @@ func (t *Testbed) Create(machine Machine, profile string, keys []byte) error {
 
 // Reinstall throws a host's disk away and puts a fresh system and the given files on it.
 func (t *Testbed) Reinstall(host, profile string, files []File) error {
-	return Reinstall(socketPath(t.Dir), host, profile, files)
+	order := request{Op: "reinstall", Host: host, Profile: profile, Files: files}
+	_, err := send(socketPath(t.Dir), order)
+	return err
 }
 
-// Reinstall is the same through a given socket, for installers that run inside a host.
-func Reinstall(socket, host, profile string, files []File) error {
-	_, err := send(socket, request{Op: "reinstall", Host: host, Profile: profile, Files: files})
+// Begin orders a reinstall from inside a host and returns at once. An order with the ID of the
+// host's last one does nothing.
+func Begin(id, host, profile string, files []File) error {
+	order := request{Op: "order", ID: id, Host: host, Profile: profile, Files: files}
+	_, err := send(SocketInHost, order)
 	return err
+}
+
+// LastOrder says, inside a host, how far the last order for a host is.
+func LastOrder(host string) (Order, error) {
+	all, err := send(SocketInHost, request{Op: "list"})
+	if err != nil {
+		return Order{}, err
+	}
+	status, err := find(all, host)
+	return status.Order, err
 }
 
 // Reboot keeps the disk; PowerOff leaves the host off.

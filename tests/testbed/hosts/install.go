@@ -16,7 +16,11 @@ type File struct {
 	Mode uint32 // 0 means 0644
 	Data []byte
 	Link string // makes a symbolic link instead
+	From Source // takes the text from a file of another host instead
 }
+
+// Source is a file of a host, read when the disk that wants it is written: it may change until then.
+type Source struct{ Host, Path string }
 
 // Enabled returns the files that install a unit and start it at boot.
 func Enabled(name, text string) []File {
@@ -26,7 +30,8 @@ func Enabled(name, text string) []File {
 }
 
 // install makes a fresh disk: a new machine-id and new ssh host keys, nothing of the old system.
-func install(disk, name string, profile Profile, keys []byte, files []File) error {
+func install(disk, name string, profile Profile, keys []byte, files []File,
+	read func(Source) ([]byte, error)) error {
 	for _, dir := range skeleton {
 		if err := os.MkdirAll(filepath.Join(disk, dir), 0o755); err != nil {
 			return err
@@ -62,6 +67,13 @@ func install(disk, name string, profile Profile, keys []byte, files []File) erro
 			Link: unit})
 	}
 	for _, file := range append(all, files...) {
+		if file.From.Host != "" {
+			data, err := read(file.From)
+			if err != nil {
+				return fmt.Errorf("install %s: %w", file.Path, err)
+			}
+			file.Data = data
+		}
 		if err := writeDisk(disk, file); err != nil {
 			return fmt.Errorf("install %s: %w", file.Path, err)
 		}

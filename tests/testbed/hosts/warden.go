@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -29,6 +30,7 @@ type host struct {
 	lock    sync.Mutex // one order at a time
 	keys    []byte
 	disk    string
+	release string // os-release ID of what is on it
 	command *exec.Cmd
 }
 
@@ -131,19 +133,14 @@ func (w *warden) obey(order request) error {
 	if err != nil {
 		return err
 	}
+	if order.Op == "order" {
+		return w.begin(h, order)
+	}
 	h.lock.Lock()
 	defer h.lock.Unlock()
 	switch order.Op {
 	case "create", "reinstall":
-		profile, ok := Profiles[order.Profile]
-		if !ok {
-			return fmt.Errorf("no profile %q", order.Profile)
-		}
-		w.powerOff(h)
-		if err := w.install(h, order, profile); err != nil {
-			return err
-		}
-		return w.boot(h)
+		return w.reinstall(h, order, func(int, string) {})
 	case "reboot":
 		w.powerOff(h)
 		return w.boot(h)
@@ -154,18 +151,82 @@ func (w *warden) obey(order request) error {
 	return fmt.Errorf("no order %q", order.Op)
 }
 
-func (w *warden) install(h *host, order request, profile Profile) error {
-	old := h.disk
+// begin starts a reinstall that goes on by itself, whatever becomes of the caller.
+func (w *warden) begin(h *host, order request) error {
 	w.lock.Lock()
-	h.Profile, h.Generation = order.Profile, h.Generation+1
+	defer w.lock.Unlock()
+	last := h.Order
+	switch {
+	case last.ID == order.ID && last.Trouble != "":
+		return errors.New(last.Trouble)
+	case last.ID == order.ID:
+		return nil
+	case last.ID != "" && last.Percent < 100 && last.Trouble == "":
+		return fmt.Errorf("%s is being reinstalled for order %s", h.Name, last.ID)
+	}
+	h.Order = Order{ID: order.ID, Words: "waiting for the machine"}
+	go func() {
+		h.lock.Lock()
+		defer h.lock.Unlock()
+		say := func(percent int, words string) {
+			w.lock.Lock()
+			h.Order.Percent, h.Order.Words = percent, words
+			w.lock.Unlock()
+		}
+		if err := w.reinstall(h, order, say); err != nil {
+			w.lock.Lock()
+			h.Order.Trouble = err.Error()
+			w.lock.Unlock()
+			return
+		}
+		say(100, "the new system is up")
+	}()
+	return nil
+}
+
+// reinstall throws the disk away, writes another one and boots it.
+func (w *warden) reinstall(h *host, order request, say func(percent int, words string)) error {
+	profile, ok := Profiles[order.Profile]
+	if !ok {
+		return fmt.Errorf("no profile %q", order.Profile)
+	}
+	say(0, "powering off")
+	w.powerOff(h)
+	w.lock.Lock()
+	h.Profile, h.Generation = "", h.Generation+1
+	old := h.disk
 	h.disk = filepath.Join(w.dir, "hosts", h.Name, fmt.Sprintf("disk%d", h.Generation))
 	w.lock.Unlock()
+	say(20, "wiping the disk")
 	if old != "" {
 		if err := os.RemoveAll(old); err != nil {
 			return err
 		}
 	}
-	return install(h.disk, h.Name, profile, h.keys, order.Files)
+	say(40, "installing "+order.Profile)
+	if err := install(h.disk, h.Name, profile, h.keys, order.Files, w.read); err != nil {
+		return err
+	}
+	h.release = profile.ID
+	say(80, "booting")
+	if err := w.boot(h); err != nil {
+		return err
+	}
+	w.lock.Lock()
+	h.Profile = order.Profile
+	w.lock.Unlock()
+	return nil
+}
+
+// read reads a file from a host's disk.
+func (w *warden) read(from Source) ([]byte, error) {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	h, ok := w.hosts[from.Host]
+	if !ok {
+		return nil, fmt.Errorf("no host %q", from.Host)
+	}
+	return os.ReadFile(place(h.disk, from.Path))
 }
 
 // boot starts the host's first process and plugs its network card in.
@@ -176,7 +237,7 @@ func (w *warden) boot(h *host) error {
 		binds = append(binds, hostinit.Bind{From: from, To: to})
 	}
 	spec, err := json.Marshal(hostinit.Spec{Name: h.Name, Address: h.Address + prefixLength,
-		Gateway: Gateway, Disk: h.disk, Release: Profiles[h.Profile].ID, BootID: bootID,
+		Gateway: Gateway, Disk: h.disk, Release: h.release, BootID: bootID,
 		ProductUUID: h.ProductUUID, Serial: h.Serial, Binds: binds})
 	if err != nil {
 		return err

@@ -77,6 +77,66 @@ func processesNaming(t *testing.T, dir string) []string {
 	return found
 }
 
+// TestAnInstallerDoesOneReinstallOnce holds the testbed's installer against deploy/installer.md.
+func TestAnInstallerDoesOneReinstallOnce(t *testing.T) {
+	dir := filepath.Join(cache(t), "test-installer")
+	testbed, err := hosts.Start(dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hosts.Stop(dir) })
+	boot := hosts.Machine{Name: "boot", Address: "10.77.0.98", MAC: "52:54:00:77:00:62",
+		ProductUUID: "77000000-0000-4000-8000-000000000062", Serial: "TB-0062",
+		Binds: map[string]string{filepath.Join(dir, "run"): "/run/testbed"}}
+	for _, machine := range []hosts.Machine{boot, spare()} {
+		if err := testbed.Create(machine, "centos7", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, testbed, "boot", "sh", "-c", "touch /usr/local/bin/rehull-agent; echo one > /root/token")
+	call := func(action, attempt, token string) string {
+		return run(t, testbed, "boot", "env", "REHULL_ACTION="+action, "REHULL_MIGRATION=m",
+			"REHULL_NODE=spare", "REHULL_ATTEMPT="+attempt, "REHULL_TARGET_OS=ubuntu-22.04",
+			"REHULL_TOKEN_FILE="+token, "sh", "-c",
+			hosts.BinDir+"/testbed reinstall-hook 2>&1; echo exit $?")
+	}
+	says := func(answer, want string) {
+		t.Helper()
+		if !strings.Contains(answer, want) {
+			t.Errorf("the installer says %q, not %q", answer, want)
+		}
+	}
+	installed := func(attempt, token string, generation int) {
+		t.Helper()
+		says(call("start", attempt, token), "exit 0")
+		says(call("start", attempt, token), "exit 0")
+		eventually(t, time.Minute, "the new system", func() (string, bool) {
+			answer := call("status", attempt, token)
+			return answer, strings.HasPrefix(answer, "progress") && strings.HasSuffix(answer, "exit 0")
+		})
+		says(call("start", attempt, token), "exit 0")
+		host, err := testbed.Host("spare")
+		if err != nil || host.Generation != generation || host.Profile != "ubuntu2204" {
+			t.Errorf("attempt %s has made %+v (%v)", attempt, host, err)
+		}
+	}
+	says(call("status", "1", "/root/token"), "exit 11")
+	installed("1", "/root/token", 2)
+	says(call("status", "2", "/root/token"), "exit 11")
+	run(t, testbed, "boot", "sh", "-c", "echo two > /root/token")
+	installed("2", "/root/token", 3)
+	if token := run(t, testbed, "spare", "cat", "/etc/rehull-agent/token"); token != "two" {
+		t.Error("the token on the disk is", token)
+	}
+	says(call("start", "3", "/root"), "exit 0") // no token can be read from a directory
+	eventually(t, time.Minute, "a reinstall that fails", func() (string, bool) {
+		answer := call("status", "3", "/root")
+		return answer, strings.Contains(answer, "is a directory") &&
+			strings.HasSuffix(answer, "exit 1")
+	})
+	says(call("start", "3", "/root"), "exit 1")
+}
+
 func TestAReinstallKeepsTheMachineAndNothingElse(t *testing.T) {
 	dir := filepath.Join(cache(t), "test-reinstall")
 	testbed, err := hosts.Start(dir, false)

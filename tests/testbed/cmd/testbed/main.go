@@ -44,7 +44,7 @@ func run(verb string, args []string) error {
 	case "warden":
 		return hosts.Warden(args[0], args[1])
 	case "reinstall-hook":
-		return reinstallHook()
+		os.Exit(reinstallHook())
 	}
 	dir, err := directory()
 	if err != nil {
