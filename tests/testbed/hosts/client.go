@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"rehull.dev/testbed/shim"
 )
 
 // Testbed is a running warden as seen from the machine below.
@@ -53,11 +55,12 @@ func Start(dir string, detached bool) (*Testbed, error) {
 	if err := startAndKeepThread(command); err != nil {
 		return nil, err
 	}
-	pid := strconv.Itoa(command.Process.Pid)
-	if err := os.WriteFile(pidPath(dir), []byte(pid), 0o644); err != nil {
+	pid := command.Process.Pid
+	mark := fmt.Sprint(pid, " ", shim.StartTime(pid))
+	if err := os.WriteFile(pidPath(dir), []byte(mark), 0o644); err != nil {
 		return nil, err
 	}
-	t := &Testbed{Dir: dir, pid: command.Process.Pid}
+	t := &Testbed{Dir: dir, pid: pid}
 	deadline := time.Now().Add(bootLimit)
 	for {
 		if _, err := t.Hosts(); err == nil {
@@ -94,15 +97,16 @@ func Open(dir string) (*Testbed, error) {
 	return &Testbed{Dir: dir, pid: pid}, nil
 }
 
-// livingWarden returns the warden's pid, or 0. The command line guards against a reused pid.
+// livingWarden returns the warden's pid, or 0. The start time guards against a reused pid; a warden
+// that is being killed has it to the end, when its command line is gone.
 func livingWarden(dir string) int {
 	text, err := os.ReadFile(pidPath(dir))
 	if err != nil {
 		return 0
 	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || !bytes.Contains(line, []byte("\x00warden\x00"+dir+"\x00")) {
+	number, started, _ := strings.Cut(string(text), " ")
+	pid, err := strconv.Atoi(number)
+	if err != nil || shim.StartTime(pid) != started {
 		return 0
 	}
 	return pid

@@ -18,6 +18,7 @@ import (
 	"rehull.dev/testbed/kubean"
 	"rehull.dev/testbed/kubean/apitest"
 	"rehull.dev/testbed/kubean/runner"
+	"rehull.dev/testbed/lifeline"
 )
 
 const (
@@ -30,6 +31,7 @@ const slack = 4 * time.Second
 
 func TestMain(m *testing.M) {
 	runner.Main()
+	lifeline.Hold()
 	flag.Parse()
 	// The items wait more than they work, but an operator with many at once is slow.
 	if err := flag.Set("test.parallel", "10"); err != nil {

@@ -13,7 +13,13 @@ import (
 
 	"rehull.dev/testbed/cluster"
 	"rehull.dev/testbed/hosts"
+	"rehull.dev/testbed/lifeline"
 )
+
+func TestMain(m *testing.M) {
+	lifeline.Hold()
+	os.Exit(m.Run())
+}
 
 // up starts a whole testbed that dies with this test, also when it is killed.
 func up(t *testing.T) *hosts.Testbed {
