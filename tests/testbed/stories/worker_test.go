@@ -2,6 +2,7 @@ package stories
 
 import (
 	_ "embed"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,13 +23,13 @@ var migration []byte
 const migrationLimit = 10 * time.Minute
 
 // TestWorker is the main story: a worker gets another operating system, and the coordinator is
-// killed five times on its way. Nothing is lost and nothing is done twice.
+// killed at every point on its way. Nothing is lost and nothing is done twice.
 func TestWorker(t *testing.T) {
 	testbed := begun(t)
 	before := identityOf(t, testbed, "worker1")
 	budgets := watchBudgets(t, testbed)
 	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
-	killFiveTimes(t, testbed)
+	killAtEveryPoint(t, testbed)
 	await(t, testbed, "worker1", "Done")
 	migrated(t, testbed, "worker1", before)
 	budgets.verify(t)
@@ -73,6 +74,7 @@ func once(t *testing.T, testbed *hosts.Testbed, node string, actions ...string) 
 func begun(t *testing.T) *hosts.Testbed {
 	t.Helper()
 	testbed := up(t)
+	tellOnFailure(t, testbed)
 	if err := cluster.InstallRehull(t.Context(), testbed, programs4rehull(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -128,9 +130,9 @@ func honest(t *testing.T, testbed *hosts.Testbed, node string) {
 	}
 }
 
-// killFiveTimes kills the coordinator with -9 when the world, not rehull, shows that it has come
+// killAtEveryPoint kills the coordinator with -9 when the world, not rehull, shows that it has come
 // to a certain point, and starts it again.
-func killFiveTimes(t *testing.T, testbed *hosts.Testbed) {
+func killAtEveryPoint(t *testing.T, testbed *hosts.Testbed) {
 	t.Helper()
 	operation := func(action, status string) func() (string, bool) {
 		return func() (string, bool) {
@@ -150,16 +152,20 @@ func killFiveTimes(t *testing.T, testbed *hosts.Testbed) {
 		}},
 		{"the removal is ordered", operation("remove-node.yml", "")},
 		{"the removal has ended", operation("remove-node.yml", "Succeeded")},
+		{"the reinstall has begun", func() (string, bool) {
+			host, err := testbed.Host("worker1")
+			return fmt.Sprint(host.Order, err), host.Order.ID != ""
+		}},
 		{"worker1 is reinstalled", func() (string, bool) {
 			host, err := testbed.Host("worker1")
-			return host.Profile, err == nil && host.Profile == "ubuntu2204"
+			return fmt.Sprint(host.Order, err), host.Profile == "ubuntu2204"
 		}},
 		{"the join is ordered", operation("scale.yml", "")},
 	} {
 		eventually(t, migrationLimit, point.name, point.look)
 		run(t, testbed, "mgmt", "pkill", "-9", "-x", "rehull")
 		run(t, testbed, "mgmt", "systemctl", "restart", "rehull")
-		t.Log("killed and started:", point.name)
+		t.Log(time.Now().Format(time.TimeOnly), "killed and started:", point.name)
 	}
 }
 
