@@ -198,32 +198,15 @@ pub fn parse(text: &str) -> Result<Migration, Fault> {
     if tree.get("metadata").and_then(|metadata| metadata.get("name")).is_none() {
         return Err(Fault::of("metadata.name", "is missing"));
     }
-    serde_saphyr::from_str(text).map_err(|error| fault(&tree, &error))
-}
-
-/// What the parser says of a field, with the path that stands at its place.
-fn fault(tree: &Tree, error: &serde_saphyr::Error) -> Fault {
-    let (line, column) = yaml::location(error);
-    let mut path = String::new();
-    tree.walk("", &mut |here, entry| {
-        if (entry.line, entry.column) <= (line, column) {
-            path = here.to_owned();
-        }
-    });
-    if matches!(error.without_snippet(), serde_saphyr::Error::SerdeMissingField { .. }) {
-        // It is reported at the last field of the mapping that lacks it.
-        path.truncate(path.rfind('.').unwrap_or(0));
-    }
-    // The place is said by the fault itself.
-    let words = error.without_snippet().to_string();
-    let why = words.split(" at line ").next().unwrap_or(&words).trim_end_matches(':').to_owned();
-    let why = match path.as_str() {
+    yaml::read(text).map_err(|fault| match fault.path.as_str() {
         "spec.controlPlanes" => {
-            format!("{why}: control planes cannot be migrated yet, only Exclude is possible")
+            let why = &fault.why;
+            let why =
+                format!("{why}: control planes cannot be migrated yet, only Exclude is possible");
+            Fault { why, ..fault }
         }
-        _ => why,
-    };
-    Fault { line, column, path, why }
+        _ => fault,
+    })
 }
 
 /// The custom resource definition, generated from these types.

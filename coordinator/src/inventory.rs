@@ -3,14 +3,18 @@
 //! The order of hosts is data (the first control plane is special), so nothing here goes through a
 //! sorted map. Passwords in it are found by their path; their values go nowhere.
 
+use std::collections::BTreeMap;
+
 use rehull_shared::ids::NodeName;
 
 use crate::yaml::{Entry, Fault, Tree};
 
 mod edit;
+mod etcd;
 mod secrets;
 
 pub use edit::without;
+pub use etcd::member_names_in;
 pub use secrets::{Secrets, passwords};
 
 /// The groups that an inventory must have.
@@ -24,6 +28,8 @@ const OTHER_GROUPS: [&str; 4] = ["all", "k8s_cluster", "calico_rr", "bastion"];
 pub struct Inventory {
     /// Every host, in the order of `all.hosts`.
     pub hosts: Vec<Host>,
+    /// Where each host is in them: there may be thousands, and every group names them again.
+    places: BTreeMap<NodeName, usize>,
     /// `kube_control_plane`, in order: the first one is special.
     pub control_planes: Vec<NodeName>,
     /// `kube_node`, in order.
@@ -57,7 +63,8 @@ impl Inventory {
     ///
     /// # Errors
     /// A [`Fault`] for whatever could mean something else to Ansible than it seems to: unknown
-    /// keys, groups that look like a misspelt one (E4), patterns in place of names (F15).
+    /// keys, groups that look like a misspelt one (E4), patterns in place of names (F15), names of
+    /// etcd members that would come to be given twice (F62).
     pub fn parse(text: &str) -> Result<Self, Fault> {
         Self::of(&Tree::parse(text)?)
     }
@@ -71,12 +78,15 @@ impl Inventory {
         }
         let mut inventory = Self {
             hosts: Vec::new(),
+            places: BTreeMap::new(),
             control_planes: Vec::new(),
             nodes: Vec::new(),
             etcd: Vec::new(),
         };
         for entry in hosts_of(&all.value) {
-            inventory.hosts.push(host(entry)?);
+            let host = host(entry)?;
+            inventory.places.insert(host.name.clone(), inventory.hosts.len());
+            inventory.hosts.push(host);
         }
         inventory.group("all", all, &mut Vec::new())?;
         for (group, hosts) in GROUPS.iter().zip(inventory.groups()) {
@@ -85,6 +95,7 @@ impl Inventory {
                 return Err(Fault::of(format!("all.children.{group}"), why));
             }
         }
+        etcd::check(all, &inventory.etcd)?;
         Ok(inventory)
     }
 
@@ -94,7 +105,7 @@ impl Inventory {
 
     /// The host of this name.
     pub fn host(&self, name: &NodeName) -> Option<&Host> {
-        self.hosts.iter().find(|host| &host.name == name)
+        self.places.get(name).map(|place| &self.hosts[*place])
     }
 
     /// Hosts that are nodes and nothing else, in the order of `kube_node`.
@@ -107,8 +118,14 @@ impl Inventory {
     /// Takes one group in, and the groups below it. `filled` are the groups that had hosts.
     fn group(&mut self, path: &str, group: &Entry, filled: &mut Vec<String>) -> Result<(), Fault> {
         check_name(path, group)?;
+        if group.key.parse().is_ok_and(|name| self.host(&name).is_some()) {
+            let why = "a host has the same name: Ansible would take the group for it (F15)";
+            return Err(at(group, path, why));
+        }
+        must_be_mapping(group, path)?;
         for part in group.value.entries() {
             let path = format!("{path}.{}", part.key);
+            must_be_mapping(part, &path)?;
             match part.key.as_str() {
                 "vars" => (),
                 "hosts" if path == "all.hosts" => (),
@@ -172,6 +189,15 @@ fn at(entry: &Entry, path: &str, why: impl Into<String>) -> Fault {
     Fault { line: entry.line, column: entry.column, path, why: why.into() }
 }
 
+fn must_be_mapping(entry: &Entry, path: &str) -> Result<(), Fault> {
+    match &entry.value {
+        Tree::Null | Tree::Map(_) => Ok(()),
+        _ => {
+            Err(at(entry, path, "needs a mapping here: each name on a line of its own, with \":\""))
+        }
+    }
+}
+
 fn hosts_of(group: &Tree) -> &[Entry] {
     group.get("hosts").map_or(&[], Tree::entries)
 }
@@ -187,6 +213,10 @@ fn name(entry: &Entry, path: &str) -> Result<NodeName, Fault> {
 
 fn host(entry: &Entry) -> Result<Host, Fault> {
     let path = format!("all.hosts.{}", entry.key);
+    if entry.key == "ungrouped" {
+        return Err(at(entry, &path, "Ansible gives this name to a group of its own (F15)"));
+    }
+    must_be_mapping(entry, &path)?;
     let text = |key: &str| entry.value.get(key).and_then(Tree::text).map(str::to_owned);
     Ok(Host {
         name: name(entry, &path)?,

@@ -2,9 +2,9 @@
 
 use serde::{
     Deserialize,
-    de::{Deserializer, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor},
 };
-use serde_saphyr::{Error, Spanned};
+use serde_saphyr::{Error, Options, Spanned, budget::BudgetBreach};
 
 /// What is wrong with a text, where, and what to do about it. Never holds a value of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +20,16 @@ pub struct Fault {
     pub why: String,
 }
 
+/// Nodes of one text: an inventory that fills a ConfigMap (1 MiB) has fewer.
+const NODES_MAX: usize = 1_000_000;
+
+/// Aliases and merges of one text: every host of a large inventory may take its variables from
+/// one anchor.
+const ALIASES_MAX: usize = 50_000;
+
+/// What the aliases of one text may stand for, in nodes: what grows beyond it is no inventory.
+const REPEATED_MAX: usize = 1_000_000;
+
 fn place(line: usize, column: usize) -> String {
     if line == 0 { String::new() } else { format!("line {line}, column {column}: ") }
 }
@@ -28,6 +38,27 @@ impl Fault {
     /// A fault of a field, wherever it stands.
     pub fn of(path: impl Into<String>, why: impl Into<String>) -> Self {
         Self { line: 0, column: 0, path: path.into(), why: why.into() }
+    }
+
+    /// The same with the place of its field in `text`, if it had none: of the field itself, or of
+    /// the nearest one around it that is there.
+    #[must_use]
+    pub fn placed(mut self, text: &str) -> Self {
+        if self.line > 0 {
+            return self;
+        }
+        let Ok(tree) = Tree::parse(text) else { return self };
+        let mut nearest = 0;
+        tree.walk("", &mut |path, entry| {
+            let rest = self.path.strip_prefix(path);
+            let is_around =
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+            if is_around && path.len() > nearest {
+                nearest = path.len();
+                (self.line, self.column) = (entry.line, entry.column);
+            }
+        });
+        self
     }
 }
 
@@ -74,7 +105,7 @@ impl Tree {
     /// # Errors
     /// A [`Fault`] with the place; a key that is given twice is one.
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        serde_saphyr::from_str(text).map_err(|error| fault(&error))
+        serde_saphyr::from_str_with_options(text, limits()).map_err(|error| fault(&error))
     }
 
     /// What a key of a mapping holds.
@@ -129,9 +160,29 @@ impl Tree {
     }
 }
 
+/// Room for a large inventory, and a limit on what a small text can grow to.
+fn limits() -> Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_events: 2 * NODES_MAX,
+            max_nodes: NODES_MAX,
+            max_aliases: ALIASES_MAX,
+            max_merge_keys: ALIASES_MAX,
+            enforce_alias_anchor_ratio: false, // thousands of hosts share one anchor
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: REPEATED_MAX,
+        },
+    }
+}
+
 /// What the parser says, without a word of the text but the names of keys: it may hold passwords.
 fn fault(error: &Error) -> Fault {
-    let why = match error.without_snippet() {
+    let cause = match error.without_snippet() {
+        Error::AliasError { error, .. } => error.without_snippet(),
+        cause => cause,
+    };
+    let why = match cause {
         Error::DuplicateMappingKey { key: Some(key), .. } => {
             format!("the key {:?} is given twice", rehull_shared::text::bounded(key, 80))
         }
@@ -139,14 +190,48 @@ fn fault(error: &Error) -> Fault {
         Error::Eof { .. } => "there is nothing".to_owned(),
         Error::MultipleDocuments { .. } => "there is more than one document".to_owned(),
         Error::UnknownAnchor { .. } => "an alias names an anchor that does not exist".to_owned(),
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => "it is too deep".to_owned(),
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::Budget { .. } => {
+            "it is too large, or its aliases stand for too much: write out what they repeat".into()
+        }
         _ => "this is not YAML (tabs cannot indent, and quotes and brackets must close)".to_owned(),
     };
     let (line, column) = location(error);
     Fault { line, column, path: String::new(), why }
 }
 
+/// Reads a text as one of our types.
+///
+/// # Errors
+/// A [`Fault`] with the place and the path of the field: one that the type does not know is one.
+pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+    let tree = Tree::parse(text)?;
+    serde_saphyr::from_str(text).map_err(|error| fault_of_field(&tree, &error))
+}
+
+/// What the parser says of a field, with the path that stands at its place.
+fn fault_of_field(tree: &Tree, error: &Error) -> Fault {
+    let (line, column) = location(error);
+    let mut path = String::new();
+    tree.walk("", &mut |here, entry| {
+        if (entry.line, entry.column) <= (line, column) {
+            path = here.to_owned();
+        }
+    });
+    if matches!(error.without_snippet(), Error::SerdeMissingField { .. }) {
+        // It is reported at the last field of the mapping that lacks it.
+        path.truncate(path.rfind('.').unwrap_or(0));
+    }
+    // The place is said by the fault itself.
+    let words = error.without_snippet().to_string();
+    let why = words.split(" at line ").next().unwrap_or(&words).trim_end_matches(':').to_owned();
+    Fault { line, column, path, why }
+}
+
 /// Line and column of an error of the parser; zeros if it has none.
-pub fn location(error: &Error) -> (usize, usize) {
+fn location(error: &Error) -> (usize, usize) {
     let place = error.without_snippet().location();
     place.map_or((0, 0), |place| (index(place.line()), index(place.column())))
 }
@@ -251,6 +336,38 @@ mod tests {
             assert!(words.contains(why) && !words.contains("hunter"), "{text:?}: {words}");
             assert!(line == 0 || fault.line == line, "{text:?}: {words}");
         }
+    }
+
+    #[test]
+    fn a_text_that_grows_without_end_is_refused_and_not_stored() {
+        let mut bomb = "l0: &l0 [hunter2, hunter2]\n".to_owned();
+        for level in 1..40 {
+            let below = level - 1;
+            bomb += &format!("l{level}: &l{level} [*l{below}, *l{below}]\n");
+        }
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(500_000), "*a, ".repeat(10_000));
+        let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+        for (text, why) in [(bomb, "aliases"), (long, "aliases"), (deep, "too deep")] {
+            let fault = Tree::parse(&text).err().unwrap_or_else(|| panic!("{why} was read"));
+            assert!(fault.why.contains(why), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_fault_of_a_field_finds_the_place_of_it_or_of_what_is_around_it() {
+        let text = "spec:\n  nodes:\n    order: [a]\n  repos: [x, {y: 1}]\nspecial: 1\n";
+        for (path, line, column) in [
+            ("spec.nodes.order", 3, 5),
+            ("spec.nodes.include", 2, 3),
+            ("spec.repos[1]", 4, 3),
+            ("spec.missing.deeper", 1, 1),
+            ("metadata.name", 0, 0),
+        ] {
+            let fault = Fault::of(path, "why").placed(text);
+            assert_eq!((fault.line, fault.column), (line, column), "{path}");
+        }
+        let placed = Fault { line: 9, ..Fault::of("spec.nodes", "why") };
+        assert_eq!(placed.placed(text).line, 9);
     }
 
     #[test]

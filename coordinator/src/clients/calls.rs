@@ -27,6 +27,14 @@ const WORDS_MAX: usize = 300;
 /// Names in one message; the others are counted.
 const NAMES_MAX: usize = 5;
 
+/// What a 401 means: nothing in it says so.
+const STRANGER: &str = "the credentials of the kubeconfig are not accepted: expired, revoked, or of \
+                        another cluster";
+
+/// What an unknown issuer means: TLS does not say it for kubeconfigs.
+const OTHER_CA: &str = "the CA of the kubeconfig has not signed this server: it is of another \
+                        cluster, or the CA has been replaced";
+
 /// Why a call did not give what was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Failure {
@@ -41,7 +49,8 @@ impl fmt::Display for Failure {
         match self {
             Self::Refused(status) => {
                 let message = bounded(&status.message, WORDS_MAX);
-                write!(f, "{} {}: {message}", status.code, status.reason)
+                write!(f, "{} {}: {message}", status.code, status.reason)?;
+                if status.code == 401 { write!(f, " ({STRANGER})") } else { Ok(()) }
             }
             Self::Silent(why) => f.write_str(why),
         }
@@ -84,7 +93,11 @@ impl From<kube::Error> for Failure {
                     }
                     cause = deeper.source();
                 }
-                Self::Silent(bounded(&words, WORDS_MAX))
+                let words = bounded(&words, WORDS_MAX);
+                match words.contains("UnknownIssuer") {
+                    true => Self::Silent(format!("{words} ({OTHER_CA})")),
+                    false => Self::Silent(words),
+                }
             }
         }
     }
@@ -163,6 +176,13 @@ mod tests {
         // What kube makes of a body that is no Status.
         let proxy = says("<html>404 page not found</html>", "Failed to parse error data");
         assert!(proxy.is_404() && !proxy.is_absence());
+    }
+
+    #[test]
+    fn credentials_that_are_not_accepted_are_said_to_be_the_kubeconfigs() {
+        let status = Status::failure("Unauthorized", reason::UNAUTHORIZED).with_code(401);
+        let words = Failure::Refused(status.boxed()).to_string();
+        assert!(words.contains("expired, revoked, or of another cluster"), "{words}");
     }
 
     #[test]

@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, Client, Config,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use rehull_shared::time::{Timestamp, now};
+use x509_parser::{pem::parse_x509_pem, time::ASN1Time};
 
 use super::{Clients, Connect, Endpoint, Trouble, calls};
 use crate::{
@@ -89,7 +92,37 @@ async fn configured(
 ) -> Result<Config, Trouble> {
     let options = KubeConfigOptions { context, cluster: None, user: None };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    config.map_err(|why| Trouble::new(what, words(&why)))
+    let config = config.map_err(|why| Trouble::new(what, words(&why)))?;
+    refuse_expired(&config, now()).map_err(|why| Trouble::new(what, why))?;
+    Ok(config)
+}
+
+/// Refuses a client certificate that is not valid now: API servers only answer that they do not
+/// know who is calling. One that cannot be read is left to the client, which says why.
+fn refuse_expired(config: &Config, now: Timestamp) -> Result<(), String> {
+    let auth = &config.auth_info;
+    let given = auth.client_certificate_data.as_ref().and_then(|data| BASE64.decode(data).ok());
+    let file = || std::fs::read(auth.client_certificate.as_ref()?).ok();
+    let Some(pem) = given.or_else(file) else { return Ok(()) };
+    let Ok((_, pem)) = parse_x509_pem(&pem) else { return Ok(()) };
+    let Ok(certificate) = pem.parse_x509() else { return Ok(()) };
+    let at = |time: ASN1Time| Timestamp::from_millis(time.timestamp().saturating_mul(1_000));
+    let validity = certificate.validity();
+    let (begin, end) = (at(validity.not_before), at(validity.not_after));
+    let whose = certificate.subject();
+    if end < now {
+        return Err(format!(
+            "its client certificate ({whose}) expired at {end}: renew it, as with `kubeadm certs \
+             renew admin.conf`"
+        ));
+    }
+    match begin > now {
+        true => Err(format!(
+            "its client certificate ({whose}) is not valid before {begin}: is the clock of this \
+             machine right?"
+        )),
+        false => Ok(()),
+    }
 }
 
 /// What is wrong with a kubeconfig. What the parser says would quote it, credentials and all.
@@ -142,6 +175,8 @@ async fn kept_by_kubean(plan: &Plan, management: Client) -> Result<Config, Troub
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+
     use super::*;
 
     const KUBECONFIG: &str = "\
@@ -178,5 +213,85 @@ users: [{name: admin, user: {token: hunter2}}]
         std::fs::write(&path, "users: [{name: admin, user: {token: hunter2").unwrap();
         let trouble = read(None).await.unwrap_err();
         assert!(!trouble.contains("hunter2"), "{trouble}");
+    }
+
+    /// A kubeconfig with a client certificate that is valid in these years, as data or as a file.
+    fn with_certificate(dir: &std::path::Path, years: (i32, i32), as_file: bool) -> Kubeconfig {
+        let mut params = rcgen::CertificateParams::default();
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "kubernetes-admin");
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let certificate = match as_file {
+            false => format!("client-certificate-data: {}", BASE64.encode(pem)),
+            true => {
+                std::fs::write(dir.join("admin.crt"), pem).unwrap();
+                format!("client-certificate: {}", dir.join("admin.crt").display())
+            }
+        };
+        let key = BASE64.encode(key.serialize_pem());
+        let user = format!("{certificate}, client-key-data: {key}");
+        Kubeconfig::from_yaml(&KUBECONFIG.replace("token: hunter2", &user)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_expired_client_certificate_is_named_with_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        for as_file in [false, true] {
+            for (years, words) in [
+                (
+                    (2001, 2002),
+                    "prod: its client certificate (CN=kubernetes-admin) expired at 2002",
+                ),
+                ((2400, 2401), "not valid before 2400"),
+            ] {
+                let kubeconfig = with_certificate(dir.path(), years, as_file);
+                let trouble = configured("prod", kubeconfig, None).await.unwrap_err().to_string();
+                assert!(trouble.contains(words), "{trouble}");
+            }
+            let kubeconfig = with_certificate(dir.path(), (2001, 2400), as_file);
+            configured("prod", kubeconfig, None).await.unwrap();
+        }
+    }
+
+    /// A server that shows the certificate of a CA of its own, and speaks no HTTP.
+    async fn stranger() -> String {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(signing_key.serialize_pem().as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                _ = acceptor.accept(stream).await;
+            }
+        });
+        format!("https://{address}")
+    }
+
+    #[tokio::test]
+    async fn a_server_of_another_ca_is_said_to_be_of_another_cluster() {
+        let ours = crate::authority::Authority::create().unwrap();
+        let cluster = format!(
+            "server: \"{}\", certificate-authority-data: {}",
+            stranger().await,
+            BASE64.encode(ours.certificate())
+        );
+        let text = KUBECONFIG.replace("server: \"https://lb.example:6443\"", &cluster);
+        let kubeconfig = Kubeconfig::from_yaml(&text).unwrap();
+        let client = client(configured("prod", kubeconfig, None).await.unwrap()).unwrap();
+        let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(client);
+        let failure = calls::get(&nodes, "worker1").await.unwrap_err().to_string();
+        assert!(failure.contains("it is of another cluster"), "{failure}");
+        assert!(!failure.contains("hunter2"), "{failure}");
     }
 }

@@ -240,10 +240,10 @@ async fn a_document_is_compared_with_its_cluster() {
     let words = fault(&migration, management(&text, "kubean-system")).await;
     assert_eq!(
         words,
-        "line 9, column 5: inventory: all.children.kube-node: is the group kube_node meant? \
-         rename it to go on"
+        "spec.cluster: hosts.yml of ConfigMap kubean-system/hosts: line 9, column 5: \
+         all.children.kube-node: is the group kube_node meant? rename it to go on"
     );
     let text = INVENTORY.replace("{ansible_host: 10.0.0.11}", "{ansible_host: worker1.example}");
     let words = fault(&migration, management(&text, "kubean-system")).await;
-    assert!(words.starts_with("inventory: all.hosts.worker1: needs its IP address"), "{words}");
+    assert!(words.starts_with("spec.nodes: worker1 needs its IP address"), "{words}");
 }

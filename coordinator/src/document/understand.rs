@@ -10,7 +10,7 @@ use crate::{
         profile::ProfileId,
     },
     inventory::Inventory,
-    kubean::{KubeVersion, RepoLine, stored},
+    kubean::{INVENTORY_KEY, KubeVersion, RepoLine, stored},
 };
 
 /// Port of an API server, where the document does not give another one.
@@ -30,8 +30,12 @@ pub async fn understand(
     let client = clients.get(&plan, Endpoint::Management).await.map_err(unreachable)?;
     let found = stored(&client, &plan.namespace, &plan.cluster).await;
     let found = found.map_err(|trouble| Fault::of("spec.cluster", trouble.to_string()))?;
-    let inventory = Inventory::parse(&found.inventory)
-        .map_err(|fault| Fault { path: format!("inventory: {}", fault.path), ..fault })?;
+    let inventory = Inventory::parse(&found.inventory).map_err(|fault| {
+        let at = &found.cluster.spec.hosts_conf_ref;
+        let (namespace, name) = (&at.namespace, &at.name);
+        let why = format!("{INVENTORY_KEY} of ConfigMap {namespace}/{name}: {fault}");
+        Fault::of("spec.cluster", why)
+    })?;
     let nodes = nodes::selected(&spec.nodes, &inventory)?;
     plan.api_servers = api_servers(&spec.workload.api_servers, &inventory)?;
     Ok((plan, nodes))

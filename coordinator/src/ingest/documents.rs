@@ -15,7 +15,7 @@ pub(super) async fn understood(
     desk: &Desk,
     document: &str,
 ) -> Result<(Plan, Vec<PlannedNode>), Status> {
-    let fault = |fault: Fault| Status::invalid_argument(fault.to_string());
+    let fault = |fault: Fault| Status::invalid_argument(fault.placed(document).to_string());
     let migration = parse(document).map_err(fault)?;
     understand(&migration, &desk.context.clients).await.map_err(fault)
 }

@@ -1,4 +1,5 @@
-//! Slows down whoever tries to enrol too often: a signature is checked for each try.
+//! Slows down whoever tries to enrol too often, since a signature is checked for each try, and
+//! whoever speaks without being asked.
 
 use std::{
     collections::BTreeMap,
@@ -7,46 +8,66 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Tries that one address has at once. A host needs one; a rack behind one address a few dozen.
+/// How many there are at once. Of enrolments a host needs one, a rack behind one address a few
+/// dozen; of messages that nobody has asked for an agent sends a beat every few seconds.
 const BURST: u32 = 64;
 
-/// One more try comes back after each of these.
+/// One more comes back after each of these.
 const REFILL: Duration = Duration::from_secs(1);
 
 /// Addresses remembered; beyond it those with nothing spent are forgotten.
 const ADDRESSES_MAX: usize = 4_096;
 
-/// Tries by address. By the machine's own steady clock: it is no part of the rules.
+/// What somebody has left of something that comes back with time. By the machine's own steady
+/// clock: it is no part of the rules.
+#[derive(Clone, Copy)]
+pub(super) struct Allowance {
+    spent: u32,
+    since: Instant,
+}
+
+impl Allowance {
+    /// Nothing is spent.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { spent: 0, since: now }
+    }
+
+    /// Takes one; `false` if none is left.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        let spent = self.spent_at(now);
+        if spent < self.spent {
+            *self = Self { spent, since: now };
+        }
+        let admitted = self.spent < BURST;
+        self.spent += u32::from(admitted);
+        admitted
+    }
+
+    /// How many have not come back yet.
+    fn spent_at(&self, now: Instant) -> u32 {
+        let back = now.saturating_duration_since(self.since).as_secs() / REFILL.as_secs();
+        self.spent.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX))
+    }
+}
+
+/// Tries by address.
 #[derive(Default)]
 pub(super) struct Throttle {
-    spent: Mutex<BTreeMap<IpAddr, (u32, Instant)>>,
+    addresses: Mutex<BTreeMap<IpAddr, Allowance>>,
 }
 
 impl Throttle {
     /// Takes one try of an address; `false` if it has none left.
     pub(super) fn admits(&self, address: IpAddr, now: Instant) -> bool {
-        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        if spent.len() >= ADDRESSES_MAX && !spent.contains_key(&address) {
-            spent.retain(|_, (tries, since)| left_of(*tries, *since, now) > 0);
-            if spent.len() >= ADDRESSES_MAX {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if addresses.len() >= ADDRESSES_MAX && !addresses.contains_key(&address) {
+            addresses.retain(|_, tries| tries.spent_at(now) > 0);
+            if addresses.len() >= ADDRESSES_MAX {
                 return false;
             }
         }
-        let (tries, since) = spent.entry(address).or_insert((0, now));
-        let left = left_of(*tries, *since, now);
-        if left < *tries {
-            (*tries, *since) = (left, now);
-        }
-        let admitted = *tries < BURST;
-        *tries += u32::from(admitted);
-        admitted
+        addresses.entry(address).or_insert_with(|| Allowance::new(now)).take(now)
     }
-}
-
-/// How many of the tries are not yet given back.
-fn left_of(tries: u32, since: Instant, now: Instant) -> u32 {
-    let back = now.saturating_duration_since(since).as_secs() / REFILL.as_secs();
-    tries.saturating_sub(u32::try_from(back).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

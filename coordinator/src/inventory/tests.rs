@@ -82,6 +82,19 @@ fn whatever_could_mean_something_else_is_refused_with_its_place() {
         ),
         (edit("    kube_node:\n", "    kube_node:\n      children: {gpu: null}\n"), 19),
         (edit("  hosts:", "\thosts:"), 2),
+        // host ranges and patterns, as keys and in place of a mapping
+        (edit("    worker1:   #", "    worker[01:20]:   #"), 9),
+        (edit("    worker1:   #", "    worker1:worker2:   #"), 9),
+        (edit("    worker1:   #", "    \"*\":   #"), 9),
+        (edit("    worker1:   #", "    \"!worker2\":   #"), 9),
+        (edit("      hosts:\n        worker1: {}", "      hosts: worker[01:20]"), 27),
+        (edit("      hosts:\n        worker1: {}", "      hosts: [worker1]"), 27),
+        (edit("    gpu:\n      hosts:\n        worker1: {}", "    gpu: worker1"), 26),
+        (edit("    worker2: {ip: 10.0.0.12, ansible_host: 192.168.0.12}", "    worker2: x"), 8),
+        // names that Ansible takes for a group
+        (PLAIN.replace("    gpu:\n", "    worker1:\n"), 26),
+        (PLAIN.replace("worker2:", "etcd:"), 23),
+        (edit("    worker2:", "    ungrouped:"), 8),
         (format!("{PLAIN}extra: {{}}\n"), 0),
         (String::new(), 0),
     ];
@@ -89,6 +102,101 @@ fn whatever_could_mean_something_else_is_refused_with_its_place() {
         let fault = Inventory::parse(&text).expect_err(&format!("case {number} was understood"));
         assert_eq!(fault.line, line, "case {number}: {fault}");
     }
+}
+
+#[test]
+fn a_member_of_etcd_is_called_by_its_position_or_not_at_all() {
+    let named = |host: &str, name: &str| {
+        let from = format!("    {host}:\n      ip:");
+        assert!(THREE.contains(&from));
+        THREE.replacen(&from, &format!("    {host}:\n      etcd_member_name: {name}\n      ip:"), 1)
+    };
+    assert!(Inventory::parse(&named("master2", "etcd1")).is_ok(), "it stands first in etcd");
+    assert!(Inventory::parse(&named("worker1", "etcd9")).is_ok(), "it is no member");
+    let expression = "\"etcd{{ groups['etcd'].index(inventory_hostname) }}\"";
+    for (host, name) in
+        [("master1", "etcd1"), ("master2", "etcd2"), ("master3", "db"), ("master2", expression)]
+    {
+        let fault = Inventory::parse(&named(host, name)).unwrap_err();
+        assert_eq!(fault.path, format!("all.hosts.{host}.etcd_member_name"), "{fault}");
+        assert!(fault.line > 0 && fault.why.contains("after its position"), "{fault}");
+    }
+    // The seed's own sequence: pinned in the old order, then reordered to 2, 3, 1.
+    let pinned = ["master1", "master2", "master3"].iter().zip(1..).fold(
+        THREE.to_owned(),
+        |text, (host, number)| {
+            let own = format!("    {host}:\n      etcd_member_name: etcd{number}\n");
+            text.replacen(&format!("    {host}:\n"), &own, 1)
+        },
+    );
+    assert!(Inventory::parse(&pinned).is_err());
+    let order = "        master2:\n        master3:\n        master1:\n";
+    let before = pinned.replace(order, "        master1:\n        master2:\n        master3:\n");
+    assert!(Inventory::parse(&before).is_ok());
+    // Without the first one the others move up.
+    let fault = without(&before, &[node("master1")]).unwrap_err();
+    assert!(fault.why.contains("etcd_member_name"), "{fault}");
+    let shared = format!("{THREE}  vars:\n    etcd_member_name: etcd1\n");
+    let fault = Inventory::parse(&shared).unwrap_err();
+    assert_eq!(fault.path, "all.vars.etcd_member_name");
+    let fault = member_names_in("a: 1\netcd_member_name: etcd1\n").unwrap_err();
+    assert_eq!((fault.line, fault.path.as_str()), (2, "etcd_member_name"));
+    assert!(member_names_in("a: 1\n").is_ok());
+}
+
+/// Three members of etcd, in the order of a reordered inventory.
+const THREE: &str = "\
+all:
+  hosts:
+    master1:
+      ip: 10.0.0.1
+    master2:
+      ip: 10.0.0.2
+    master3:
+      ip: 10.0.0.3
+    worker1:
+      ip: 10.0.0.11
+  children:
+    kube_control_plane:
+      hosts:
+        master2:
+        master3:
+        master1:
+    kube_node:
+      hosts:
+        worker1:
+    etcd:
+      hosts:
+        master2:
+        master3:
+        master1:
+";
+
+/// Every host takes its variables from one anchor, as generated inventories do.
+#[test]
+fn five_thousand_hosts_are_understood_and_any_of_them_is_left_out() {
+    use std::fmt::Write;
+    let mut text = String::from("all:\n  vars:\n    common: &common {ansible_user: root, a: 1}\n");
+    let members = |text: &mut String, group: &str, first: usize| {
+        writeln!(text, "    {group}:\n      hosts:").unwrap();
+        (first..=5_000).for_each(|number| writeln!(text, "        node{number}:").unwrap());
+    };
+    text.push_str("  hosts:\n");
+    for number in 1..=5_000 {
+        let ip = format!("10.1.{}.{}", number / 256, number % 256);
+        writeln!(text, "    node{number}:\n      <<: *common\n      ip: {ip}").unwrap();
+    }
+    text.push_str("  children:\n");
+    members(&mut text, "kube_node", 1);
+    members(&mut text, "kube_control_plane", 4_998);
+    members(&mut text, "etcd", 4_998);
+    members(&mut text, "rack", 1);
+    let inventory = Inventory::parse(&text).unwrap();
+    assert_eq!((inventory.hosts.len(), inventory.workers().count()), (5_000, 4_997));
+    let left = without(&text, &[node("node2500"), node("node4000")]).unwrap();
+    assert_eq!(Inventory::parse(&left).unwrap().workers().count(), 4_995);
+    let range = text.replace("    node5000:\n      <<", "    node[5000:5100]:\n      <<");
+    assert_eq!(Inventory::parse(&range).unwrap_err().line, 15_002);
 }
 
 #[test]

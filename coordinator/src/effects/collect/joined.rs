@@ -55,14 +55,17 @@ pub(super) fn version_kept(node: &NodeObject, name: &NodeName, wanted: &str) -> 
     Verdict::when(version == wanted, words)
 }
 
+/// The addresses of a Node inside its cluster; none if it has not said.
+pub(super) fn internal_addresses(node: &NodeObject) -> Vec<String> {
+    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let internal = addresses.filter(|address| address.type_ == "InternalIP");
+    internal.map(|address| address.address.clone()).collect()
+}
+
 /// The Node has the address of the inventory.
 pub(super) fn address_kept(node: &NodeObject, name: &NodeName, wanted: &str) -> Verdict {
-    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-    let internal: Vec<&str> = addresses
-        .filter(|address| address.type_ == "InternalIP")
-        .map(|address| address.address.as_str())
-        .collect();
-    let kept = internal.contains(&wanted);
+    let internal = internal_addresses(node);
+    let kept = internal.iter().any(|address| address == wanted);
     let words = format!("Node {name} has InternalIP {}; planned is {wanted}", internal.join(", "));
     Verdict::when(kept, words)
 }

@@ -1,5 +1,7 @@
 //! What the management cluster says: about itself, the inventory, and operations.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::api::core::v1::{Namespace, Node as NodeObject, Pod};
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use rehull_shared::{
@@ -7,15 +9,18 @@ use rehull_shared::{
     ids::NodeName,
 };
 
-use super::super::{
-    Pass,
-    api::{self, few},
-    operations::{describe, unfinished},
+use super::{
+    super::{
+        Pass,
+        api::{self, few},
+        operations::{describe, unfinished},
+    },
+    joined::internal_addresses,
 };
 use crate::{
     clients::{Endpoint, Trouble, server_of},
     domain::state::Subject,
-    inventory::{Inventory, passwords},
+    inventory::{self, Inventory, passwords},
     kubean::{ClusterOperation, stored},
 };
 
@@ -76,7 +81,7 @@ impl Pass<'_> {
         let client = self.workload_client().await?;
         let request = http_get("/readyz");
         match api::call(client.request_text(request)).await {
-            Ok(answer) if answer.trim() == "ok" => Ok(Verdict::pass(format!("{server} is ready"))),
+            Ok(answer) if answer.trim() == "ok" => self.is_this_cluster(&server, client).await,
             Ok(answer) => Ok(Verdict::fail(format!("{server} is not ready: {answer}"))),
             Err(failure) => {
                 // It may have been renewed since it was read.
@@ -84,6 +89,30 @@ impl Pass<'_> {
                 Err(failure.with(format!("{server}, /readyz")))
             }
         }
+    }
+
+    /// Another cluster may well have nodes of the same names, but not of the same addresses.
+    async fn is_this_cluster(&self, server: &str, client: Client) -> Result<Verdict, Trouble> {
+        let known = |node: NodeObject| Some((node.name_any(), internal_addresses(&node)));
+        let nodes = api::list(&Api::<NodeObject>::all(client), ListParams::default(), known).await;
+        let nodes = nodes.map_err(|failure| failure.with(format!("Nodes of {server}")))?;
+        let nodes: BTreeMap<String, Vec<String>> = nodes.into_iter().collect();
+        let planned = || self.migration.nodes.iter().map(|node| &node.planned);
+        let other = planned().filter_map(|node| {
+            let found = nodes.get(node.name.as_str()).filter(|found| !found.is_empty())?;
+            (!found.contains(&node.address)).then(|| {
+                format!("{} has {} there, not {}", node.name, found.join(", "), node.address)
+            })
+        });
+        let other: Vec<String> = other.collect();
+        let none = planned().all(|node| !nodes.contains_key(node.name.as_str()));
+        Ok(match (other.is_empty(), none) {
+            (true, false) => Verdict::pass(format!("{server} is ready")),
+            (true, true) => Verdict::fail(format!(
+                "{server} is of another cluster: it has none of the planned nodes"
+            )),
+            (false, _) => Verdict::fail(format!("{server} is of another cluster: {}", few(other))),
+        })
     }
 
     async fn versions_pinned(&self) -> Result<Verdict, Trouble> {
@@ -137,6 +166,9 @@ impl Pass<'_> {
             Ok(inventory) => inventory,
             Err(fault) => return Ok(Verdict::fail(fault.to_string())),
         };
+        if let Err(fault) = inventory::member_names_in(&found.vars) {
+            return Ok(Verdict::fail(format!("variables: {fault}")));
+        }
         for (what, text) in [("inventory", &found.inventory), ("variables", &found.vars)] {
             let paths = passwords(text).map_err(|fault| Trouble::new(what, fault))?;
             if !paths.is_empty() {
@@ -148,9 +180,10 @@ impl Pass<'_> {
                 return Ok(Verdict::fail(why));
             }
         }
+        let workers: BTreeSet<&NodeName> = inventory.workers().collect();
         for node in &self.migration.nodes {
             let name = &node.planned.name;
-            if !inventory.workers().any(|worker| worker == name) {
+            if !workers.contains(name) {
                 return Ok(Verdict::fail(format!("{name} is no worker of the inventory any more")));
             }
             let address = inventory.host(name).and_then(|host| host.address());

@@ -78,6 +78,26 @@ async fn the_kubeconfig_must_not_lead_to_a_node_that_goes() {
 }
 
 #[tokio::test]
+async fn a_kubeconfig_of_another_cluster_with_nodes_of_the_same_names_is_found_out() {
+    let stage = Stage::new();
+    let address = |node: &str, address: &str| {
+        stage.workload.store().edit("nodes", "", node, |node| {
+            node["status"]["addresses"] = json!([{"type": "InternalIP", "address": address}]);
+        });
+    };
+    address("worker1", "10.0.0.11");
+    address("worker2", "10.9.0.12");
+    let verdict = look(&stage, Check::KubeconfigUsable).await;
+    says(&verdict, "fail", "of another cluster: worker2 has 10.9.0.12 there, not 10.0.0.12");
+    address("worker2", "10.0.0.12");
+    says(&look(&stage, Check::KubeconfigUsable).await, "pass", "is ready");
+    stage.workload.store().remove("nodes", "", "worker1");
+    says(&look(&stage, Check::KubeconfigUsable).await, "pass", "is ready");
+    stage.workload.store().remove("nodes", "", "worker2");
+    says(&look(&stage, Check::KubeconfigUsable).await, "fail", "none of the planned nodes");
+}
+
+#[tokio::test]
 async fn image_and_versions_must_be_the_running_ones() {
     let stage = Stage::new();
     says(&look(&stage, Check::VersionsPinned).await, "pass", "no deployment is kept");
@@ -118,6 +138,8 @@ async fn the_inventory_must_be_understood_and_hold_no_passwords() {
         assert!(!verdict.seen().contains("hunter2"), "{verdict:?}");
     }
     inventory(INVENTORY.into());
+    set(&stage, "prod-vars-conf", "group_vars.yml", "etcd_member_name: etcd1\n".into());
+    says(&look(&stage, Check::InventoryUnderstood).await, "fail", "variables: line 1");
     set(&stage, "prod-vars-conf", "group_vars.yml", "ansible_become_pass: hunter2\n".into());
     says(&look(&stage, Check::InventoryUnderstood).await, "fail", "variables: passwords");
 }
