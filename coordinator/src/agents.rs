@@ -111,26 +111,32 @@ impl Agents {
         }
     }
 
-    /// Takes a message in.
-    pub fn heard(&self, whom: &Whom, connection: u64, message: FromAgent, now: Timestamp) {
+    /// Drops the connection of an agent that is no longer trusted.
+    pub fn drop_link(&self, whom: &Whom) {
+        self.links().remove(whom);
+    }
+
+    /// Takes a message in. `true` if somebody has waited for it: a beat, an answer to a question
+    /// that is closed or was never asked, and a second hello are not waited for.
+    pub fn heard(&self, whom: &Whom, connection: u64, message: FromAgent, now: Timestamp) -> bool {
         let mut links = self.links();
         let Some(link) = links.get_mut(whom).filter(|link| link.connection == connection) else {
-            return;
+            return false;
         };
         let (key, answer) = match message.message {
             Some(from_agent::Message::Beat(beat)) => {
                 link.beat = Some((now, beat));
-                return;
+                return false;
             }
             Some(from_agent::Message::Report(report)) => {
                 (report.nonce.clone(), Answer::Report(Box::new(report)))
             }
             Some(from_agent::Message::Done(done)) => (done.id.clone(), Answer::Done(done)),
-            Some(from_agent::Message::Hello(_)) | None => return,
+            Some(from_agent::Message::Hello(_)) | None => return false,
         };
-        if let Some(waiting) = link.waiting.remove(&key) {
-            _ = waiting.send(answer); // the asker may have gone
-        }
+        let Some(waiting) = link.waiting.remove(&key) else { return false };
+        _ = waiting.send(answer); // the asker may have gone
+        true
     }
 
     /// Gives an order and waits for its answer.

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap_complete::Shell;
 use rehull_shared::{
     ids::{ClusterName, NodeName},
     time::Span,
@@ -13,7 +14,9 @@ use crate::{rehearsal::demo::Options, telemetry::Format};
 mod ask;
 mod client;
 mod failure;
+mod history;
 mod init;
+mod manual;
 mod output;
 mod records;
 mod serve;
@@ -120,6 +123,11 @@ enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// What has happened to a cluster or a node, in words, from the whole log.
+    History {
+        #[command(flatten)]
+        wanted: history::Wanted,
+    },
     /// Agents.
     Agent {
         #[command(subcommand)]
@@ -132,6 +140,18 @@ enum Command {
     },
     /// Prints the gate table and the policy as Markdown.
     Gates,
+    /// Prints what a shell needs to complete commands, as in
+    /// `rehull completions bash > /etc/bash_completion.d/rehull`.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Writes a manual page of every command, as in `rehull man --out /usr/local/share/man/man1`.
+    Man {
+        /// Directory of the pages, which must be there.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Rehearses a migration with faults in a simulated fleet: no root, no services.
     Demo {
         /// The same seed gives the same log, byte for byte.
@@ -246,6 +266,13 @@ enum Agent {
         #[arg(long, default_value = "1h")]
         valid: Span,
     },
+    /// Makes the certificate of a host's agent, and an open invitation, worthless at once.
+    Revoke {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node.
+        node: NodeName,
+    },
     /// The agents and their last signs of life.
     List {
         /// Only this cluster.
@@ -289,13 +316,19 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Explain { cluster, node, offline: true } => {
             records::explain(&reach, &cluster, node.as_ref())
         }
+        Command::History { wanted } => history::history(&reach, wanted).await,
         Command::Agent { command: Agent::Token { cluster, node, valid } } => {
             ask::token(&reach, cluster, node, valid).await
+        }
+        Command::Agent { command: Agent::Revoke { cluster, node } } => {
+            ask::revoke(&reach, cluster, node).await
         }
         Command::Agent { command: Agent::List { cluster } } => ask::agents(&reach, cluster).await,
         Command::Log { command: Log::Verify } => records::verify(&reach).await,
         Command::Log { command: Log::Export } => records::export(&reach),
         Command::Gates => output::text(&crate::projection::table()),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { out } => manual::pages(&out),
         Command::Demo { seed, keep } => {
             crate::rehearsal::demo::run(&Options { seed, keep }).await.map_err(Failure::new)
         }

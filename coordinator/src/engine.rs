@@ -72,6 +72,10 @@ enum Input {
         progress: Progress,
         reply: oneshot::Sender<Result<Head, log::Error>>,
     },
+    Read {
+        from: u64,
+        reply: oneshot::Sender<Result<Vec<(u64, Recorded)>, log::Error>>,
+    },
 }
 
 type Reply = oneshot::Sender<Result<u64, Refusal>>;
@@ -151,6 +155,7 @@ impl Engine {
                         self.commit(&mut waiting)?;
                         _ = reply.send(self.log.verify(progress)); // the asker may have gone
                     }
+                    Input::Read { from, reply } => _ = reply.send(self.log.read(from)),
                 }
                 next = if waiting.len() < INBOX { self.inbox.try_recv().ok() } else { None };
             }
@@ -240,6 +245,18 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let progress = Box::new(progress);
         let asked = self.inbox.send(Input::Verify { progress, reply }).await;
+        asked.map_err(|_| Error::Stopped)?;
+        Ok(answer.await.map_err(|_| Error::Stopped)??)
+    }
+
+    /// Events that are on disk, from the number `from` on, oldest first: a few hundred, and none
+    /// only if there is none yet. Commands wait for it some milliseconds.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] when the engine is gone, [`Error::Log`] if the log is damaged there.
+    pub async fn read(&self, from: u64) -> Result<Vec<(u64, Recorded)>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.inbox.send(Input::Read { from, reply }).await;
         asked.map_err(|_| Error::Stopped)?;
         Ok(answer.await.map_err(|_| Error::Stopped)??)
     }

@@ -37,6 +37,7 @@ use crate::{
 mod accept;
 mod agents;
 mod documents;
+mod history;
 mod operators;
 mod peer;
 mod throttle;

@@ -35,6 +35,9 @@ use store::Store;
 /// Largest encoded event in bytes: the longest list of blockers or processes stays far below it.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 
+/// Events after which [`Log::read`] stops: others wait for the log while it reads.
+const READ_EVENTS: usize = 512;
+
 /// The log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -205,6 +208,33 @@ impl Log {
     pub fn replay(&self, mut each: impl FnMut(u64, Recorded)) -> Result<(), Error> {
         let mut raw = Vec::new();
         self.walk(false, |before, pack| pack::events(before, pack, &mut raw, &mut each))
+    }
+
+    /// Events from the number `from` on, oldest first: a few hundred of them, and none only if
+    /// there is none yet. Checks checksum, place and link of each pack.
+    ///
+    /// # Errors
+    /// The first fault, with the number of the event at which it lies.
+    pub fn read(&self, from: u64) -> Result<Vec<(u64, Recorded)>, Error> {
+        let (mut events, mut raw) = (Vec::new(), Vec::new());
+        let (mut next, mut head) = (from.max(1), None);
+        while next <= self.head.seq && events.len() < READ_EVENTS {
+            let pack = self.store.holding(next);
+            let pack = pack.map_err(|source| Error::Io { dir: self.dir.clone(), source })?;
+            let pack = pack.filter(|pack| pack::is_whole(pack)).ok_or_else(|| Error::Damaged {
+                seq: next,
+                what: "its pack is missing or its checksum is wrong".to_owned(),
+            })?;
+            let before = head.unwrap_or_else(|| pack::before(&pack));
+            let after = pack::check(before, &pack, false)?;
+            (next, head) = (after.seq + 1, Some(after));
+            pack::events(before, &pack, &mut raw, |seq, recorded| {
+                if seq >= from {
+                    events.push((seq, recorded));
+                }
+            })?;
+        }
+        Ok(events)
     }
 
     /// Reads everything, checks every hash, and returns the head. `progress` is told after each

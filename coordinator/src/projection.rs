@@ -12,6 +12,7 @@ use crate::{
 
 mod explain;
 mod gates;
+mod history;
 mod sentences;
 mod states;
 mod status;
@@ -20,6 +21,7 @@ mod words;
 
 pub use explain::explain;
 pub use gates::{planned, table};
+pub use history::Filter;
 pub use sentences::sentence;
 pub use status::{agents, status};
 pub use waits::blocker;

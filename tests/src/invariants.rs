@@ -26,6 +26,8 @@ struct OfNode {
     given_up: bool,
     recorded: Option<String>,
     residual: Option<usize>,
+    /// Whether the last enrolment was revoked.
+    revoked: bool,
     finished: bool,
 }
 
@@ -88,6 +90,9 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 if intent.kind == Kind::Remove && !node.authorized.is_empty() {
                     return fail("21: no removal after the data was given up");
                 }
+                if intent.kind == Kind::Join && node.revoked {
+                    return fail("14: no join on the word of an agent that was revoked");
+                }
                 if intent.kind == Kind::Join && !joined_in_order(node) {
                     return fail("14: a join follows G5, a reinstall, an enrolment and G7");
                 }
@@ -123,7 +128,12 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 node.authorized.push(index);
             }
             Event::AgentEnrolled { node: name, .. } => {
-                nodes.entry(name.clone()).or_default().enrolled.push(index);
+                let node = nodes.entry(name.clone()).or_default();
+                node.enrolled.push(index);
+                node.revoked = false;
+            }
+            Event::AgentRevoked { node: name, .. } => {
+                nodes.entry(name.clone()).or_default().revoked = true;
             }
             Event::NodeFinished { node: name } => {
                 let node = nodes.entry(name.clone()).or_default();

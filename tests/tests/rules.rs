@@ -193,6 +193,49 @@ fn a_system_that_enrols_after_another_was_verified_is_verified_itself_before_it_
     story.reaches("n1", Gate::Join);
 }
 
+fn revoke(name: &str) -> Request {
+    Request::RevokeAgent { node: node(name), by: "ann".into() }
+}
+
+#[test]
+fn a_revoked_agent_is_believed_in_nothing_that_is_still_open() {
+    let mut story = Story::of(&["n1"]);
+    story.reaches("n1", Gate::Preflight);
+    let before = story.log.len();
+    story.asks(revoke("n1"));
+    assert_eq!(story.names_since(before), ["AgentRevoked", "EvidenceRequested"]);
+    let again = story.tries(Command::Of(prod(), revoke("n1")));
+    assert_eq!(again.map(|events| events.len()), Ok(0), "once is enough");
+    let unknown = story.tries(Command::Of(prod(), revoke("n7"))).unwrap_err().to_string();
+    assert!(unknown.contains("no host has been invited"), "{unknown}");
+    assert_eq!(story.fleet.agent_of(&prod(), &node("n1")), None);
+    story.enrols("n1");
+    assert!(story.fleet.agent_of(&prod(), &node("n1")).is_some());
+}
+
+#[test]
+fn a_revoked_enrolment_proves_no_reinstall_and_lets_no_node_join() {
+    let mut story = Story::of(&["n1"]);
+    story.reaches("n1", Gate::Reinstall);
+    story.does_what_a_gate_needs("n1", Gate::Reinstall);
+    story.passes(&on("n1"));
+    story.enrols("n1");
+    story.asks(revoke("n1"));
+    story.asks(Request::ConfirmReinstalled { node: node("n1"), by: "ann".into() });
+    assert!(matches!(story.phase(&on("n1")), Phase::Reinstalling(_)), "nobody has enrolled");
+    story.enrols("n1");
+    assert_eq!(story.gate(&on("n1")), Some(Gate::Os));
+
+    story.reaches("n1", Gate::JoinAdmission);
+    story.does_what_a_gate_needs("n1", Gate::JoinAdmission);
+    story.asks(revoke("n1"));
+    story.passes(&on("n1"));
+    assert_eq!(story.gate(&on("n1")), Some(Gate::Os), "whom it was verified for is not trusted");
+    assert_eq!(story.intended("n1", Kind::Join), 0);
+    story.enrols("n1");
+    story.reaches("n1", Gate::Join);
+}
+
 #[test]
 fn an_enrolment_while_held_is_not_forgotten() {
     let mut story = Story::of(&["n1"]);

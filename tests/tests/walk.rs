@@ -49,6 +49,7 @@ fn step(story: &mut Story, chance: &mut Chance) {
             let token_sha256 = ["t", "wrong"][chance.below(2) as usize].to_owned();
             Request::Enrol { node: node(name), token_sha256, identity: Default::default() }
         }
+        13 if chance.below(6) == 0 => Request::RevokeAgent { node: node(name), by },
         13 => {
             let expires = story.now + Span::from_mins(chance.below(60) as u32);
             let token = rehull::domain::state::Token { sha256: "t".into(), expires };

@@ -10,7 +10,9 @@ use std::{
 use rehull_proto::v1::{
     ExplainRequest, Intent, ListAgentsRequest, PlanRequest, StartRequest, StatusRequest,
     StatusResponse, TokenRequest,
-    intent::{Abort, ConfirmReinstalled, DeleteNode, Hold, Pause, Resume, Retry, Wish},
+    intent::{
+        Abort, ConfirmReinstalled, DeleteNode, Hold, Pause, Resume, Retry, RevokeAgent, Wish,
+    },
 };
 use rehull_shared::{
     ids::{ClusterName, NodeName},
@@ -24,14 +26,16 @@ const HELD: u8 = 5;
 
 pub(super) async fn plan(reach: &Reach, file: &Path) -> Result<ExitCode, Failure> {
     let document = read(file)?;
-    let answer = connect(reach).await?.plan(PlanRequest { document }).await?.into_inner();
+    let answer = connect(reach).await?.plan(PlanRequest { document }).await;
+    let answer = answer.map_err(|status| of_file(file, status))?.into_inner();
     output::print(reach.output, &answer, output::plan)
 }
 
 pub(super) async fn start(reach: &Reach, file: &Path) -> Result<ExitCode, Failure> {
     let document = read(file)?;
     let request = StartRequest { document, by: String::new() };
-    let receipt = connect(reach).await?.start(request).await?.into_inner();
+    let receipt = connect(reach).await?.start(request).await;
+    let receipt = receipt.map_err(|status| of_file(file, status))?.into_inner();
     output::print(reach.output, &receipt, output::receipt)
 }
 
@@ -162,6 +166,14 @@ pub(super) async fn token(
     output::print(reach.output, &token, |token| output::token(&cluster, &node, token))
 }
 
+pub(super) async fn revoke(
+    reach: &Reach,
+    cluster: ClusterName,
+    node: NodeName,
+) -> Result<ExitCode, Failure> {
+    submit(reach, cluster, Wish::RevokeAgent(RevokeAgent { node: node.into() })).await
+}
+
 pub(super) async fn agents(
     reach: &Reach,
     cluster: Option<ClusterName>,
@@ -175,8 +187,19 @@ fn named(cluster: Option<ClusterName>) -> String {
     cluster.map(String::from).unwrap_or_default()
 }
 
+/// What the coordinator says of a document, with the file that it is in.
+fn of_file(file: &Path, status: tonic::Status) -> Failure {
+    let of_document = status.code() == tonic::Code::InvalidArgument;
+    let failure = Failure::from(status);
+    if of_document { failure.of(display(file)) } else { failure }
+}
+
+fn display(file: &Path) -> String {
+    if file.as_os_str() == "-" { "standard input".into() } else { file.display().to_string() }
+}
+
 fn read(file: &Path) -> Result<String, Failure> {
-    let fail = |error| Failure::new(format!("{}: {error}", file.display()));
+    let fail = |error| Failure::new(format!("{}: {error}", display(file)));
     if file.as_os_str() == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map_err(fail)?;

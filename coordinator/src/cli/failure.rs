@@ -32,6 +32,11 @@ impl Failure {
         Self { code: UNREACHABLE, words: words.to_string() }
     }
 
+    /// The same, with the file that it is about.
+    pub(super) fn of(self, file: impl Display) -> Self {
+        Self { words: format!("{file}: {}", self.words), ..self }
+    }
+
     /// Tells the person at the terminal.
     pub fn tell(&self) {
         if !self.words.is_empty() {

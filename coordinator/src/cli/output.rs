@@ -221,7 +221,7 @@ pub(super) fn agents(answer: &ListAgentsResponse) -> String {
                 agent.cluster.clone(),
                 agent.node.clone(),
                 agent.generation.to_string(),
-                yes(agent.connected),
+                if agent.revoked { "revoked".to_owned() } else { yes(agent.connected) },
                 heard(agent, seconds(&agent.last_beat)),
                 heard(agent, yes(agent.kubelet_running)),
                 heard(agent, agent.pods.to_string()),

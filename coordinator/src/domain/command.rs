@@ -48,6 +48,8 @@ pub enum Request {
     IssueToken { node: NodeName, token: Token, by: String },
     /// A host presents its token.
     Enrol { node: NodeName, token_sha256: String, identity: HostIdentity },
+    /// Make the certificate of a host's agent worthless.
+    RevokeAgent { node: NodeName, by: String },
     /// An answer to a round.
     Submit { subject: Subject, evidence: Evidence },
     /// What an effect has seen or done.
@@ -103,6 +105,7 @@ impl Request {
             Request::ConfirmReinstalled { .. } => "confirm-reinstalled",
             Request::IssueToken { .. } => "issue-token",
             Request::Enrol { .. } => "enrol",
+            Request::RevokeAgent { .. } => "revoke-agent",
             Request::Submit { .. } => "evidence",
             Request::Report(_) => "report",
         }

@@ -123,6 +123,7 @@ impl Desk<'_> {
             Request::Enrol { node, token_sha256, identity } => {
                 self.enrol(node, token_sha256, identity)?;
             }
+            Request::RevokeAgent { node, by } => self.revoke_agent(node, by)?,
             Request::Submit { subject, evidence } => self.hear(subject, evidence)?,
             Request::Report(report) => self.take(report)?,
         }

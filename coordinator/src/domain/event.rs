@@ -134,6 +134,9 @@ pub enum Event {
     TokenIssued { node: NodeName, token: Token, by: String },
     /// A host has enrolled.
     AgentEnrolled { node: NodeName, generation: Generation, identity: HostIdentity },
+    /// A person has declared the certificate of this generation, the latest, and an open invitation
+    /// worthless.
+    AgentRevoked { node: NodeName, generation: Generation, by: String },
 
     /// A node is finished.
     NodeFinished { node: NodeName },
@@ -197,6 +200,7 @@ impl Event {
             Event::ReinstallAnnounced { .. } => "ReinstallAnnounced",
             Event::TokenIssued { .. } => "TokenIssued",
             Event::AgentEnrolled { .. } => "AgentEnrolled",
+            Event::AgentRevoked { .. } => "AgentRevoked",
             Event::NodeFinished { .. } => "NodeFinished",
             Event::NodeAborted { .. } => "NodeAborted",
         }
@@ -247,6 +251,7 @@ impl Event {
             | Event::ReinstallAnnounced { node, .. }
             | Event::TokenIssued { node, .. }
             | Event::AgentEnrolled { node, .. }
+            | Event::AgentRevoked { node, .. }
             | Event::NodeFinished { node }
             | Event::NodeAborted { node } => Some(node),
         }

@@ -343,6 +343,8 @@ pub struct Snapshot {
 pub struct Host {
     /// The latest enrolment; 0 before the first.
     pub generation: Generation,
+    /// Whether a person has revoked that enrolment: nothing of it counts any more.
+    pub revoked: bool,
     /// The one token that is open.
     pub token: Option<Token>,
     /// Who enrolled last.
@@ -519,8 +521,15 @@ impl Fleet {
         cluster: &ClusterName,
         node: &Node,
     ) -> Option<Generation> {
-        let host = self.hosts.get(&(cluster.clone(), node.planned.name.clone()))?;
-        node.farewell.filter(|old| host.generation > *old).map(|_| host.generation)
+        let current = self.agent_of(cluster, &node.planned.name)?;
+        node.farewell.filter(|old| current > *old).map(|_| current)
+    }
+
+    /// Which generation's agent may speak for a node: the latest that has enrolled, unless it was
+    /// revoked.
+    pub fn agent_of(&self, cluster: &ClusterName, node: &NodeName) -> Option<Generation> {
+        let host = self.hosts.get(&(cluster.clone(), node.clone()))?;
+        (host.generation > Generation(0) && !host.revoked).then_some(host.generation)
     }
 }
 

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use rehull_proto::v1::to_agent;
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict, Witness},
-    ids::{Generation, NodeName, Round},
+    ids::{NodeName, Round},
     time::Timestamp,
 };
 
@@ -109,11 +109,13 @@ impl Pass<'_> {
         let name = &node.planned.name;
         let whom = (self.effect.cluster.clone(), name.clone());
         let unknown = |why: String| (asked_at, Verdict::unknown(why));
-        let host = self.fleet.hosts.get(&whom);
-        let generation = host.map(|host| host.generation).unwrap_or_default();
-        if generation == Generation::default() {
-            return Err(unknown(format!("no agent has ever enrolled as {name}")));
-        }
+        let Some(generation) = self.fleet.agent_of(&whom.0, name) else {
+            let revoked = self.fleet.hosts.get(&whom).is_some_and(|host| host.revoked);
+            return Err(unknown(match revoked {
+                true => format!("the agent of {name} was revoked, and none has enrolled since"),
+                false => format!("no agent has ever enrolled as {name}"),
+            }));
+        };
         let migration = self.migration.id;
         let nonce = format!("{migration}/{name}/{round}/{what}/{}", asked_at.as_millis());
         let collect = host::question(&self.migration.plan, nonce);

@@ -55,7 +55,7 @@ impl Pass<'_> {
     /// Has the agent say farewell: its host may be wiped from then on.
     pub(super) async fn farewell(&self, name: &NodeName) -> Result<Requests, Trouble> {
         let attempt = self.node(name)?.attempt;
-        let generation = self.generation(name);
+        let generation = self.agent(name)?;
         let id = format!("{}/{name}/{attempt}/farewell/{generation}", self.migration.id);
         let order = to_agent::Order::Farewell(Farewell { id });
         let (generation, done) = self.order(name, order).await?;
@@ -68,9 +68,10 @@ impl Pass<'_> {
         }
     }
 
-    fn generation(&self, name: &NodeName) -> Generation {
-        let host = self.fleet.hosts.get(&(self.effect.cluster.clone(), name.clone()));
-        host.map(|host| host.generation).unwrap_or_default()
+    fn agent(&self, name: &NodeName) -> Result<Generation, Trouble> {
+        let current = self.fleet.agent_of(&self.effect.cluster, name);
+        current
+            .ok_or_else(|| Trouble::new(name, "it has no agent: none enrolled, or it is revoked"))
     }
 
     /// An order for the agent of one generation.
@@ -89,7 +90,7 @@ impl Pass<'_> {
         name: &NodeName,
         order: to_agent::Order,
     ) -> Result<(Generation, OrderDone), Trouble> {
-        let generation = self.generation(name);
+        let generation = self.agent(name)?;
         let whom = (self.effect.cluster.clone(), name.clone());
         let order = self.to_agent(generation, order);
         match self.context.agents.ask(&whom, order, ORDER_MAX).await {

@@ -18,7 +18,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Desk, peer, refused, stopping, throttle::Throttle};
+use super::{
+    Desk, peer, refused, stopping,
+    throttle::{Allowance, Throttle},
+};
 use crate::{
     agents::Whom,
     authority::Authority,
@@ -54,17 +57,21 @@ impl Link {
         Self { desk, throttle: Arc::default(), stop }
     }
 
-    /// Refuses the certificate of an installation that is no longer the current one.
+    /// Refuses the certificate of an installation that is no longer the current one, or revoked.
     fn check_generation(&self, whom: &Whom, generation: Generation) -> Result<(), Status> {
         let fleet = self.desk.handle.published().fleet;
-        let current = fleet.hosts.get(whom).map_or(Generation(0), |host| host.generation);
-        if current == generation {
+        let (cluster, node) = whom;
+        if fleet.agent_of(cluster, node) == Some(generation) {
             return Ok(());
         }
-        let node = &whom.1;
+        let current = fleet.hosts.get(whom).map_or(Generation(0), |host| host.generation);
+        let why = match current == generation {
+            true => "which was revoked".to_owned(),
+            false => format!("which is at generation {current}"),
+        };
         Err(Status::permission_denied(format!(
-            "this certificate is of generation {generation} of {node}, which is at generation \
-             {current}: the host must enrol again with a new token"
+            "this certificate is of generation {generation} of {node}, {why}: the host must enrol \
+             again with a new token"
         )))
     }
 
@@ -113,13 +120,20 @@ impl Link {
         let (sender, mut orders) = mpsc::channel(ORDERS_MAX);
         let version = bounded(&hello.agent_version, WORD_MAX);
         let connection = agents.attach(whom.clone(), generation, version, sender);
+        let mut unasked = Allowance::new(Instant::now());
         // Somebody may have enrolled since the certificate was looked at.
         let mut end = self.check_generation(whom, generation);
         while end.is_ok() {
             tokio::select! {
                 message = inbound.message() => match message {
                     Ok(Some(message)) => {
-                        agents.heard(whom, connection, message, (self.desk.context.clock)());
+                        let now = (self.desk.context.clock)();
+                        let awaited = agents.heard(whom, connection, message, now);
+                        if !awaited && !unasked.take(Instant::now()) {
+                            end = Err(Status::resource_exhausted(
+                                "it speaks more often than it is asked to",
+                            ));
+                        }
                     }
                     Ok(None) => break,
                     Err(gone) => end = Err(gone),
@@ -128,7 +142,9 @@ impl Link {
                     Some(order) => {
                         if out.send(Ok(order)).await.is_err() { break }
                     }
-                    None => end = Err(Status::aborted("a younger connection has taken its place")),
+                    None => end = self.check_generation(whom, generation).and(Err(
+                        Status::aborted("a younger connection has taken its place"),
+                    )),
                 },
                 () = out.closed() => break,
                 () = self.stop.cancelled() => end = Err(Status::unavailable("stopping")),

@@ -4,9 +4,10 @@ use std::{pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt};
 use rehull_proto::v1::{
-    ExplainRequest, ExplainResponse, Intent, ListAgentsRequest, ListAgentsResponse, PlanRequest,
-    PlanResponse, Receipt, StartRequest, StatusRequest, StatusResponse, TokenRequest,
-    TokenResponse, VerifyLogRequest, VerifyProgress, intent::Wish, operator_server::Operator,
+    ExplainRequest, ExplainResponse, HistoryEntry, HistoryRequest, Intent, ListAgentsRequest,
+    ListAgentsResponse, PlanRequest, PlanResponse, Receipt, StartRequest, StatusRequest,
+    StatusResponse, TokenRequest, TokenResponse, VerifyLogRequest, VerifyProgress, intent::Wish,
+    operator_server::Operator,
 };
 use rehull_shared::{
     ids::{BadName, ClusterName, NodeName},
@@ -18,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{Desk, documents, peer, refused, stopping};
+use super::{Desk, documents, history, peer, refused, stopping};
 use crate::{
     domain::{
         command::{Command, Request as Rule},
@@ -107,7 +108,14 @@ impl Operator for Operators {
         let cluster = parsed::<ClusterName>(&cluster)?;
         let wish = wish.ok_or_else(|| Status::invalid_argument("the intent has no wish"))?;
         let (rule, said) = rule_of(&cluster, wish, by)?;
+        let revoked = match &rule {
+            Rule::RevokeAgent { node, .. } => Some((cluster.clone(), node.clone())),
+            _ => None,
+        };
         let sequence = self.submit(cluster, rule).await?;
+        if let Some(whom) = revoked {
+            self.desk.context.agents.drop_link(&whom);
+        }
         let said = if sequence == 0 { "nothing to do: it is so already".to_owned() } else { said };
         Ok(Response::new(Receipt { said, sequence }))
     }
@@ -117,7 +125,7 @@ impl Operator for Operators {
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
         peer::operator(&request)?;
-        let cluster = optional(&request.into_inner().cluster)?;
+        let cluster = optional::<ClusterName>(&request.into_inner().cluster)?;
         picture(&self.desk, cluster.as_ref()).map(Response::new)
     }
 
@@ -128,7 +136,7 @@ impl Operator for Operators {
         request: Request<StatusRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         peer::operator(&request)?;
-        let cluster = optional(&request.into_inner().cluster)?;
+        let cluster = optional::<ClusterName>(&request.into_inner().cluster)?;
         let first = picture(&self.desk, cluster.as_ref())?;
         let (sender, pictures) = mpsc::channel(1);
         let (desk, stop) = (self.desk.clone(), self.stop.clone());
@@ -156,9 +164,20 @@ impl Operator for Operators {
         peer::operator(&request)?;
         let ExplainRequest { cluster, node } = request.into_inner();
         let cluster = parsed::<ClusterName>(&cluster)?;
-        let node = if node.is_empty() { None } else { Some(parsed::<NodeName>(&node)?) };
+        let node: Option<NodeName> = optional(&node)?;
         let explained = self.desk.view(|view| projection::explain(view, &cluster, node.as_ref()));
         explained.map(Response::new).ok_or_else(|| unknown(&cluster, node.as_ref()))
+    }
+
+    type HistoryStream = Flow<HistoryEntry>;
+
+    async fn history(
+        &self,
+        request: Request<HistoryRequest>,
+    ) -> Result<Response<Self::HistoryStream>, Status> {
+        peer::operator(&request)?;
+        let filter = history::filter(request.into_inner())?;
+        Ok(Response::new(history::entries(self.desk.handle.clone(), filter).boxed()))
     }
 
     async fn issue_token(
@@ -192,7 +211,7 @@ impl Operator for Operators {
         request: Request<ListAgentsRequest>,
     ) -> Result<Response<ListAgentsResponse>, Status> {
         peer::operator(&request)?;
-        let cluster = optional(&request.into_inner().cluster)?;
+        let cluster = optional::<ClusterName>(&request.into_inner().cluster)?;
         Ok(Response::new(self.desk.view(|view| projection::agents(view, cluster.as_ref()))))
     }
 
@@ -278,6 +297,14 @@ fn rule_of(cluster: &ClusterName, wish: Wish, by: String) -> Result<(Rule, Strin
             let said = format!("the Node {node} is deleted as soon as its host is proved clean");
             (Rule::DeleteNode { node, by }, said)
         }
+        Wish::RevokeAgent(revoke) => {
+            let node: NodeName = parsed(&revoke.node)?;
+            let said = format!(
+                "the agent of {node} is revoked: its certificate opens nothing; it enrols again \
+                 with the token of `rehull agent token {cluster} {node}`"
+            );
+            (Rule::RevokeAgent { node, by }, said)
+        }
         Wish::ConfirmReinstalled(confirm) => {
             let node: NodeName = parsed(&confirm.node)?;
             let said = format!("noted: {node} is reinstalled; its enrolment will prove it");
@@ -291,11 +318,13 @@ fn subject(node: &str) -> Result<Subject, Status> {
     if node.is_empty() { Ok(Subject::Cluster) } else { parsed(node).map(Subject::Node) }
 }
 
-fn parsed<T: std::str::FromStr<Err = BadName>>(text: &str) -> Result<T, Status> {
+pub(super) fn parsed<T: std::str::FromStr<Err = BadName>>(text: &str) -> Result<T, Status> {
     text.parse().map_err(|bad: BadName| Status::invalid_argument(bad.to_string()))
 }
 
-fn optional(text: &str) -> Result<Option<ClusterName>, Status> {
+pub(super) fn optional<T: std::str::FromStr<Err = BadName>>(
+    text: &str,
+) -> Result<Option<T>, Status> {
     if text.is_empty() { Ok(None) } else { parsed(text).map(Some) }
 }
 

@@ -158,6 +158,18 @@ impl Store for File {
         }
     }
 
+    fn holding(&self, seq: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut reader = self.reader(0)?;
+        let (mut pack, mut found) = (Vec::new(), None);
+        while next(&mut reader, &mut pack)? {
+            if !pack::is_whole(&pack) || pack::first(&pack) > seq {
+                break;
+            }
+            found = Some(pack.clone());
+        }
+        Ok(found)
+    }
+
     fn tail(&self) -> io::Result<Vec<Vec<u8>>> {
         if self.file.metadata()?.len() > self.end {
             return Err(damaged());

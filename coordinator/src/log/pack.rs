@@ -113,6 +113,13 @@ pub(super) fn first(pack: &[u8]) -> u64 {
     u64::from_le_bytes(array(pack, FIRST))
 }
 
+/// The head that a pack says it follows, as far as it says: the number, and the link.
+pub(super) fn before(pack: &[u8]) -> Head {
+    let mut hash = Hash::default();
+    hash.0[..PAYLOAD - LINK].copy_from_slice(&pack[LINK..PAYLOAD]);
+    Head { seq: first(pack).wrapping_sub(1), hash }
+}
+
 /// Whether the bytes of a pack are those that were sealed, whatever stands before it.
 pub(super) fn is_whole(pack: &[u8]) -> bool {
     pack.len() > PAYLOAD && u32::from_le_bytes(array(pack, CRC)) == crc32fast::hash(&pack[HASH..])

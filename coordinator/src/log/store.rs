@@ -18,6 +18,9 @@ pub(super) trait Store: Send {
     /// ([`io::ErrorKind::InvalidData`] if it is damaged). Ends at the first error of `each`.
     fn scan(&self, each: Each<'_>) -> Result<(), Error>;
 
+    /// The pack that holds the event of this number; `None` if there is none yet.
+    fn holding(&self, seq: u64) -> io::Result<Option<Vec<u8>>>;
+
     /// The last two packs, oldest first; fewer if there are fewer.
     fn tail(&self) -> io::Result<Vec<Vec<u8>>>;
 }

@@ -88,6 +88,39 @@ fn what_was_appended_is_there_after_opening_again() {
 }
 
 #[test]
+fn a_reader_goes_on_from_any_number() {
+    for attach in STORES {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = attach(dir.path()).unwrap();
+        assert!(log.read(0).unwrap().is_empty());
+        let all: Vec<Recorded> = (1..=2_000)
+            .map(|number| match number % 700 {
+                0 => large(number, 60_000),
+                length => said(number, &"word ".repeat(length as usize % 50)),
+            })
+            .collect();
+        for group in all.chunks(311) {
+            log.append(group).unwrap();
+        }
+        for from in [0, 1, 2, 311, 312, 700, 701, 1_399, 1_999, 2_000] {
+            let (mut next, mut found) = (from, Vec::new());
+            loop {
+                let events = log.read(next).unwrap();
+                let Some((last, _)) = events.last() else { break };
+                next = last + 1;
+                found.extend(events);
+            }
+            let first = from.max(1);
+            assert!(found.iter().map(|(seq, _)| *seq).eq(first..=2_000), "from {from}");
+            let events = found.into_iter().map(|(_, recorded)| recorded);
+            assert!(events.eq(all[first as usize - 1..].iter().cloned()), "from {from}");
+        }
+        assert!(log.read(2_001).unwrap().is_empty());
+        assert!(log.read(u64::MAX).unwrap().is_empty());
+    }
+}
+
+#[test]
 fn an_event_that_is_too_large_is_refused_and_nothing_is_written() {
     for attach in STORES {
         let dir = tempfile::tempdir().unwrap();

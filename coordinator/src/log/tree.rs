@@ -126,6 +126,19 @@ impl Store for Tree {
         held.map_or(Ok(()), |first| tell(&first, &mut joined, each))
     }
 
+    fn holding(&self, seq: u64) -> io::Result<Option<Vec<u8>>> {
+        // The last key up to this number is its pack's own, or that of a further part of it.
+        let Some((key, _)) = self.tree.get_lt(seq.saturating_add(1).to_be_bytes())? else {
+            return Ok(None);
+        };
+        let key = &key[..KEY_BYTES];
+        let parts = self.tree.scan_prefix(key).values();
+        parts
+            .map(|part| Ok(part?.to_vec()))
+            .collect::<io::Result<Vec<_>>>()
+            .map(|parts| Some(parts.concat()))
+    }
+
     fn tail(&self) -> io::Result<Vec<Vec<u8>>> {
         let (mut packs, mut parts) = (Vec::new(), Vec::<sled::IVec>::new());
         for item in self.tree.iter().rev() {

@@ -2,12 +2,14 @@
 
 use rehull_proto::v1::{ExplainResponse, NeedStatus};
 use rehull_shared::{
-    evidence::{Check, Source, Verdict},
+    evidence::{Check, Source},
     ids::{ClusterName, NodeName},
 };
 
 use super::{
-    View, moment,
+    View,
+    history::is_noise,
+    moment,
     sentences::{gate_name, sentence},
     states,
     waits::{blockers, trouble, unblock, waits_for},
@@ -183,12 +185,4 @@ fn history(view: &View<'_>, cluster: &ClusterName, subject: &Subject) -> Vec<Str
     };
     let told: Vec<String> = told.map(line).collect();
     told[told.len().saturating_sub(HISTORY_LINES)..].to_vec()
-}
-
-fn is_noise(event: &Event) -> bool {
-    match event {
-        Event::OperationCopied { .. } => true,
-        Event::EvidenceRecorded { evidence, .. } => matches!(evidence.verdict, Verdict::Pass(_)),
-        _ => false,
-    }
 }

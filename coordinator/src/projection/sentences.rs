@@ -181,6 +181,10 @@ fn of_host(event: &Event, recorded: &Recorded) -> String {
         Event::TokenIssued { node, token, by } => {
             format!("{node}: {by} invited its host to enrol until {}.", token.expires)
         }
+        Event::AgentRevoked { node, generation, by } => format!(
+            "{node}: {by} revoked its agent (generation {generation}); it must enrol anew with a \
+             new token."
+        ),
         Event::AgentEnrolled { node, generation, identity } => format!(
             "{node}: a host enrolled as generation {generation}: {} {}, machine {}.",
             identity.os.0,

@@ -60,6 +60,7 @@ pub fn agents(view: &View<'_>, cluster: Option<&ClusterName>) -> ListAgentsRespo
             cluster: whom.0.to_string(),
             node: whom.1.to_string(),
             generation: host.generation.0,
+            revoked: host.revoked,
             os: os_of(host),
             ..AgentStatus::default()
         };

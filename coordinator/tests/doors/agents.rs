@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use rehull::{
-    agents::Whom,
+    agents::{Answer, Silence, Whom},
     authority::{AGENT_LIFE, Authority},
 };
 use rehull_proto::v1::{
-    Beat, EnrolRequest, FromAgent, Hello, ListAgentsRequest, RenewRequest, StatusRequest, ToAgent,
-    TokenRequest, agent_link_client::AgentLinkClient, enrolment_client::EnrolmentClient,
-    from_agent::Message, operator_client::OperatorClient,
+    Beat, Collect, EnrolRequest, FromAgent, Hello, Intent, ListAgentsRequest, RenewRequest, Report,
+    StatusRequest, ToAgent, TokenRequest,
+    agent_link_client::AgentLinkClient,
+    enrolment_client::EnrolmentClient,
+    from_agent::Message,
+    intent::{RevokeAgent, Wish},
+    operator_client::OperatorClient,
+    to_agent::Order,
 };
 use rehull_shared::ids::Generation;
 use tokio::sync::mpsc;
@@ -118,7 +123,7 @@ async fn an_earlier_generation_is_thrown_out_and_stays_out() {
     let new = coordinator.enrol(&coordinator.token().await).await.unwrap();
     assert_eq!(new.0.generation, 2);
     let end = end_of(&mut stream).await;
-    assert_eq!(end.code(), Code::Aborted, "{end}");
+    assert_eq!(end.code(), Code::PermissionDenied, "{end}");
     let (_messages, again) = open(&mut old_agent, hello()).await;
     assert_eq!(again.unwrap_err().code(), Code::PermissionDenied);
     let (certificate_request, _) = certificate_request();
@@ -132,6 +137,51 @@ async fn an_earlier_generation_is_thrown_out_and_stays_out() {
         agents.connected().get(&whom()).is_some_and(|link| link.generation == Generation(2))
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_revoked_agent_is_thrown_out_and_needs_a_new_token() {
+    let coordinator = coordinator().await;
+    let mut operator = coordinator.operator().await;
+    let revoke = |node: &str| Intent {
+        cluster: "prod".to_owned(),
+        by: "not me".to_owned(),
+        wish: Some(Wish::RevokeAgent(RevokeAgent { node: node.to_owned() })),
+    };
+    let unknown = operator.submit(revoke("worker1")).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::FailedPrecondition, "{unknown}");
+
+    let enrolled = coordinator.enrol(&coordinator.token().await).await.unwrap();
+    let mut agent = coordinator.agent(&enrolled).await;
+    let (_messages, stream) = open(&mut agent, hello()).await;
+    let mut stream = stream.unwrap();
+    let agents = coordinator.agents.clone();
+    until("its link", || !agents.connected().is_empty()).await;
+    let invitation = coordinator.token().await;
+    assert!(operator.submit(revoke("worker1")).await.unwrap().into_inner().sequence > 0);
+
+    let end = end_of(&mut stream).await;
+    assert_eq!(end.code(), Code::PermissionDenied, "{end}");
+    assert!(end.message().contains("was revoked"), "{end}");
+    assert!(agents.connected().is_empty());
+    let (_messages, again) = open(&mut agent, hello()).await;
+    assert_eq!(again.unwrap_err().code(), Code::PermissionDenied);
+    let (certificate_request, _) = certificate_request();
+    let renewed = agent.renew(RenewRequest { certificate_request }).await;
+    assert_eq!(renewed.unwrap_err().code(), Code::PermissionDenied);
+    let list = operator.list_agents(ListAgentsRequest::default()).await.unwrap().into_inner();
+    assert!(list.agents[0].revoked && !list.agents[0].connected, "{list:?}");
+    let dead = coordinator.enrol(&invitation).await.err().unwrap();
+    assert_eq!(dead.code(), Code::PermissionDenied, "the invitation is dead with it");
+    let same = operator.submit(revoke("worker1")).await.unwrap().into_inner();
+    assert_eq!(same.sequence, 0, "{same:?}");
+
+    let anew = coordinator.enrol(&coordinator.token().await).await.unwrap();
+    assert_eq!(anew.0.generation, 2);
+    let mut agent = coordinator.agent(&anew).await;
+    let (_messages, stream) = open(&mut agent, hello()).await;
+    let _stream = stream.unwrap();
+    until("the new link", || !agents.connected().is_empty()).await;
 }
 
 #[tokio::test]
@@ -181,4 +231,141 @@ async fn an_agent_that_has_obeyed_a_later_epoch_is_not_served() {
     let end = end_of(&mut stream.unwrap()).await;
     assert_eq!(end.code(), Code::FailedPrecondition, "{end}");
     assert!(coordinator.agents.connected().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_of_one_node_makes_nobody_another() {
+    let coordinator = coordinator().await;
+    let token = coordinator.token().await;
+    for other in ["worker2", "master1"] {
+        let refused = coordinator.enrol_as(other, &token).await.err().unwrap();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        assert!(refused.message().contains(other), "{refused}");
+    }
+    let pattern = coordinator.enrol_as("worker*", &token).await.err().unwrap();
+    assert_eq!(pattern.code(), Code::InvalidArgument, "{pattern}");
+    // It was not used up by them, and the name in the certificate is not the request's.
+    let enrolled = coordinator.enrol(&token).await.unwrap();
+    let mut agent = coordinator.agent(&enrolled).await;
+    let (_messages, _stream) = open(&mut agent, hello()).await;
+    let agents = coordinator.agents.clone();
+    until("its link", || !agents.connected().is_empty()).await;
+    assert!(agents.connected().keys().all(|linked| *linked == whom()));
+}
+
+fn collect(nonce: &str) -> ToAgent {
+    let order = Order::Collect(Collect { nonce: nonce.to_owned(), ..Collect::default() });
+    ToAgent { epoch: 1, generation: 1, order: Some(order) }
+}
+
+fn report(nonce: &str, bytes: usize) -> FromAgent {
+    let identity = rehull_proto::v1::Identity {
+        hostname: "x".repeat(bytes),
+        ..rehull_proto::v1::Identity::default()
+    };
+    let report = Report { nonce: nonce.to_owned(), identity: Some(identity), ..Report::default() };
+    FromAgent { message: Some(Message::Report(report)) }
+}
+
+#[tokio::test]
+async fn an_answer_to_another_round_answers_nothing() {
+    let coordinator = coordinator().await;
+    let enrolled = coordinator.enrol(&coordinator.token().await).await.unwrap();
+    let mut agent = coordinator.agent(&enrolled).await;
+    let (messages, stream) = open(&mut agent, hello()).await;
+    let mut stream = stream.unwrap();
+    let agents = coordinator.agents.clone();
+    until("its link", || !agents.connected().is_empty()).await;
+    let asked = tokio::spawn({
+        let agents = agents.clone();
+        async move { agents.ask(&whom(), collect("round-7"), Duration::from_secs(10)).await }
+    });
+    stream.message().await.unwrap().unwrap();
+    for nonce in ["round-6", "", "round-70"] {
+        messages.send(report(nonce, 1)).await.unwrap();
+    }
+    messages.send(report("round-7", 5)).await.unwrap();
+    let Ok(Answer::Report(heard)) = asked.await.unwrap() else { panic!("no report came") };
+    assert_eq!((heard.nonce.as_str(), heard.identity.unwrap().hostname.len()), ("round-7", 5));
+    // Said in advance it is not kept for the round that asks it.
+    messages.send(report("round-8", 1)).await.unwrap();
+    let beat = Beat { sequence: 8, ..Beat::default() };
+    messages.send(FromAgent { message: Some(Message::Beat(beat)) }).await.unwrap();
+    until("the beat behind it", || {
+        let links = agents.connected();
+        links.get(&whom()).and_then(|link| link.beat.as_ref()).is_some_and(|(_, b)| b.sequence == 8)
+    })
+    .await;
+    let waited = agents.ask(&whom(), collect("round-8"), Duration::from_millis(300)).await;
+    assert!(matches!(waited, Err(Silence::TimedOut(_))), "{waited:?}");
+    let other = ToAgent { generation: 2, ..collect("round-9") };
+    let other = agents.ask(&whom(), other, Duration::from_secs(10)).await;
+    assert!(matches!(other, Err(Silence::OtherGeneration(..))), "{other:?}");
+}
+
+/// The coordinator goes on as if nothing had happened.
+async fn is_well(coordinator: &crate::house::Coordinator) {
+    coordinator.operator().await.status(StatusRequest::default()).await.unwrap();
+    let enrolled = coordinator.enrol(&coordinator.token().await).await.unwrap();
+    let mut agent = coordinator.agent(&enrolled).await;
+    let (_messages, stream) = open(&mut agent, hello()).await;
+    let _stream = stream.unwrap();
+    let agents = coordinator.agents.clone();
+    let newest = Generation(enrolled.0.generation);
+    until("a link after it", || {
+        agents.connected().get(&whom()).is_some_and(|link| link.generation == newest)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_ends_its_connection_and_nothing_else() {
+    let coordinator = coordinator().await;
+    let token = coordinator.token().await;
+    let mut stranger = EnrolmentClient::new(coordinator.dial(None).await.unwrap());
+    let request = EnrolRequest {
+        cluster: "prod".to_owned(),
+        node: "worker1".to_owned(),
+        token: token.clone(),
+        certificate_request: vec![0; 8 * 1024 * 1024],
+        ..EnrolRequest::default()
+    };
+    let refused = stranger.enrol(request).await.unwrap_err();
+    assert!(refused.message().contains("too large"), "{refused:?}");
+
+    let enrolled = coordinator.enrol(&token).await.unwrap();
+    let mut agent = coordinator.agent(&enrolled).await;
+    let (messages, stream) = open(&mut agent, hello()).await;
+    let mut stream = stream.unwrap();
+    messages.send(report("whatever", 8 * 1024 * 1024)).await.unwrap();
+    let end = end_of(&mut stream).await;
+    assert!(end.message().contains("too large"), "{end:?}");
+    let agents = coordinator.agents.clone();
+    until("the end of the link", || agents.connected().is_empty()).await;
+    is_well(&coordinator).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_speaks_without_end_is_cut_off() {
+    let coordinator = coordinator().await;
+    for large in [1, 200 * 1024] {
+        let enrolled = coordinator.enrol(&coordinator.token().await).await.unwrap();
+        let mut agent = coordinator.agent(&enrolled).await;
+        let (messages, stream) = open(&mut agent, hello()).await;
+        let mut stream = stream.unwrap();
+        let chatter = tokio::spawn(async move {
+            let mut said = 0_u32;
+            while messages.send(report("nobody asked", large)).await.is_ok() {
+                said += 1;
+            }
+            said
+        });
+        let end = end_of(&mut stream).await;
+        assert_eq!(end.code(), Code::ResourceExhausted, "{end:?}");
+        drop(stream);
+        chatter.await.unwrap();
+        let agents = coordinator.agents.clone();
+        until("the end of the link", || agents.connected().is_empty()).await;
+    }
+    is_well(&coordinator).await;
 }

@@ -113,12 +113,21 @@ impl Coordinator {
         self.operator().await.issue_token(request).await.unwrap().into_inner().token
     }
 
-    /// Enrols; gives the answer and the key that goes with it.
+    /// Enrols worker1; gives the answer and the key that goes with it.
     pub(crate) async fn enrol(&self, token: &str) -> Result<(EnrolResponse, KeyPair), Status> {
+        self.enrol_as("worker1", token).await
+    }
+
+    /// Enrols under a name.
+    pub(crate) async fn enrol_as(
+        &self,
+        node: &str,
+        token: &str,
+    ) -> Result<(EnrolResponse, KeyPair), Status> {
         let (request, key) = certificate_request();
         let request = EnrolRequest {
             cluster: "prod".to_owned(),
-            node: "worker1".to_owned(),
+            node: node.to_owned(),
             token: token.to_owned(),
             certificate_request: request,
             ..EnrolRequest::default()

@@ -5,3 +5,4 @@
 mod agents;
 mod house;
 mod operators;
+mod typed;

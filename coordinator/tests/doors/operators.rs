@@ -13,7 +13,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::house::{Coordinator, coordinator};
 
-const DOCUMENT: &str = "\
+pub(crate) const DOCUMENT: &str = "\
 apiVersion: rehull.dev/v1alpha1
 kind: Migration
 metadata: {name: prod}
@@ -44,7 +44,7 @@ all:
 ";
 
 /// What Kubean keeps of cluster `prod`.
-fn register(coordinator: &Coordinator) {
+pub(crate) fn register(coordinator: &Coordinator) {
     let mut store = coordinator.world.store();
     let reference = |name: &str| json!({"namespace": "kubean-system", "name": name});
     let map = |name: &str, key: &str, text: &str| {
@@ -70,11 +70,11 @@ fn register(coordinator: &Coordinator) {
     }
 }
 
-fn start() -> StartRequest {
+pub(crate) fn start() -> StartRequest {
     StartRequest { document: DOCUMENT.to_owned(), by: "not me".to_owned() }
 }
 
-fn intent(wish: Wish) -> Intent {
+pub(crate) fn intent(wish: Wish) -> Intent {
     Intent { cluster: "prod".to_owned(), by: "not me".to_owned(), wish: Some(wish) }
 }
 

@@ -1206,7 +1206,7 @@ pub struct Intent {
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub by: ::prost::alloc::string::String,
-    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
     pub wish: ::core::option::Option<intent::Wish>,
 }
 /// Nested message and enum types in `Intent`.
@@ -1256,6 +1256,13 @@ pub mod intent {
         #[prost(string, tag = "1")]
         pub node: ::prost::alloc::string::String,
     }
+    /// Makes the certificate of a host's agent, and an open invitation, worthless.
+    #[derive(serde::Serialize)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct RevokeAgent {
+        #[prost(string, tag = "1")]
+        pub node: ::prost::alloc::string::String,
+    }
     #[derive(serde::Serialize)]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Wish {
@@ -1273,6 +1280,8 @@ pub mod intent {
         Hold(Hold),
         #[prost(message, tag = "9")]
         DeleteNode(DeleteNode),
+        #[prost(message, tag = "10")]
+        RevokeAgent(RevokeAgent),
     }
 }
 #[derive(serde::Serialize)]
@@ -1413,6 +1422,41 @@ pub struct NeedStatus {
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryRequest {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    /// Only what is about this node; empty for everything of the cluster.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    /// Only what happened at this moment or later, RFC 3339; empty for the beginning.
+    #[prost(string, tag = "3")]
+    pub since: ::prost::alloc::string::String,
+    /// Only events of these names, as in "Held"; if empty all but those that only confirm.
+    #[prost(string, repeated, tag = "4")]
+    pub events: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryEntry {
+    /// Number of the event.
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(string, tag = "2")]
+    pub at: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+    /// Empty if it is about the cluster.
+    #[prost(string, tag = "4")]
+    pub node: ::prost::alloc::string::String,
+    /// Name of the event, as it is stored.
+    #[prost(string, tag = "5")]
+    pub event: ::prost::alloc::string::String,
+    /// What happened, in one sentence.
+    #[prost(string, tag = "6")]
+    pub words: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TokenRequest {
     #[prost(string, tag = "1")]
     pub cluster: ::prost::alloc::string::String,
@@ -1476,6 +1520,9 @@ pub struct AgentStatus {
     pub version: ::prost::alloc::string::String,
     #[prost(uint64, tag = "11")]
     pub rss_kib: u64,
+    /// Whether a person has revoked this generation.
+    #[prost(bool, tag = "12")]
+    pub revoked: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1711,6 +1758,31 @@ pub mod operator_client {
                 .insert(GrpcMethod::new("rehull.v1.Operator", "Explain"));
             self.inner.unary(req, path, codec).await
         }
+        /// What has happened, from the whole log, oldest first.
+        pub async fn history(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HistoryRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::HistoryEntry>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/rehull.v1.Operator/History",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("rehull.v1.Operator", "History"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Invites a host to enrol.
         pub async fn issue_token(
             &mut self,
@@ -1834,6 +1906,17 @@ pub mod operator_server {
             &self,
             request: tonic::Request<super::ExplainRequest>,
         ) -> std::result::Result<tonic::Response<super::ExplainResponse>, tonic::Status>;
+        /// Server streaming response type for the History method.
+        type HistoryStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::HistoryEntry, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What has happened, from the whole log, oldest first.
+        async fn history(
+            &self,
+            request: tonic::Request<super::HistoryRequest>,
+        ) -> std::result::Result<tonic::Response<Self::HistoryStream>, tonic::Status>;
         /// Invites a host to enrol.
         async fn issue_token(
             &self,
@@ -2192,6 +2275,52 @@ pub mod operator_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/rehull.v1.Operator/History" => {
+                    #[allow(non_camel_case_types)]
+                    struct HistorySvc<T: Operator>(pub Arc<T>);
+                    impl<
+                        T: Operator,
+                    > tonic::server::ServerStreamingService<super::HistoryRequest>
+                    for HistorySvc<T> {
+                        type Response = super::HistoryEntry;
+                        type ResponseStream = T::HistoryStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HistoryRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::history(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HistorySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -124,9 +124,8 @@ impl Desk<'_> {
     /// Whether the OS that was verified is the one of the host's present generation.
     fn is_verified(&self, subject: &Subject) -> bool {
         let Subject::Node(name) = subject else { return false };
-        let hosts = &self.scribe.fleet.hosts;
-        let host = hosts.get(&(self.cluster.clone(), name.clone()));
+        let current = self.scribe.fleet.agent_of(self.cluster, name);
         let verified = self.migration().and_then(|m| m.node(name)).and_then(|node| node.verified);
-        host.is_some_and(|host| verified == Some(host.generation))
+        current.is_some() && verified == current
     }
 }

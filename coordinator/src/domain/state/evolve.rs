@@ -82,8 +82,16 @@ impl Fleet {
                 if generation.0 != host.generation.0 + 1 || host.token.is_none() {
                     return Err(corrupt(event, node, format!("at {:?}", host.generation)));
                 }
-                *host =
-                    Host { generation: *generation, token: None, identity: Some(identity.clone()) };
+                let identity = Some(identity.clone());
+                *host = Host { generation: *generation, revoked: false, token: None, identity };
+                Ok(())
+            }
+            Event::AgentRevoked { node, generation, .. } => {
+                let host = self.host(cluster, node);
+                if *generation != host.generation {
+                    return Err(corrupt(event, node, format!("at {:?}", host.generation)));
+                }
+                (host.revoked, host.token) = (true, None);
                 Ok(())
             }
             event => match self.migrations.get_mut(cluster) {

@@ -106,7 +106,7 @@ impl World {
     pub(in crate::effects) async fn pass(&self, work: Work) -> Result<Vec<Request>, Trouble> {
         let cluster = self.migration.plan.cluster.clone();
         let identity = Some(HostIdentity::default());
-        let host = Host { generation: Generation(self.generation), token: None, identity };
+        let host = Host { generation: Generation(self.generation), identity, ..Host::default() };
         let fleet = Fleet {
             epoch: Epoch(3),
             migrations: [(cluster.clone(), Arc::new(self.migration.clone()))].into(),
