@@ -4,7 +4,7 @@ use rehull::domain::{
     command::{Command, Refusal, Report, Request},
     effect::{Work, due},
     gate::{Blocker, Gate},
-    state::{Kind, Outcome, Phase, Process, Progress, Step, Subject},
+    state::{Kind, Outcome, Phase, Progress, Step, Subject},
 };
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict},
