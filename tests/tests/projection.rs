@@ -194,10 +194,10 @@ fn a_held_node_names_the_witness_and_the_commands() {
     let explained = explain(&story, "n1");
     for command in [
         "kubectl delete node n1",
-        "ssh 10.0.0.20 systemctl stop kubelet, if it runs: it registers the node again",
-        "rehull migrate retry prod n1: look again",
-        "rehull migrate retry prod n1 --resubmit: run the removal again",
-        "rehull migrate resolve prod n1 --delete-node: delete the Node that was recorded, and no \
+        "ssh 10.0.0.20 systemctl stop kubelet  # if it runs, it registers the node again",
+        "rehull migrate retry prod n1  # look again",
+        "rehull migrate retry prod n1 --resubmit  # run the removal again",
+        "rehull migrate resolve prod n1 --delete-node  # delete the Node that was recorded, and no \
          other, once its host is proved to be clean",
     ] {
         assert!(explained.unblock.iter().any(|line| line == command), "{:#?}", explained.unblock);
@@ -222,7 +222,7 @@ fn a_hold_by_a_person_says_who_and_why_and_what_to_type() {
     let explained = explain(&story, "n1");
     for command in [
         "rehull migrate retry prod n1: go on",
-        "rehull migrate abort prod n1: put it back, and go on without it",
+        "rehull migrate abort prod n1  # put it back, and go on without it",
     ] {
         assert!(explained.unblock.iter().any(|line| line == command), "{:#?}", explained.unblock);
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::domain::{
     gate::{Blocker, Gate},
-    plan::Installer,
+    plan::{Access, Installer},
     state::{Kind, Migration, Node, Phase, Progress, Reinstall, Step, Subject},
 };
 
@@ -24,6 +24,9 @@ const SENTENCE_MAX: usize = 300;
 
 /// Remedies shown at the most: who reads more than this has read none.
 const REMEDIES_MAX: usize = 12;
+
+/// What helps where nothing stands in the way.
+const GOES_ON: &str = "nothing: it goes on by itself";
 
 /// Why something cannot go on, in words; with the time, also how long it still takes.
 pub fn blocker(why: &Blocker, now: Option<Timestamp>) -> String {
@@ -191,7 +194,9 @@ pub(super) fn trouble<'a>(
     of_subject.map(|(_, trouble)| trouble.as_str())
 }
 
-/// What would unblock a subject: commands and actions, most useful first.
+/// What would unblock a subject: commands, as they are typed, and actions, most useful first. What
+/// follows a `#` says why, and a shell skips it. Never empty: where nobody needs to do anything, it
+/// says so.
 pub(super) fn unblock(view: &View<'_>, migration: &Migration, subject: &Subject) -> Vec<String> {
     let Some(track) = migration.track(subject) else { return Vec::new() };
     let cluster = &migration.plan.cluster;
@@ -200,22 +205,32 @@ pub(super) fn unblock(view: &View<'_>, migration: &Migration, subject: &Subject)
         Phase::Held { why, resume } => retries(cluster, subject, why, *resume, &mut help),
         Phase::Reinstalling(reinstall) => {
             let manual = migration.plan.installer == Installer::Manual;
-            help.extend(reinstall_help(cluster, subject, manual, reinstall));
+            let lines = reinstall_help(cluster, subject, manual, reinstall);
+            help.extend(lines.iter().map(|text| filled(text, migration, subject)));
         }
-        Phase::Working => {
+        Phase::Planned if migration.track.phase != Phase::Working => {
+            help.push(format!("rehull explain {cluster}  # the cluster comes before its nodes"));
+        }
+        Phase::Working | Phase::Planned => {
             let mut active = migration.nodes.iter().filter(|node| node.is_active());
             help.extend(active.next().map(|node| explain(cluster, node)));
         }
-        Phase::Planned => {
-            let mut active = migration.nodes.iter().filter(|node| node.is_active());
-            help.extend(active.next().map(|node| explain(cluster, node)));
+        Phase::Operating => {
+            let lines = operation_help(migration, subject);
+            help.extend(lines.iter().map(|text| filled(text, migration, subject)));
         }
-        Phase::Operating => help.extend(operation_help(migration, subject)),
         Phase::Ready { .. } | Phase::Asking { .. } | Phase::Done | Phase::Aborted => (),
     }
     help.extend(abort_help(migration, subject));
     if migration.paused_by.is_some() && !track.phase.is_over() {
         help.push(format!("rehull migrate resume {cluster}"));
+    }
+    if help.is_empty() {
+        help.push(match &track.phase {
+            Phase::Done => "nothing: it is done".to_owned(),
+            Phase::Aborted => "nothing: it was given up".to_owned(),
+            _ => GOES_ON.to_owned(),
+        });
     }
     help
 }
@@ -227,13 +242,13 @@ fn abort_help(migration: &Migration, subject: &Subject) -> Option<String> {
     match subject {
         Subject::Cluster => {
             let open = held && migration.aborted_by.is_none() && migration.out().next().is_none();
-            open.then(|| format!("rehull migrate abort {cluster}: give the migration up"))
+            open.then(|| format!("rehull migrate abort {cluster}  # give the migration up"))
         }
         Subject::Node(name) => {
             let node = migration.node(name)?;
             let open = held && !node.is_out() && !node.is_given_up();
             open.then(|| {
-                format!("rehull migrate abort {cluster} {name}: put it back, and go on without it")
+                format!("rehull migrate abort {cluster} {name}  # put it back, and go on without it")
             })
         }
     }
@@ -262,10 +277,10 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
             | Blocker::Stale { check, source, .. } => {
                 ask_source(*check, source).iter().for_each(|text| add(text));
             }
-            Blocker::TooShort { .. } => add("nothing: it goes on by itself"),
+            Blocker::TooShort { .. } => add(GOES_ON),
             Blocker::NotEnrolled { .. } => {
-                add("rehull agent token {cluster} {node}, for the new system");
-                add("ssh {address} journalctl -u rehull-agent: why it did not enrol");
+                add("rehull agent token {cluster} {node}  # for the new system");
+                add("ssh {address} journalctl -u rehull-agent  # why it did not enrol");
             }
             Blocker::HeldBy { by, .. } => add(&format!("{by} knows whether it may go on")),
         }
@@ -278,16 +293,18 @@ fn ask_source(check: Check, source: &Source) -> Vec<String> {
     match source {
         Source::Agent(_) => vec![
             "ssh {address} systemctl status rehull-agent".to_owned(),
-            "rehull agent list, and rehull agent token {cluster} {node} if it never enrolled"
-                .into(),
+            "rehull agent list {cluster}".to_owned(),
+            "rehull agent token {cluster} {node}  # if it never enrolled, or was revoked".into(),
         ],
         Source::ApiServer(address) => {
             vec![format!("kubectl --server=https://{address} get --raw=/readyz")]
         }
         Source::Management => {
-            vec!["kubectl get clusters.kubean.io {cluster}, in the management cluster".to_owned()]
+            vec!["kubectl {management} get clusters.kubean.io {cluster}".to_owned()]
         }
-        Source::Coordinator => vec![format!("read the coordinator's own log for {check}")],
+        Source::Coordinator => {
+            vec![format!("journalctl -u rehull | grep warn  # why it could not answer {check}")]
+        }
     }
 }
 
@@ -302,9 +319,27 @@ fn filled(text: &str, migration: &Migration, subject: &Subject) -> String {
     // `retry` of the cluster itself has no node: no word, and no space before it.
     let text =
         if node.is_none() { text.replace(" {cluster} {node}", " {cluster}") } else { text.into() };
+    let text = match text.strip_prefix("kubectl {management} ") {
+        Some(rest) if migration.plan.management.kubeconfig.is_none() && !rest.contains('#') => {
+            format!("kubectl {rest}  # in the management cluster")
+        }
+        Some(rest) => format!("{} {rest}", kubectl(&migration.plan.management)),
+        None => match text.strip_prefix("kubectl ") {
+            Some(rest) => format!("{} {rest}", kubectl(&migration.plan.workload)),
+            None => text,
+        },
+    };
     text.replace("{cluster}", migration.plan.cluster.as_str())
+        .replace("{namespace}", &migration.plan.namespace)
         .replace("{node}", name)
         .replace("{address}", address)
+}
+
+/// The program with what the document says of how a cluster is reached.
+fn kubectl(access: &Access) -> String {
+    let file = access.kubeconfig.iter().map(|file| format!(" --kubeconfig {file}"));
+    let context = access.context.iter().map(|context| format!(" --context {context}"));
+    std::iter::once("kubectl".to_owned()).chain(file).chain(context).collect()
 }
 
 fn retries(
@@ -320,12 +355,12 @@ fn retries(
     };
     let by_person = why.iter().any(|why| matches!(why, Blocker::HeldBy { .. }));
     let again = if by_person { "go on" } else { "look again" };
-    help.push(format!("rehull migrate retry {cluster}{node}: {again}"));
+    help.push(format!("rehull migrate retry {cluster}{node}  # {again}"));
     let node_is_there =
         why.iter().any(|why| matches!(why, Blocker::Contradicted { check: Check::NodeAbsent, .. }));
     if resume == Step::Ask(Gate::Removal) && node_is_there {
         help.push(format!(
-            "rehull migrate resolve {cluster}{node} --delete-node: delete the Node that was \
+            "rehull migrate resolve {cluster}{node} --delete-node  # delete the Node that was \
              recorded, and no other, once its host is proved to be clean"
         ));
     }
@@ -335,7 +370,7 @@ fn retries(
             Step::Ask(gate) if gate == Kind::Join.verified_by() => "run the join again",
             _ => "do it again",
         };
-        help.push(format!("rehull migrate retry {cluster}{node} --resubmit: {what}"));
+        help.push(format!("rehull migrate retry {cluster}{node} --resubmit  # {what}"));
     }
 }
 
@@ -346,23 +381,28 @@ fn reinstall_help(
     reinstall: &Reinstall,
 ) -> Vec<String> {
     let Subject::Node(node) = subject else { return Vec::new() };
-    let token = format!("rehull agent token {cluster} {node}: for the agent of the new system");
+    let token = format!("rehull agent token {cluster} {node}  # for the agent of the new system");
     match (manual, reinstall.announced_by.is_some()) {
         (true, false) => vec![
             token,
             format!("reinstall {node}, with its name, its address and that token"),
             format!("rehull migrate confirm-reinstalled {cluster} {node}"),
         ],
-        _ => vec![token, "look at the new system's rehull-agent: why it has not enrolled".into()],
+        _ => vec![
+            token,
+            "ssh {address} journalctl -u rehull-agent  # why the new system has not enrolled"
+                .into(),
+        ],
     }
 }
 
 fn operation_help(migration: &Migration, subject: &Subject) -> Vec<String> {
     let Subject::Node(node) = subject else { return Vec::new() };
     let Some(operation) = migration.node(node).and_then(Node::operation) else { return Vec::new() };
-    let (name, namespace) = (&operation.intent.name, &migration.plan.namespace);
+    let name = &operation.intent.name;
     vec![
-        format!("kubectl get clusteroperation {name}, in the management cluster"),
-        format!("kubectl -n {namespace} logs job/kubean-{name}-job"),
+        format!("kubectl {{management}} get clusteroperation {name}"),
+        format!("kubectl {{management}} -n {{namespace}} logs job/kubean-{name}-job"),
+        "nothing: when it ends, or its time is over, rehull looks at what it did".to_owned(),
     ]
 }

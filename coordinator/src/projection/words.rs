@@ -9,7 +9,9 @@ mod node;
 
 /// One row: a statement, what helps when it is false, and its numbers in the failure catalogue.
 ///
-/// In remedies `{node}`, `{address}` and `{cluster}` stand for those of the subject.
+/// In remedies `{node}`, `{address}`, `{cluster}` and `{namespace}` stand for those of the subject,
+/// `kubectl` for the workload cluster's with its kubeconfig, `kubectl {management}` for the other.
+/// A command is written as it is typed; behind it, `  # ` and why.
 pub struct Words {
     /// What is true when the check passes.
     pub statement: &'static str,
@@ -96,13 +98,18 @@ const fn of_management(check: Check) -> Words {
         Check::ManagementSeparate => words(
             "the management cluster is another cluster than this one",
             "F79",
-            &["migrate this cluster by hand: rehull must not remove the nodes that Kubean runs on"],
+            &[
+                "kubectl {management} get nodes  # and compare",
+                "kubectl get nodes",
+                "move Kubean to another cluster: rehull must not remove the nodes that it runs on",
+            ],
         ),
         Check::KubeconfigUsable => words(
             "the kubeconfig works and does not point at a node that will be removed",
             "F61",
             &[
-                "kubectl --kubeconfig <the one named in the document> get --raw=/readyz",
+                "kubectl get --raw=/readyz",
+                "kubectl get nodes -o wide  # are they this cluster's?",
                 "point its server at a load balancer or another API server",
             ],
         ),
@@ -110,8 +117,8 @@ const fn of_management(check: Check) -> Words {
             "image and Kubernetes version are pinned and equal the running ones",
             "F75",
             &[
-                "kubectl get nodes -o wide, and compare with spec.operations of the document",
-                "kubectl get clusteroperations -l clusterName={cluster} \
+                "kubectl get nodes -o wide  # and compare with spec.operations of the document",
+                "kubectl {management} get clusteroperations -l clusterName={cluster} \
                  -o custom-columns=NAME:.metadata.name,IMAGE:.spec.image",
             ],
         ),
@@ -119,7 +126,8 @@ const fn of_management(check: Check) -> Words {
             "the inventory is understood, names its hosts literally and holds no passwords",
             "F15, F67",
             &[
-                "kubectl get clusters.kubean.io {cluster} -o jsonpath='{.spec.hostsConfRef}'",
+                "kubectl {management} get clusters.kubean.io {cluster} \
+                 -o jsonpath='{.spec.hostsConfRef}'",
                 "move passwords out of hosts.yml (ssh key through spec.sshAuthRef)",
             ],
         ),
@@ -127,7 +135,7 @@ const fn of_management(check: Check) -> Words {
             "no other operation of this cluster is running or waiting",
             "F68",
             &[
-                "kubectl get clusteroperations -l clusterName={cluster}",
+                "kubectl {management} get clusteroperations -l clusterName={cluster}",
                 "wait for it to end, or delete it if nobody needs it",
             ],
         ),
@@ -135,19 +143,19 @@ const fn of_management(check: Check) -> Words {
             "the operation's own inventory and vars are stored as planned",
             "F66, F74",
             &[
-                "kubectl -n kubean-system get configmaps -l rehull.dev/migration",
-                "rehull migrate retry {cluster} {node}: they are made anew from today's inventory",
+                "kubectl {management} -n {namespace} get configmaps -l rehull.dev/migration",
+                "rehull migrate retry {cluster} {node}  # they are made anew from today's inventory",
             ],
         ),
         Check::ObjectsExported => words(
             "the objects that a recovery needs are exported",
             "",
-            &["check the free space and the rights of the coordinator's directory"],
+            &["df -h /var/lib/rehull; ls -ld /var/lib/rehull/blobs  # or your --dir"],
         ),
         _ => words(
             "no object that was made for operations is left behind",
             "",
-            &["kubectl -n kubean-system get configmaps -l rehull.dev/migration"],
+            &["kubectl {management} -n {namespace} get configmaps -l rehull.dev/migration"],
         ),
     }
 }
@@ -157,7 +165,7 @@ const fn of_cluster(check: Check) -> Words {
         Check::NodesReady => words(
             "every node that is not out is Ready",
             "",
-            &["kubectl get nodes", "kubectl describe node <the one that is named>"],
+            &["kubectl get nodes", "kubectl describe nodes  # those that are named"],
         ),
         Check::KubeletVersionsEqual => words(
             "every node runs the recorded kubelet version",
@@ -201,6 +209,12 @@ mod tests {
 
     use super::*;
 
+    /// Whether a line can be typed as it is.
+    fn is_command(line: &&'static str) -> bool {
+        let program = line.split(' ').next().unwrap_or_default();
+        ["kubectl", "ssh", "rehull", "df"].contains(&program)
+    }
+
     #[test]
     fn every_check_of_every_gate_has_its_own_statement_and_a_remedy() {
         let needs = Gate::ALL.iter().flat_map(|gate| gate.needs());
@@ -212,12 +226,18 @@ mod tests {
             assert!(statements.insert(words.statement), "{check}: {}", words.statement);
             assert!(!words.remedy.is_empty(), "{check} has no remedy");
             for remedy in words.remedy {
-                let rest = ["{node}", "{address}", "{cluster}"]
+                let rest = ["{node}", "{address}", "{cluster}", "{namespace}", "{management}"]
                     .iter()
                     .fold(remedy.to_string(), |rest, name| rest.replace(name, ""));
                 let jsonpath = rest.contains("{.spec");
                 assert!(jsonpath || !rest.contains('{'), "{check}: {remedy}");
+                assert!(!remedy.contains('<'), "{check}: {remedy} must be filled in by hand");
             }
+            assert!(
+                words.remedy.iter().any(is_command),
+                "{check} has no command: {:?}",
+                words.remedy
+            );
         }
         assert!(checks.len() > 40, "{} checks", checks.len());
     }

@@ -255,7 +255,7 @@ async fn a_token_of_one_node_makes_nobody_another() {
 
 fn collect(nonce: &str) -> ToAgent {
     let order = Order::Collect(Collect { nonce: nonce.to_owned(), ..Collect::default() });
-    ToAgent { epoch: 1, generation: 1, order: Some(order) }
+    ToAgent { epoch: 1, generation: 1, order: Some(order), ..ToAgent::default() }
 }
 
 fn report(nonce: &str, bytes: usize) -> FromAgent {

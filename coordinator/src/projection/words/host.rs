@@ -10,7 +10,10 @@ pub(super) const fn words_of(check: Check) -> Words {
         Check::HostIsNode => words(
             "the host is the one of the inventory: name and address",
             "F30, F31",
-            &["ssh {address} 'hostname; ip -br address'", "hostnamectl set-hostname {node}"],
+            &[
+                "ssh {address} 'hostname; ip -br address'",
+                "ssh {address} hostnamectl set-hostname {node}",
+            ],
         ),
         Check::OsIsSource => words(
             "the host runs the source OS",
@@ -20,13 +23,18 @@ pub(super) const fn words_of(check: Check) -> Words {
                 "leave the node out of spec.nodes if it is done",
             ],
         ),
-        Check::HostRecorded => {
-            words("facts of the host are recorded", "", &["systemctl status rehull-agent"])
-        }
+        Check::HostRecorded => words(
+            "facts of the host are recorded",
+            "",
+            &["ssh {address} systemctl status rehull-agent"],
+        ),
         Check::CertificatesValid => words(
             "no certificate of the node expires soon",
             "F59",
-            &["renew them first: a ClusterOperation with action renew-certs.yml"],
+            &[
+                "ssh {address} kubeadm certs check-expiration  # on a control plane",
+                "renew them first: a ClusterOperation with action renew-certs.yml",
+            ],
         ),
         Check::ClockInSync => words(
             "the clock of the host is right",
@@ -50,8 +58,8 @@ pub(super) const fn words_of(check: Check) -> Words {
             "no container, runtime or control-plane process is left",
             "F4",
             &[
-                "ssh {address} systemctl stop kubelet, then rehull migrate retry {cluster} {node}: \
-                 rehull kills what is left",
+                "ssh {address} systemctl stop kubelet",
+                "rehull migrate retry {cluster} {node}  # rehull kills what is left",
                 "ssh {address} 'ps -eo pid,lstart,args | grep -E \"kube|containerd|etcd\"'",
             ],
         ),
@@ -68,35 +76,38 @@ pub(super) const fn words_of(check: Check) -> Words {
         Check::FarewellSaid => words(
             "the agent of the old installation has said farewell",
             "",
-            &["ssh {address} systemctl status rehull-agent", "rehull agent list"],
+            &["ssh {address} systemctl status rehull-agent", "rehull agent list {cluster}"],
         ),
         Check::OsIsTarget => words(
             "the host runs the target OS",
             "F32",
-            &["reinstall it, then rehull migrate retry {cluster} {node} --resubmit"],
+            &["rehull migrate retry {cluster} {node} --resubmit  # reinstalls it again"],
         ),
         Check::InstallationNew => words(
             "the installation is new: other boot id and machine id than before",
             "F33, F34",
             &[
-                "reinstall it, then rehull migrate retry {cluster} {node} --resubmit",
+                "rehull migrate retry {cluster} {node} --resubmit  # reinstalls it again",
                 "an image must not bring its own /etc/machine-id",
             ],
         ),
         Check::AddressesKept => words(
             "the host has the recorded addresses and network cards",
             "F30",
-            &["ssh {address} ip address", "give the host its address back: it must not change"],
+            &["ssh {address} ip -br address", "give the host its address back: it must not change"],
         ),
         Check::HardwareKept => words(
             "the host has the recorded hardware identity",
             "F34",
-            &["reinstall the machine that was {node}, not another one"],
+            &[
+                "ssh {address} cat /sys/class/dmi/id/product_uuid",
+                "rehull migrate retry {cluster} {node} --resubmit  # of the machine that was {node}",
+            ],
         ),
         Check::SwapOff => words(
             "swap is off",
             "F38",
-            &["ssh {address} swapoff -a, and take it out of /etc/fstab"],
+            &["ssh {address} swapoff -a  # and take it out of /etc/fstab"],
         ),
         Check::FirewallOff => words(
             "no firewall of the distribution is active",
@@ -109,7 +120,7 @@ pub(super) const fn words_of(check: Check) -> Words {
         _ => words(
             "the resolver is usable by pods",
             "F44",
-            &["ssh {address} cat /etc/resolv.conf: name servers other than a local stub"],
+            &["ssh {address} cat /etc/resolv.conf  # it needs name servers beside a local stub"],
         ),
     }
 }

@@ -9,7 +9,7 @@ pub(super) const fn words_of(check: Check) -> Words {
     const NODE: &[&str] = &["kubectl describe node {node}"];
     const DRAIN: &[&str] = &[
         "kubectl get pods -A --field-selector=spec.nodeName={node} -o wide",
-        "kubectl get pdb -A, and scale up what allows no disruption",
+        "kubectl get pdb -A  # scale up what allows no disruption",
         "delete pods without a controller yourself, if they may be lost",
     ];
     match check {
@@ -31,9 +31,9 @@ pub(super) const fn words_of(check: Check) -> Words {
             "the Node object is absent, and stays absent",
             "F1, F2, F50",
             &[
-                "ssh {address} systemctl stop kubelet, if it runs: it registers the node again",
+                "ssh {address} systemctl stop kubelet  # if it runs, it registers the node again",
                 "kubectl delete node {node}",
-                "rehull migrate retry {cluster} {node} --resubmit: run the operation again",
+                "rehull migrate retry {cluster} {node} --resubmit  # run the operation again",
             ],
         ),
         Check::LeaseStopped => words(
@@ -66,7 +66,11 @@ pub(super) const fn words_of(check: Check) -> Words {
         Check::KubeletVersionKept => words(
             "the Node object shows the recorded kubelet version",
             "F42",
-            &["kubectl get node {node} -o wide", "check kube_version in the group vars"],
+            &[
+                "kubectl get node {node} -o wide",
+                "kubectl {management} get clusters.kubean.io {cluster} \
+                 -o jsonpath='{.spec.varsConfRef}'  # see kube_version there",
+            ],
         ),
         Check::NodeAddressKept => words(
             "the Node object shows the inventory's address",
@@ -84,17 +88,20 @@ pub(super) const fn words_of(check: Check) -> Words {
         Check::NoPendingRequests => words(
             "no certificate request of the node is pending",
             "F60",
-            &["kubectl get csr", "kubectl certificate approve <the request of {node}>"],
+            &[
+                "kubectl get csr",
+                "kubectl get csr -o wide | grep system:node:{node}  # kubectl certificate approve NAME",
+            ],
         ),
         Check::MetadataRestored => words(
             "labels, annotations and taints are as recorded",
             "F24",
-            &["kubectl get node {node} -o yaml, and compare with what is named"],
+            &["kubectl get node {node} -o yaml  # and compare with what is named"],
         ),
         _ => words(
             "the node is schedulable exactly if it was so before",
             "F24",
-            &["kubectl uncordon {node}, if it was schedulable before"],
+            &["kubectl uncordon {node}  # if it was schedulable before"],
         ),
     }
 }
