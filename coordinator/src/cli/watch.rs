@@ -1,22 +1,29 @@
 //! `rehull watch`: the status, live. Bars on a terminal, one line a change in a pipe.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{IsTerminal, Write},
     process::ExitCode,
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use rehull_proto::v1::{ClusterStatus, StatusRequest, StatusResponse};
+use console::Term;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rehull_proto::v1::{ClusterStatus, NodeStatus, StatusRequest, StatusResponse};
 use rehull_shared::{ids::ClusterName, text::bounded};
 
 use super::{Failure, Output, Reach, client::connect};
 
-/// A terminal's usual width: longer lines would wrap and spoil the picture.
-const WIDTH: usize = 80;
+/// A terminal's usual width: nothing is drawn beyond it, and less where it is narrower.
+const WIDTH_MAX: usize = 80;
+
+/// A bar with its node; 37 columns before the message.
+const ROW: &str = "  {prefix:16.16} {bar:12} {pos:>3}% {msg}";
 
 /// Columns taken by a bar, its node and its state.
-const BEFORE_WORDS: usize = 55;
+const BEFORE_WORDS: usize = 37 + STATE + 1;
+
+/// Columns of a state; the longest is `ReinstallRequested`.
+const STATE: usize = 18;
 
 /// Shows every change until the coordinator ends.
 pub(super) async fn watch(
@@ -26,7 +33,7 @@ pub(super) async fn watch(
     let request = StatusRequest { cluster: cluster.map(String::from).unwrap_or_default() };
     let mut pictures = connect(reach).await?.watch(request).await?.into_inner();
     let live = std::io::stdout().is_terminal() && reach.output == Output::Table;
-    let mut screen = if live { Screen::Bars(Bars::default()) } else { Screen::lines(reach.output) };
+    let mut screen = if live { Screen::Bars(Bars::new()) } else { Screen::lines(reach.output) };
     while let Some(picture) = pictures.message().await? {
         screen.show(&picture)?;
         let over =
@@ -90,26 +97,45 @@ fn lines(picture: &StatusResponse) -> Vec<(String, String)> {
     lines
 }
 
-#[derive(Default)]
 struct Bars {
+    terminal: Term,
     all: MultiProgress,
     rows: BTreeMap<String, ProgressBar>,
 }
 
 impl Bars {
+    fn new() -> Self {
+        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stdout());
+        Self { terminal: Term::stdout(), all, rows: BTreeMap::new() }
+    }
+
     fn show(&mut self, picture: &StatusResponse) {
+        let (height, width) = self.terminal.size();
+        let width = usize::from(width).min(WIDTH_MAX);
+        let rows = picture.clusters.iter().map(|cluster| 1 + cluster.nodes.len()).sum::<usize>();
+        let all_fit = rows < usize::from(height);
+        let mut shown = BTreeSet::new();
         for cluster in &picture.clusters {
             let title = format!("{}  {}  {}", cluster.cluster, cluster.state, cluster.waits_for);
-            self.row(&cluster.cluster, "{msg}").set_message(bounded(&title, WIDTH));
-            for node in &cluster.nodes {
+            self.row(&cluster.cluster, "{msg}").set_message(bounded(&title, width));
+            shown.insert(cluster.cluster.clone());
+            for node in cluster.nodes.iter().filter(|node| all_fit || is_under_way(node)) {
                 let key = format!("{}/{}", cluster.cluster, node.node);
-                let row = self.row(&key, "  {prefix:16.16} {bar:12} {pos:>3}% {msg}");
+                let row = self.row(&key, ROW);
                 row.set_prefix(node.node.clone());
                 row.set_position(u64::from(node.percent));
-                let words = bounded(&node.waits_for, WIDTH - BEFORE_WORDS);
-                row.set_message(format!("{:17.17} {words}", node.state));
+                let words = bounded(&node.waits_for, width.saturating_sub(BEFORE_WORDS));
+                row.set_message(format!("{:STATE$.STATE$} {words}", node.state));
+                shown.insert(key);
             }
         }
+        self.rows.retain(|key, row| {
+            let stays = shown.contains(key);
+            if !stays {
+                self.all.remove(row);
+            }
+            stays
+        });
     }
 
     fn row(&mut self, key: &str, style: &str) -> &ProgressBar {
@@ -120,10 +146,13 @@ impl Bars {
     }
 }
 
+/// Where a terminal has no room for all nodes, those that have begun and are not done are shown.
+fn is_under_way(node: &NodeStatus) -> bool {
+    !matches!(node.state.as_str(), "Planned" | "Done")
+}
+
 #[cfg(test)]
 mod tests {
-    use rehull_proto::v1::NodeStatus;
-
     use super::*;
 
     #[test]

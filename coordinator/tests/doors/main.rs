@@ -6,3 +6,4 @@ mod agents;
 mod house;
 mod operators;
 mod typed;
+mod watched;
