@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rehull::domain::{
     event::{Event, Recorded},
     gate::Gate,
-    state::{Kind, Subject},
+    state::{Kind, Outcome, Subject},
 };
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict, Witness},
@@ -20,7 +20,9 @@ struct OfNode {
     round_at: BTreeMap<Round, (Timestamp, usize)>,
     answers: Vec<Evidence>,
     intended: Vec<(String, Kind, usize)>,
-    ended: Vec<(String, usize)>,
+    ended: Vec<(String, usize, Outcome)>,
+    accepted: Vec<String>,
+    resubmitted: u32,
     authorized: Vec<usize>,
     enrolled: Vec<usize>,
     given_up: bool,
@@ -70,6 +72,14 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 if proof.gate() == Gate::Removal && asked < node.residual {
                     return fail("13: G5 is asked anew after every residual action");
                 }
+                if [Gate::Removal, Gate::Join].contains(&proof.gate()) {
+                    let (operation, _, outcome) =
+                        node.ended.last().expect("an operation has ended");
+                    if *outcome != Outcome::Succeeded && !node.accepted.contains(operation) {
+                        return fail("5.1: what did not succeed is accepted explicitly");
+                    }
+                    node.resubmitted = 0;
+                }
                 node.passed.push((proof.gate(), index));
             }
             Event::OperationIntended { node: name, intent, .. } => {
@@ -98,7 +108,7 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 }
                 node.intended.push((intent.name.clone(), intent.kind, index));
                 let open = nodes.values().flat_map(|node| {
-                    let ended = |name: &str| node.ended.iter().any(|(known, _)| known == name);
+                    let ended = |name: &str| node.ended.iter().any(|(known, ..)| known == name);
                     node.intended.iter().filter(move |(name, ..)| !ended(name))
                 });
                 if open.count() > 1 {
@@ -109,9 +119,22 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                     return fail("29: at most one node is out");
                 }
             }
-            Event::OperationEnded { node: name, name: operation, .. } => {
+            Event::OperationEnded { node: name, name: operation, outcome, .. } => {
                 let node = nodes.entry(name.clone()).or_default();
-                node.ended.push((operation.clone(), index));
+                node.ended.push((operation.clone(), index, *outcome));
+            }
+            Event::AcceptedByEvidence { node: name, name: operation, .. } => {
+                nodes.entry(name.clone()).or_default().accepted.push(operation.clone());
+            }
+            Event::OperationResubmitted { node: name, .. } => {
+                let node = nodes.entry(name.clone()).or_default();
+                node.resubmitted += 1;
+                if node.resubmitted > 2 {
+                    return fail("5.8: two attempts are made by themselves, and then a person");
+                }
+                if let Some(why) = something_happened(node, name, api_servers) {
+                    return fail(&format!("5.8: what may have done something is repeated: {why}"));
+                }
             }
             Event::ReinstallAuthorized { node: name } => {
                 let node = nodes.entry(name.clone()).or_default();
@@ -121,7 +144,7 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                     known.any(|(known, kind, _)| known == name && *kind == Kind::Remove)
                 };
                 let mut ends = node.ended.iter().rev();
-                let ended = ends.find(|(name, _)| is_removal(name)).map(|(_, index)| *index);
+                let ended = ends.find(|(name, ..)| is_removal(name)).map(|(_, index, _)| *index);
                 if removal.is_none() || removal < ended {
                     return fail("13: data is given up only after G5 proved the last removal");
                 }
@@ -209,6 +232,29 @@ fn joined_in_order(node: &OfNode) -> bool {
     [node.authorized.last(), node.enrolled.last()].into_iter().all(|between| {
         let places = [removal, between.copied(), os];
         places.iter().all(Option::is_some) && places.is_sorted()
+    })
+}
+
+/// Why the last operation of a node may have done something, whatever its traces say.
+fn something_happened(node: &OfNode, name: &NodeName, api_servers: &[String]) -> Option<String> {
+    let (operation, kind, _) = node.intended.last()?;
+    let (ended, _, outcome) = node.ended.last()?;
+    if ended != operation || *outcome == Outcome::Succeeded {
+        return Some(format!("{operation} has not ended, or says Succeeded"));
+    }
+    let agent = Source::Agent(name.clone());
+    let servers = || api_servers.iter().cloned().map(Source::ApiServer);
+    let asked: Vec<(Check, Source)> = match kind {
+        Kind::Remove => servers()
+            .flat_map(|at| [(Check::NodeAbsent, at.clone()), (Check::LeaseStopped, at)])
+            .chain([(Check::KubeletStopped, agent.clone()), (Check::NodeFilesGone, agent)])
+            .collect(),
+        Kind::Join => servers().map(|at| (Check::NodeNew, at)).collect(),
+    };
+    let round = node.round_at.last_key_value().map(|(round, _)| *round)?;
+    asked.into_iter().find_map(|(check, source)| match newest(node, round, check, &source) {
+        Some(Verdict::Fail(_)) => None,
+        other => Some(format!("{source} said {other:?} to {check}")),
     })
 }
 

@@ -8,8 +8,8 @@ use rehull::domain::{
     plan::{Access, Installer, Plan, PlannedNode},
     policy::Policy,
     state::{
-        Fleet, HostIdentity, Inputs, Kind, Migration, Node, Outcome, Phase, Snapshot, Subject,
-        Token,
+        Extent, Fleet, HostIdentity, Inputs, Kind, Migration, Node, Outcome, Phase, Snapshot,
+        Subject, Token,
     },
 };
 use rehull_shared::{
@@ -286,6 +286,12 @@ impl Story {
     /// The open operation reports that it exists, starts, and ends like this.
     #[track_caller]
     pub fn operation_ends(&mut self, name: &str, outcome: Outcome) {
+        self.operation_ends_after(name, outcome, Extent::Unknown);
+    }
+
+    /// The same, and its traces say how far it got.
+    #[track_caller]
+    pub fn operation_ends_after(&mut self, name: &str, outcome: Outcome, extent: Extent) {
         let operation = self.node(name).operation().expect("an operation").intent.name.clone();
         let node = node(name);
         let (uid, others) = (format!("uid-of-{operation}"), 0);
@@ -299,7 +305,7 @@ impl Story {
         });
         let (owner, op) = (node.clone(), operation.clone());
         self.reports(Report::Started { node: owner, name: op, pod, pod_node, image_id });
-        self.reports(Report::Ended { node, name: operation, outcome, seen });
+        self.reports(Report::Ended { node, name: operation, outcome, seen, extent });
     }
 
     /// Takes a subject along the happy path until this gate is open.

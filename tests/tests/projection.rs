@@ -8,7 +8,7 @@ use rehull::{
         event::{Event, Recorded},
         gate::{Blocker, Gate},
         plan::Plan,
-        state::{Fleet, Outcome, Phase, Step, Subject},
+        state::{Extent, Fleet, Outcome, Phase, Step, Subject},
     },
     history::History,
     projection::{self, View, sentence},
@@ -313,6 +313,16 @@ fn every_blocker_is_told_in_words() {
     ] {
         assert_eq!(projection::blocker(&why, Some(at + Span::from_secs(30))), words);
     }
+    for (extent, resubmitted, words) in [
+        (Extent::Unknown, 0, "operation op says Failed: nobody knows how far it got"),
+        (Extent::NotReset, 2, "before the reset of the host; 2 more attempts were made"),
+        (Extent::Reset, 0, "the reset of the host had begun"),
+        (Extent::NotStarted, 0, "nothing of it has ever run"),
+    ] {
+        let (name, outcome) = ("op".to_owned(), Outcome::Failed);
+        let why = Blocker::Operation { name, outcome, extent, resubmitted };
+        assert!(projection::blocker(&why, None).contains(words), "{extent:?}");
+    }
     for announced in [true, false] {
         let words = projection::blocker(&Blocker::NotEnrolled { announced }, None);
         assert!(words.contains("enrolled"), "{words}");
@@ -340,7 +350,14 @@ fn every_event_of_a_whole_migration_is_a_sentence() {
         Event::ForeignOperationSeen { node: node("n1"), name: "op".to_owned() },
         Event::Held { subject: subject.clone(), why: Vec::new(), resume: Step::Reinstall },
         Event::RetryRequested { subject, resubmit: true, by: "bob".to_owned() },
-        Event::OperationArchived { node: node("n1"), name: "op".into(), seen: "all".into() },
+        Event::OperationArchived {
+            node: node("n1"),
+            name: "op".into(),
+            seen: "all".into(),
+            extent: Extent::Unknown,
+        },
+        Event::AcceptedByEvidence { node: node("n1"), name: "op".into(), outcome: Outcome::Failed },
+        Event::OperationResubmitted { node: node("n1"), name: "op".into(), number: 1 },
         Event::LeftoversOrdered { node: node("n1"), order: "o".into(), processes: Vec::new() },
         Event::LeftoversAnswered { node: node("n1"), order: "o".into(), seen: "gone".into() },
         Event::InstallerProgressed { node: node("n1"), percent: 40, seen: "copying".to_owned() },
@@ -349,6 +366,7 @@ fn every_event_of_a_whole_migration_is_a_sentence() {
             name: "op".to_owned(),
             outcome: Outcome::Unknown,
             seen: "late".to_owned(),
+            extent: Extent::Unknown,
         },
         Event::EvidenceRequested { subject: Subject::Cluster, gate: Gate::Backup, round: Round(1) },
     ] {

@@ -4,7 +4,7 @@ use rehull::domain::{
     command::{Command, Refusal, Report, Request},
     effect::{Work, due},
     gate::{Blocker, Gate},
-    state::{Kind, Outcome, Phase, Progress, Step, Subject},
+    state::{Extent, Kind, Outcome, Phase, Progress, Step, Subject},
 };
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict},
@@ -268,7 +268,8 @@ fn an_operation_that_does_not_start_is_withdrawn_and_then_looked_at() {
     assert!(due_of(&story).iter().any(|work| matches!(work, Work::WithdrawOperation { .. })));
     let seen = "withdrawn".to_owned();
     let outcome = Outcome::Unknown;
-    story.reports(Report::Ended { node: node("n1"), name, outcome, seen });
+    let extent = Extent::NotStarted;
+    story.reports(Report::Ended { node: node("n1"), name, outcome, seen, extent });
     assert_eq!(story.gate(&on("n1")), Some(Gate::Removal));
 }
 

@@ -4,9 +4,14 @@
 use rehull::domain::{
     command::{Command, Report, Request},
     gate::Gate,
-    state::{Deletion, Fleet, Leftovers, Outcome, Phase, Process, Subject},
+    plan::Plan,
+    state::{Deletion, Extent, Fleet, Leftovers, Outcome, Phase, Process, Subject},
 };
-use rehull_shared::{evidence::Verdict, ids::Round, time::Span};
+use rehull_shared::{
+    evidence::{Check, Verdict},
+    ids::Round,
+    time::Span,
+};
 use rehull_tests::{
     invariants,
     story::{Story, node, on, plan},
@@ -39,38 +44,44 @@ fn step(story: &mut Story, chance: &mut Chance) {
     let subject = some_subject(chance);
     let name = NODES[chance.below(2) as usize];
     let by = "ann".to_owned();
-    let request = match chance.below(23) {
-        0..=7 => return answer(story, &subject, chance),
-        8 => Request::Retry { subject, resubmit: chance.below(2) == 0, by },
-        9 => Request::ConfirmReinstalled { node: node(name), by },
-        10 if chance.below(4) == 0 => Request::Pause { by },
-        10 | 11 => Request::Resume { by },
-        12 => {
+    let request = match chance.below(25) {
+        0 | 1 if looks_at_operation(story, &subject) => return nothing_happened(story, &subject),
+        2 if looks_at_operation(story, &subject) => return all_but_one(story, &subject, chance),
+        0..=8 => return answer(story, &subject, chance),
+        9 => Request::Retry { subject, resubmit: chance.below(2) == 0, by },
+        10 => Request::ConfirmReinstalled { node: node(name), by },
+        11 if chance.below(4) == 0 => Request::Pause { by },
+        11 | 12 => Request::Resume { by },
+        13 => {
             let token_sha256 = ["t", "wrong"][chance.below(2) as usize].to_owned();
             Request::Enrol { node: node(name), token_sha256, identity: Default::default() }
         }
-        13 if chance.below(6) == 0 => Request::RevokeAgent { node: node(name), by },
-        13 => {
+        14 if chance.below(6) == 0 => Request::RevokeAgent { node: node(name), by },
+        14 => {
             let expires = story.now + Span::from_mins(chance.below(60) as u32);
             let token = rehull::domain::state::Token { sha256: "t".into(), expires };
             Request::IssueToken { node: node(name), token, by }
         }
-        14 => {
+        15 => {
             let mut replayed = Fleet::default();
             story.log.iter().for_each(|event| replayed.evolve(event).expect("a log replays"));
             assert_eq!(replayed, story.fleet, "a crash changes nothing");
             story.when(Command::TakeLeadership);
             return;
         }
-        15 => {
+        16 => {
             let patience = [1, 60, 1_000, 8_000][chance.below(4) as usize];
             story.now = story.now + Span::from_secs(patience);
             story.when(Command::Tick);
             return;
         }
-        16 if chance.below(8) == 0 => Request::Abort { subject, by },
-        17 if chance.below(4) == 0 => Request::Hold { subject, why: "why".into(), by },
-        18 => Request::DeleteNode { node: node(name), by },
+        17 if chance.below(8) == 0 => Request::Abort { subject, by },
+        18 if chance.below(4) == 0 => Request::Hold { subject, why: "why".into(), by },
+        19 => {
+            let wanted = Request::DeleteNode { node: node(name), by };
+            _ = story.tries(Command::Of(rehull_tests::story::prod(), wanted));
+            return all_but_one(story, &on(name), chance);
+        }
         _ => return report(story, name, chance),
     };
     _ = story.tries(Command::Of(rehull_tests::story::prod(), request));
@@ -103,6 +114,29 @@ fn answer(story: &mut Story, subject: &Subject, chance: &mut Chance) {
     story.now = story.now + Span::from_secs(10);
 }
 
+fn looks_at_operation(story: &Story, subject: &Subject) -> bool {
+    matches!(story.gate(subject), Some(Gate::Removal | Gate::Join))
+}
+
+/// Everybody contradicts everything that the open gate asks, as after an operation that did nothing.
+fn nothing_happened(story: &mut Story, subject: &Subject) {
+    let Some(gate) = story.gate(subject) else { return };
+    for need in gate.needs() {
+        let answers = story.answers_to(subject, need, Verdict::fail("no"));
+        story.hears(subject, answers);
+    }
+    story.now = story.now + Span::from_secs(25);
+}
+
+/// Everybody contradicts one thing, as when one thing is left of a node.
+fn all_but_one(story: &mut Story, subject: &Subject, chance: &mut Chance) {
+    let Some(gate) = story.gate(subject) else { return };
+    let node = gate.needs().iter().position(|need| need.check == Check::NodeAbsent);
+    let any = chance.below(gate.needs().len() as u64) as usize;
+    let spoilt = node.filter(|_| chance.below(2) == 0).unwrap_or(any);
+    story.all_but(subject, spoilt, &Verdict::fail("no"));
+}
+
 /// Reports about whatever operation or order is open: true or not, in any order.
 fn report(story: &mut Story, name: &str, chance: &mut Chance) {
     let owner = node(name);
@@ -127,6 +161,8 @@ fn report(story: &mut Story, name: &str, chance: &mut Chance) {
     let (uid, others, pod) = ("uid".to_owned(), 0, "pod".to_owned());
     let outcome = [Outcome::Succeeded, Outcome::Failed, Outcome::Unknown];
     let outcome = outcome[chance.below(3) as usize];
+    let extents = [Extent::Unknown, Extent::NotStarted, Extent::NotReset, Extent::Reset];
+    let extent = extents[chance.below(4) as usize];
     let name = operation;
     story.reports(match chance.below(4) {
         0 => Report::Submitted { node: owner, name, uid, others },
@@ -134,15 +170,23 @@ fn report(story: &mut Story, name: &str, chance: &mut Chance) {
             let (pod_node, image_id) = (String::new(), String::new());
             Report::Started { node: owner, name, pod, pod_node, image_id }
         }
-        2 => Report::Ended { node: owner, name, outcome, seen },
-        _ => Report::Archived { node: owner, name, seen },
+        2 => Report::Ended { node: owner, name, outcome, seen, extent },
+        _ => Report::Archived { node: owner, name, seen, extent },
     });
 }
 
+/// A plan whose automatic attempts come within a walk's short days.
+fn hasty() -> Plan {
+    let mut plan = plan();
+    plan.policy.resubmit_after = vec![Span::from_secs(20), Span::from_secs(40)];
+    plan.unsafe_because = Some("a walk".to_owned());
+    plan
+}
+
 fn walk(seed: u64) -> Walked {
-    let mut story = Story::of(&NODES);
+    let mut story = Story::with(hasty(), &NODES);
     let mut chance = Chance(seed);
-    for _ in 0..1_500 {
+    for _ in 0..2_000 {
         step(&mut story, &mut chance);
         if story.migration().is_finished() {
             break;
@@ -153,6 +197,11 @@ fn walk(seed: u64) -> Walked {
     }
     Walked {
         done: NODES.iter().any(|name| *story.phase(&on(name)) == Phase::Done),
+        resubmitted: story
+            .log
+            .iter()
+            .any(|recorded| recorded.event.name() == "OperationResubmitted"),
+        deleted: story.log.iter().any(|recorded| recorded.event.name() == "NodeDeletionOrdered"),
         aborted: story.log.iter().any(|recorded| recorded.event.name() == "NodeAborted"),
     }
 }
@@ -161,6 +210,8 @@ fn walk(seed: u64) -> Walked {
 struct Walked {
     done: bool,
     aborted: bool,
+    deleted: bool,
+    resubmitted: bool,
 }
 
 #[test]
@@ -175,4 +226,8 @@ fn invariants_hold_on_random_walks() {
     assert!(finished > 15, "only {finished} of 150 walks finished a node");
     let aborted = walks.iter().filter(|walked| walked.aborted).count();
     assert!(aborted > 15, "only {aborted} of 150 walks gave a node up");
+    let deleted = walks.iter().filter(|walked| walked.deleted).count();
+    assert!(deleted > 5, "only {deleted} of 150 walks deleted a Node");
+    let resubmitted = walks.iter().filter(|walked| walked.resubmitted).count();
+    assert!(resubmitted > 5, "only {resubmitted} of 150 walks resubmitted by themselves");
 }

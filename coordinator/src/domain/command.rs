@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     event::CopiedPart,
     plan::{Plan, PlannedNode},
-    state::{Drain, HostIdentity, Inputs, Outcome, Process, Snapshot, Subject, Token},
+    state::{Drain, Extent, HostIdentity, Inputs, Outcome, Process, Snapshot, Subject, Token},
 };
 
 /// What is asked.
@@ -72,11 +72,11 @@ pub enum Report {
     /// A pod of it has started.
     Started { node: NodeName, name: String, pod: String, pod_node: String, image_id: String },
     /// It is over, or nobody knows.
-    Ended { node: NodeName, name: String, outcome: Outcome, seen: String },
+    Ended { node: NodeName, name: String, outcome: Outcome, seen: String, extent: Extent },
     /// A piece of it, numbered from 0 within its part.
     Copied { node: NodeName, name: String, part: CopiedPart, number: u32, text: String },
     /// No more pieces will come.
-    Archived { node: NodeName, name: String, seen: String },
+    Archived { node: NodeName, name: String, seen: String, extent: Extent },
     /// An operation that is not ours exists beside ours.
     Foreign { node: NodeName, name: String },
     /// Processes that outlived the removal.

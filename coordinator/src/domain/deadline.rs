@@ -25,7 +25,14 @@ impl Fleet {
     pub fn deadline(&self, cluster: &ClusterName, subject: &Subject) -> Option<Timestamp> {
         let migration = self.migrations.get(cluster)?;
         let patience = migration.patience(subject)?;
-        let deadline = migration.track(subject)?.since + patience;
+        // What goes on by itself later is not held before.
+        let again = match subject {
+            Subject::Node(name) => {
+                migration.node(name).and_then(|node| migration.resubmission(node))
+            }
+            Subject::Cluster => None,
+        };
+        let deadline = (migration.track(subject)?.since + patience).max(again.unwrap_or_default());
         let policy = &migration.plan.policy;
         if self.away <= policy.evidence_max_age {
             return Some(deadline);

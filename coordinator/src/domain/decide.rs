@@ -190,6 +190,7 @@ impl Desk<'_> {
             self.begin_turn(&name);
             self.look_at_new_system(&name);
             self.delete_node(&name);
+            self.resubmit(&name);
             self.step(&Subject::Node(name));
         }
         self.finish_work();

@@ -16,8 +16,8 @@ use super::{
     gate::{Blocker, Gate, Proof},
     plan::{Plan, PlannedNode},
     state::{
-        Drain, HostIdentity, Inputs, OperationIntent, Outcome, Process, Snapshot, Step, Subject,
-        Token,
+        Drain, Extent, HostIdentity, Inputs, OperationIntent, Outcome, Process, Snapshot, Step,
+        Subject, Token,
     },
 };
 
@@ -103,11 +103,28 @@ pub enum Event {
         image_id: String,
     },
     /// It is over, or nobody knows.
-    OperationEnded { node: NodeName, name: String, outcome: Outcome, seen: String },
+    OperationEnded {
+        node: NodeName,
+        name: String,
+        outcome: Outcome,
+        seen: String,
+        #[serde(default)]
+        extent: Extent,
+    },
+    /// It said that it failed, or nobody knows, but evidence proves what it was for.
+    AcceptedByEvidence { node: NodeName, name: String, outcome: Outcome },
+    /// It has done nothing, so another attempt is made by itself: the how manieth.
+    OperationResubmitted { node: NodeName, name: String, number: u32 },
     /// A piece of what it left behind, before retention deletes it.
     OperationCopied { node: NodeName, name: String, part: CopiedPart, number: u32, text: String },
     /// All that could be kept of it is kept.
-    OperationArchived { node: NodeName, name: String, seen: String },
+    OperationArchived {
+        node: NodeName,
+        name: String,
+        seen: String,
+        #[serde(default)]
+        extent: Extent,
+    },
     /// An operation that is not ours was seen beside ours.
     ForeignOperationSeen { node: NodeName, name: String },
 
@@ -186,6 +203,8 @@ impl Event {
             Event::OperationWithdrawn { .. } => "OperationWithdrawn",
             Event::OperationStarted { .. } => "OperationStarted",
             Event::OperationEnded { .. } => "OperationEnded",
+            Event::AcceptedByEvidence { .. } => "AcceptedByEvidence",
+            Event::OperationResubmitted { .. } => "OperationResubmitted",
             Event::OperationCopied { .. } => "OperationCopied",
             Event::OperationArchived { .. } => "OperationArchived",
             Event::ForeignOperationSeen { .. } => "ForeignOperationSeen",
@@ -237,6 +256,8 @@ impl Event {
             | Event::OperationWithdrawn { node, .. }
             | Event::OperationStarted { node, .. }
             | Event::OperationEnded { node, .. }
+            | Event::AcceptedByEvidence { node, .. }
+            | Event::OperationResubmitted { node, .. }
             | Event::OperationCopied { node, .. }
             | Event::OperationArchived { node, .. }
             | Event::ForeignOperationSeen { node, .. }

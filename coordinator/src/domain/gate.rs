@@ -9,7 +9,11 @@ use rehull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{plan::Plan, policy::Policy};
+use super::{
+    plan::Plan,
+    policy::Policy,
+    state::{Extent, Outcome},
+};
 
 /// A named set of needs. The order is the path of a worker; G numbers are the domain reference's.
 ///
@@ -453,6 +457,17 @@ pub enum Blocker {
         /// Whether a person or the installer has said that the reinstall is done.
         announced: bool,
     },
+    /// The operation before did not say that it succeeded, and evidence does not prove it either.
+    Operation {
+        /// Its name.
+        name: String,
+        /// What it said.
+        outcome: Outcome,
+        /// How far it got, as far as its traces tell.
+        extent: Extent,
+        /// How many attempts were made by themselves.
+        resubmitted: u32,
+    },
     /// A person wanted it so.
     HeldBy {
         /// Who.
@@ -531,6 +546,28 @@ impl Bench<'_> {
             self.witnesses(need).iter().all(|source| {
                 let seen = dossier.get(need.check, source);
                 self.hear(need, asked, seen, source, now).is_ok()
+            })
+        })
+    }
+
+    /// Whether every witness of these needs of a gate has just said the opposite.
+    pub fn contradicts(
+        &self,
+        gate: Gate,
+        checks: &[Check],
+        asked: Asked,
+        dossier: &Dossier,
+        now: Timestamp,
+    ) -> bool {
+        let needs = gate.needs().iter().filter(|need| checks.contains(&need.check));
+        needs.into_iter().all(|need| {
+            let limit = need.age.limit(&self.plan.policy);
+            self.witnesses(need).iter().all(|source| {
+                dossier.get(need.check, source).is_some_and(|Seen { evidence, .. }| {
+                    matches!(evidence.verdict, Verdict::Fail(_))
+                        && evidence.round == asked.round
+                        && evidence.observed_at + limit >= now
+                })
             })
         })
     }

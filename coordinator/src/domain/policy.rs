@@ -56,6 +56,11 @@ pub struct Policy {
     /// Whether a Node object that outlives its removal is deleted without asking a person. By UID,
     /// and only when its host is proved to be clean, as always.
     pub delete_node: bool,
+    /// How long each automatic attempt waits after the look at the one before. As many attempts as
+    /// there are waits are made by themselves, and only if evidence shows that the operation has
+    /// done nothing.
+    #[schemars(with = "Vec<String>")]
+    pub resubmit_after: Vec<Span>,
 }
 
 impl Default for Policy {
@@ -77,6 +82,7 @@ impl Default for Policy {
             max_out: 1,
             poll_interval: Span::from_secs(5),
             delete_node: false,
+            resubmit_after: vec![Span::from_mins(5), Span::from_mins(15)],
         }
     }
 }
@@ -187,6 +193,13 @@ impl Policy {
                 field: "evidenceMaxAge".to_owned(),
                 value: self.evidence_max_age.to_string(),
                 floor: "at most 10m".to_owned(),
+            });
+        }
+        if let Some(wait) = self.resubmit_after.iter().find(|wait| **wait < Span::from_mins(1)) {
+            under.push(UnderFloor {
+                field: "resubmitAfter".to_owned(),
+                value: wait.to_string(),
+                floor: "1m".to_owned(),
             });
         }
         if self.disk_free_gib < 10 {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rehull_shared::{
+    evidence::Check,
     ids::{Attempt, ClusterName, Epoch, Generation, NodeName, Round},
     time::{Span, Timestamp},
 };
@@ -74,6 +75,8 @@ pub struct Node {
     pub drain: Option<Drain>,
     /// Inputs stored for the next operation (gates `RemoveAdmission`, `JoinAdmission`).
     pub inputs: Option<Inputs>,
+    /// Attempts of the operation at hand that were made by themselves.
+    pub resubmitted: u32,
     /// Every operation made for it, oldest first.
     pub operations: Vec<Operation>,
     /// What was done about processes that outlived the removal, in this attempt.
@@ -179,6 +182,10 @@ pub struct Operation {
     pub progress: Progress,
     /// Whether everything that can be kept of it is in our log.
     pub archived: bool,
+    /// How far it got, as its traces tell.
+    pub extent: Extent,
+    /// Whether evidence has proved what it did not say itself.
+    pub accepted: bool,
 }
 
 /// What is fixed before an operation is created, so that it can be found again by name.
@@ -253,6 +260,20 @@ pub enum Outcome {
     Failed,
     /// It is gone, stuck, contradictory or late.
     Unknown,
+}
+
+/// How far an operation that is over got, as its traces tell: a hint, never a proof.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Extent {
+    /// They do not tell.
+    #[default]
+    Unknown,
+    /// Nothing of it has ever run.
+    NotStarted,
+    /// It ended before the play that resets the host.
+    NotReset,
+    /// It came to the play that resets the host, or past it.
+    Reset,
 }
 
 /// What was done about processes that outlived a removal.
@@ -504,6 +525,20 @@ impl Kind {
         }
     }
 
+    /// What everybody contradicts when it has done nothing at all. Of a removal: the Node is there,
+    /// its kubelet runs and renews its lease, and its files are there.
+    pub const fn done_by_nobody(self) -> &'static [Check] {
+        match self {
+            Kind::Remove => &[
+                Check::NodeAbsent,
+                Check::LeaseStopped,
+                Check::KubeletStopped,
+                Check::NodeFilesGone,
+            ],
+            Kind::Join => &[Check::NodeNew, Check::NodeReady],
+        }
+    }
+
     /// The word in names of objects.
     pub const fn word(self) -> &'static str {
         match self {
@@ -575,6 +610,19 @@ impl Migration {
         self.nodes.iter().all(|node| node.track.round == Round::default())
     }
 
+    /// When another attempt of a node's operation may be made by itself: it has not succeeded, its
+    /// traces say that it has done nothing, and the budget is not spent. Evidence must still say
+    /// the same.
+    pub fn resubmission(&self, node: &Node) -> Option<Timestamp> {
+        let operation = node.operation()?;
+        let Progress::Ended { outcome, .. } = &operation.progress else { return None };
+        let Phase::Asking { gate, .. } = &node.track.phase else { return None };
+        let nothing = matches!(operation.extent, Extent::NotStarted | Extent::NotReset);
+        let looks = *gate == operation.intent.kind.verified_by();
+        let wait = self.plan.policy.resubmit_after.get(node.resubmitted as usize)?;
+        (nothing && looks && *outcome != Outcome::Succeeded).then(|| node.track.since + *wait)
+    }
+
     /// Nodes between the point of no return and their completion.
     pub fn out(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.is_out())
@@ -603,6 +651,17 @@ impl Node {
         let made = |operation: &&Operation| operation.intent.kind == kind;
         let last = self.operations.iter().filter(made).map(|op| op.intent.attempt.0).max();
         Attempt(last.unwrap_or(0) + 1)
+    }
+
+    /// The operation that this gate looks at, if it did not say that it succeeded.
+    pub fn doubtful(&self, gate: Gate) -> Option<(&Operation, Outcome)> {
+        let operation = self.operation().filter(|op| op.intent.kind.verified_by() == gate)?;
+        match operation.progress {
+            Progress::Ended { outcome, .. } if outcome != Outcome::Succeeded => {
+                Some((operation, outcome))
+            }
+            _ => None,
+        }
     }
 
     /// Whether it has begun and has not finished.

@@ -18,7 +18,7 @@ use crate::{
     clients::Trouble,
     domain::{
         command::{Report, Request},
-        state::{Operation, Outcome, Progress},
+        state::{Extent, Operation, Outcome, Progress},
     },
     kubean::{self, ClusterOperation, annotation, same_meaning},
 };
@@ -48,7 +48,7 @@ impl Pass<'_> {
             (None, Progress::Intended) => case.create().await,
             (None, _) => {
                 let why = "it is gone: deleted by somebody, or by Kubean's retention";
-                Ok(case.ended(Outcome::Unknown, why))
+                Ok(case.ended(Outcome::Unknown, why, Extent::Unknown))
             }
             (Some(found), _) => case.meet(&found).await,
         }
@@ -62,11 +62,12 @@ impl Pass<'_> {
     ) -> Result<Requests, Trouble> {
         let Some(case) = self.case(node, name).await? else { return Ok(Requests::new()) };
         let Some(found) = case.find().await? else {
-            return Ok(case.ended(Outcome::Unknown, "withdrawn before it started: it is gone"));
+            let why = "withdrawn before it started: it is gone";
+            return Ok(case.ended(Outcome::Unknown, why, Extent::NotStarted));
         };
         if let Err(why) = case.is_ours(&found) {
             let why = format!("withdrawn; what has its name is not ours: {why}");
-            return Ok(case.ended(Outcome::Unknown, &why));
+            return Ok(case.ended(Outcome::Unknown, &why, Extent::Unknown));
         }
         let traces = case.traces(&found).await?;
         if found.is_over() || traces.actor.is_some() {
@@ -125,9 +126,9 @@ impl Case<'_> {
         Request::Report(report)
     }
 
-    fn ended(&self, outcome: Outcome, seen: &str) -> Requests {
-        let (node, name) = (self.node.clone(), self.name().to_owned());
-        vec![self.report(Report::Ended { node, name, outcome, seen: seen.to_owned() })]
+    fn ended(&self, outcome: Outcome, seen: &str, extent: Extent) -> Requests {
+        let (node, name, seen) = (self.node.clone(), self.name().to_owned(), seen.to_owned());
+        vec![self.report(Report::Ended { node, name, outcome, seen, extent })]
     }
 
     /// Creates it, if nothing stands in the way.
@@ -189,7 +190,7 @@ impl Case<'_> {
                 let traces = self.traces(found).await?;
                 self.follow(found, traces)
             }
-            (_, Err(why)) => Ok(self.ended(Outcome::Unknown, &why)),
+            (_, Err(why)) => Ok(self.ended(Outcome::Unknown, &why, Extent::Unknown)),
         }
     }
 

@@ -26,8 +26,8 @@ use crate::{
         plan::{Access, Installer, Plan, PlannedNode},
         policy::Policy,
         state::{
-            Deletion, Fleet, Inputs, Kind, Leftovers, Migration, Node, Operation, OperationIntent,
-            Phase, Progress, Subject, Track,
+            Deletion, Extent, Fleet, Inputs, Kind, Leftovers, Migration, Node, Operation,
+            OperationIntent, Phase, Progress, Subject, Track,
         },
     },
     rehearsal::api::Api,
@@ -191,7 +191,13 @@ impl Stage {
         let inputs = self.prepare(kind).await.unwrap();
         let name = operation::name(&cluster(), kind, &worker1(), Attempt(1));
         let intent = OperationIntent { name: name.clone(), kind, attempt: Attempt(1), inputs };
-        let operation = Operation { intent, progress: Progress::Intended, archived: false };
+        let operation = Operation {
+            intent,
+            progress: Progress::Intended,
+            archived: false,
+            extent: Extent::Unknown,
+            accepted: false,
+        };
         let node = self.node("worker1");
         node.operations.push(operation);
         node.track.phase = Phase::Operating;
@@ -307,6 +313,7 @@ fn node(name: &str, address: &str) -> Node {
         snapshot: None,
         drain: None,
         inputs: None,
+        resubmitted: 0,
         operations: Vec::new(),
         leftovers: Leftovers::Untouched,
         deletion: Deletion::Untouched,

@@ -23,8 +23,8 @@ use crate::domain::{
     plan::{Access, Installer, Plan, PlannedNode},
     policy::Policy,
     state::{
-        Deletion, Inputs, Kind, Leftovers, Migration, Node, Operation, OperationIntent, Outcome,
-        Phase, Progress, Snapshot, Step, Track,
+        Deletion, Extent, Inputs, Kind, Leftovers, Migration, Node, Operation, OperationIntent,
+        Outcome, Phase, Progress, Snapshot, Step, Track,
     },
 };
 
@@ -208,7 +208,13 @@ pub(super) fn out(node: &mut Node, gate: Gate) {
     let name = operation::name(&cluster, Kind::Remove, &node.planned.name, Attempt(1));
     let intent = OperationIntent { name, kind: Kind::Remove, attempt: Attempt(1), inputs };
     let progress = Progress::Ended { uid: None, outcome: Outcome::Succeeded };
-    node.operations = vec![Operation { intent, progress, archived: true }];
+    node.operations = vec![Operation {
+        intent,
+        progress,
+        archived: true,
+        extent: Extent::Unknown,
+        accepted: false,
+    }];
     node.track.phase = Phase::Ready { next: Step::Ask(gate) };
 }
 
@@ -224,6 +230,7 @@ fn node(name: &str, address: &str) -> Node {
         snapshot: None,
         drain: None,
         inputs: None,
+        resubmitted: 0,
         operations: Vec::new(),
         leftovers: Leftovers::Untouched,
         deletion: Deletion::Untouched,

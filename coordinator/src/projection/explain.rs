@@ -155,7 +155,7 @@ fn is_about(why: &Blocker, wanted: Check, from: &Source) -> bool {
         | Blocker::Silent { check, source }
         | Blocker::Stale { check, source, .. }
         | Blocker::TooShort { check, source, .. } => *check == wanted && source == from,
-        Blocker::NotEnrolled { .. } | Blocker::HeldBy { .. } => false,
+        Blocker::NotEnrolled { .. } | Blocker::Operation { .. } | Blocker::HeldBy { .. } => false,
     }
 }
 
@@ -165,9 +165,10 @@ fn word(why: &Blocker) -> &'static str {
         Blocker::Unknown { .. } => "unknown",
         Blocker::Silent { .. } => "silent",
         Blocker::Stale { .. } => "stale",
-        Blocker::TooShort { .. } | Blocker::NotEnrolled { .. } | Blocker::HeldBy { .. } => {
-            "waiting"
-        }
+        Blocker::TooShort { .. }
+        | Blocker::NotEnrolled { .. }
+        | Blocker::Operation { .. }
+        | Blocker::HeldBy { .. } => "waiting",
     }
 }
 

@@ -123,7 +123,7 @@ fn of_operation(event: &Event) -> Option<String> {
         Event::OperationStarted { node, name, pod, pod_node, .. } => {
             format!("{node}: operation {name} runs as pod {pod} on {pod_node}.")
         }
-        Event::OperationEnded { node, name, outcome, seen } => {
+        Event::OperationEnded { node, name, outcome, seen, .. } => {
             let said = match outcome {
                 Outcome::Succeeded => "says that it succeeded",
                 Outcome::Failed => "says that it failed",
@@ -131,10 +131,17 @@ fn of_operation(event: &Event) -> Option<String> {
             };
             format!("{node}: operation {name} {said} ({seen}); evidence decides.")
         }
+        Event::AcceptedByEvidence { node, name, outcome } => {
+            format!("{node}: operation {name} {outcome}, and is accepted by evidence.")
+        }
+        Event::OperationResubmitted { node, name, number } => format!(
+            "{node}: operation {name} has done nothing; another attempt is made, the {number}. by \
+             itself."
+        ),
         Event::OperationCopied { node, name, part, number, .. } => {
             format!("{node}: piece {number} of the {part:?} of operation {name} was kept.")
         }
-        Event::OperationArchived { node, name, seen } => {
+        Event::OperationArchived { node, name, seen, .. } => {
             format!("{node}: operation {name} is archived ({seen}).")
         }
         Event::ForeignOperationSeen { node, name } => {

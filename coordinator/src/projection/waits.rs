@@ -2,7 +2,7 @@
 
 use rehull_shared::{
     evidence::{Check, Source},
-    ids::ClusterName,
+    ids::{ClusterName, NodeName},
     text::bounded,
     time::Timestamp,
 };
@@ -16,7 +16,7 @@ use super::{
 use crate::domain::{
     gate::{Blocker, Gate},
     plan::{Access, Installer},
-    state::{Kind, Migration, Node, Phase, Progress, Reinstall, Step, Subject},
+    state::{Extent, Kind, Migration, Node, Outcome, Phase, Progress, Reinstall, Step, Subject},
 };
 
 /// Longest sentence, in bytes.
@@ -49,8 +49,25 @@ pub fn blocker(why: &Blocker, now: Option<Timestamp>) -> String {
         Blocker::NotEnrolled { announced: false } => {
             "the host was to be reinstalled, but no new system has enrolled".to_owned()
         }
+        Blocker::Operation { name, outcome, extent, resubmitted } => {
+            operation_words(name, *outcome, *extent, *resubmitted)
+        }
         Blocker::HeldBy { by, why } => format!("{by} holds it: {why}"),
     }
+}
+
+fn operation_words(name: &str, outcome: Outcome, extent: Extent, resubmitted: u32) -> String {
+    let how_far = match extent {
+        Extent::Unknown => "nobody knows how far it got",
+        Extent::NotStarted => "nothing of it has ever run",
+        Extent::NotReset => "its log says that it ended before the reset of the host",
+        Extent::Reset => "its log says that the reset of the host had begun",
+    };
+    let tried = match resubmitted {
+        0 => String::new(),
+        n => format!("; {n} more attempts were made by themselves"),
+    };
+    format!("operation {name} {outcome}: {how_far}{tried}")
 }
 
 fn list(why: &[Blocker], now: Timestamp) -> String {
@@ -78,7 +95,11 @@ pub(super) fn waits_for(view: &View<'_>, migration: &Migration, subject: &Subjec
         },
         (Phase::Asking { gate, .. }, _) => {
             let why = blockers(view, migration, subject);
-            format!("{}: {}", gate_name(*gate), list(&why, view.now))
+            let again = match subject {
+                Subject::Node(name) => again(view, migration, name),
+                Subject::Cluster => String::new(),
+            };
+            format!("{}: {}{again}", gate_name(*gate), list(&why, view.now))
         }
         (Phase::Working, _) => working(view, migration),
         (_, Subject::Cluster) => String::new(),
@@ -114,6 +135,16 @@ pub(super) fn blockers(view: &View<'_>, migration: &Migration, subject: &Subject
         Some(Phase::Held { why, .. }) => why.clone(),
         _ => Vec::new(),
     }
+}
+
+/// When another attempt is made by itself, if one may be.
+fn again(view: &View<'_>, migration: &Migration, name: &NodeName) -> String {
+    let node = migration.node(name);
+    let due = node.and_then(|node| Some((migration.resubmission(node)?, node.resubmitted + 1)));
+    let Some((at, number)) = due else { return String::new() };
+    let of = migration.plan.policy.resubmit_after.len();
+    let at = super::moment(at, view.now);
+    format!(" [if it is seen to have done nothing, attempt {number} of {of} by itself at {at}]")
 }
 
 fn working(view: &View<'_>, migration: &Migration) -> String {
@@ -281,6 +312,23 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
             Blocker::NotEnrolled { .. } => {
                 add("rehull agent token {cluster} {node}  # for the new system");
                 add("ssh {address} journalctl -u rehull-agent  # why it did not enrol");
+            }
+            Blocker::Operation { name, extent, .. } => {
+                let namespace = &migration.plan.namespace;
+                match extent {
+                    Extent::Reset => add("ssh {address}  # finish what it began: what the other reasons say is left"),
+                    Extent::Unknown => {
+                        add("ssh {address}  # look what it has done, before it is repeated")
+                    }
+                    Extent::NotStarted => {
+                        add(&format!(
+                            "kubectl -n {namespace} get job,pod -l job-name=kubean-{name}-job"
+                        ));
+                    }
+                    Extent::NotReset => {
+                        add("rehull log export | grep {node}  # its archived log says why it failed")
+                    }
+                }
             }
             Blocker::HeldBy { by, .. } => add(&format!("{by} knows whether it may go on")),
         }

@@ -46,7 +46,7 @@ impl Desk<'_> {
             self.write(Event::EvidenceRecorded { subject, evidence });
         }
         if let Ok(proof) = verdict {
-            self.write(Event::GatePassed { subject: subject.clone(), proof });
+            self.pass(subject, proof);
         }
         Ok(())
     }
@@ -62,10 +62,10 @@ impl Desk<'_> {
         }
         match &track.phase {
             Phase::Asking { gate, asked, dossier } => {
-                let (subject, gate) = (subject.clone(), *gate);
-                match migration.bench(&subject).judge(gate, *asked, dossier, now) {
-                    Ok(proof) => self.write(Event::GatePassed { subject, proof }),
-                    Err(why) => self.write(Event::Held { subject, why, resume: Step::Ask(gate) }),
+                let gate = *gate;
+                match migration.bench(subject).judge(gate, *asked, dossier, now) {
+                    Ok(proof) => self.pass(subject, proof),
+                    Err(why) => self.hold_at(subject, gate, why),
                 }
             }
             Phase::Operating => self.give_operation_up(subject),
@@ -83,6 +83,23 @@ impl Desk<'_> {
             | Phase::Done
             | Phase::Aborted => (),
         }
+    }
+
+    /// Holds what a gate does not let pass, unless another attempt is due.
+    fn hold_at(&mut self, subject: &Subject, gate: Gate, mut why: Vec<Blocker>) {
+        if let Subject::Node(name) = subject {
+            if self.resubmit(name) {
+                return;
+            }
+            let node = self.migration().and_then(|migration| migration.node(name));
+            why.extend(node.and_then(|node| {
+                let (operation, outcome) = node.doubtful(gate)?;
+                let (name, extent) = (operation.intent.name.clone(), operation.extent);
+                let resubmitted = node.resubmitted;
+                Some(Blocker::Operation { name, outcome, extent, resubmitted })
+            }));
+        }
+        self.write(Event::Held { subject: subject.clone(), why, resume: Step::Ask(gate) });
     }
 
     /// Begins the next step of a subject that is ready for it, unless a pause lets it rest.

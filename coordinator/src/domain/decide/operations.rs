@@ -6,9 +6,11 @@ use super::Desk;
 use crate::domain::{
     command::{Refusal, Report},
     event::Event,
-    gate::Gate,
+    gate::{Gate, Proof},
     operation,
-    state::{Deletion, Kind, Leftovers, OperationIntent, Outcome, Phase, Progress, Subject},
+    state::{
+        Deletion, Extent, Kind, Leftovers, OperationIntent, Outcome, Phase, Progress, Subject,
+    },
 };
 
 impl Desk<'_> {
@@ -25,6 +27,41 @@ impl Desk<'_> {
         self.write(Event::OperationIntended { node, attempt, intent });
     }
 
+    /// Passes a gate. What proves an operation that did not say so itself is said beside it.
+    pub(super) fn pass(&mut self, subject: &Subject, proof: Proof) {
+        if let Subject::Node(name) = subject {
+            let node = self.migration().and_then(|migration| migration.node(name));
+            let doubtful = node.and_then(|node| node.doubtful(proof.gate()));
+            if let Some((operation, outcome)) = doubtful.filter(|(op, _)| !op.accepted) {
+                let (node, name) = (name.clone(), operation.intent.name.clone());
+                self.write(Event::AcceptedByEvidence { node, name, outcome });
+            }
+        }
+        self.write(Event::GatePassed { subject: subject.clone(), proof });
+    }
+
+    /// Makes another attempt by itself, if the one before has done nothing at all: its traces say
+    /// so, and so does everybody who can see the node. Says whether it did.
+    pub(super) fn resubmit(&mut self, name: &NodeName) -> bool {
+        let Some(migration) = self.migration() else { return false };
+        let Some(node) = migration.node(name) else { return false };
+        let (Some(at), Some(operation)) = (migration.resubmission(node), node.operation()) else {
+            return false;
+        };
+        let Phase::Asking { gate, asked, dossier } = &node.track.phase else { return false };
+        let subject = Subject::Node(name.clone());
+        let nothing = operation.intent.kind.done_by_nobody();
+        let now = self.now();
+        let untouched = migration.bench(&subject).contradicts(*gate, nothing, *asked, dossier, now);
+        let due = now >= at && untouched;
+        if due {
+            let (name, number) = (operation.intent.name.clone(), node.resubmitted + 1);
+            let node = node.planned.name.clone();
+            self.write(Event::OperationResubmitted { node, name, number });
+        }
+        due
+    }
+
     /// Gives up waiting for an operation that does not start or does not end.
     pub(super) fn give_operation_up(&mut self, subject: &Subject) {
         let Subject::Node(name) = subject else { return };
@@ -39,8 +76,8 @@ impl Desk<'_> {
             }
             Progress::Withdrawing { .. } | Progress::Started { .. } => {
                 let seen = "no end was seen before its deadline".to_owned();
-                let outcome = Outcome::Unknown;
-                self.write(Event::OperationEnded { node, name, outcome, seen });
+                let (outcome, extent) = (Outcome::Unknown, Extent::Unknown);
+                self.write(Event::OperationEnded { node, name, outcome, seen, extent });
             }
             Progress::Ended { .. } => (),
         }
@@ -103,8 +140,9 @@ impl Desk<'_> {
                     Progress::Submitted { .. } | Progress::Withdrawing { .. }
                 ))
             .then_some(Event::OperationStarted { node: owner, name, pod, pod_node, image_id }),
-            Report::Ended { node: owner, name, outcome, seen } => (operating && of_last(&name))
-                .then_some(Event::OperationEnded { node: owner, name, outcome, seen }),
+            Report::Ended { node: owner, name, outcome, seen, extent } => (operating
+                && of_last(&name))
+            .then_some(Event::OperationEnded { node: owner, name, outcome, seen, extent }),
             Report::Copied { node: owner, name, part, number, text } => {
                 (!of_any(&name)?.archived).then_some(Event::OperationCopied {
                     node: owner,
@@ -114,8 +152,8 @@ impl Desk<'_> {
                     text,
                 })
             }
-            Report::Archived { node: owner, name, seen } => (!of_any(&name)?.archived)
-                .then_some(Event::OperationArchived { node: owner, name, seen }),
+            Report::Archived { node: owner, name, seen, extent } => (!of_any(&name)?.archived)
+                .then_some(Event::OperationArchived { node: owner, name, seen, extent }),
             Report::Foreign { node: owner, name } => {
                 operating.then_some(Event::ForeignOperationSeen { node: owner, name })
             }

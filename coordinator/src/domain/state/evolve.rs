@@ -10,8 +10,8 @@ use rehull_shared::{
 };
 
 use super::{
-    Asked, Deletion, Fleet, Host, Kind, Leftovers, Migration, Node, Operation, Outcome, Phase,
-    Progress, Reinstall, Step, Subject, Track,
+    Asked, Deletion, Extent, Fleet, Host, Kind, Leftovers, Migration, Node, Operation, Outcome,
+    Phase, Progress, Reinstall, Step, Subject, Track,
 };
 use crate::domain::{
     event::{Event, Recorded},
@@ -157,7 +157,7 @@ impl Migration {
         at: Timestamp,
     ) -> Result<(), Corrupt> {
         let break_max = self.plan.policy.evidence_max_age;
-        let mut verified = &mut None;
+        let (mut verified, mut resubmitted, mut accepted) = (&mut None, &mut 0, true);
         let track = match subject {
             Subject::Cluster => &mut self.track,
             Subject::Node(name) => {
@@ -166,7 +166,10 @@ impl Migration {
                 if let Event::RetryRequested { resubmit, .. } = event {
                     node.forget_for_retry(*resubmit);
                 }
-                verified = &mut node.verified;
+                if let Event::GatePassed { proof, .. } = event {
+                    accepted = node.doubtful(proof.gate()).is_none_or(|(op, _)| op.accepted);
+                }
+                (verified, resubmitted) = (&mut node.verified, &mut node.resubmitted);
                 &mut node.track
             }
         };
@@ -208,8 +211,11 @@ impl Migration {
                 dossier.add(evidence.clone(), break_max);
             }
             (Phase::Asking { gate, asked, dossier }, Event::GatePassed { proof, .. })
-                if proof.gate() == *gate && proof.round() == asked.round =>
+                if proof.gate() == *gate && proof.round() == asked.round && accepted =>
             {
+                if [Gate::Removal, Gate::Join].contains(gate) {
+                    *resubmitted = 0;
+                }
                 if *gate == Gate::Os {
                     let mut answers = dossier.iter().map(|seen| &seen.evidence);
                     let os = answers.find(|answer| answer.check == Check::OsIsTarget);
@@ -250,6 +256,7 @@ impl Node {
             snapshot: None,
             drain: None,
             inputs: None,
+            resubmitted: 0,
             operations: Vec::new(),
             leftovers: Leftovers::default(),
             deletion: Deletion::default(),
@@ -273,14 +280,35 @@ impl Node {
                 self.forget_residues();
                 let progress = Progress::Intended;
                 let intent = intent.clone();
-                self.operations.push(Operation { intent, progress, archived: false });
+                let (archived, extent, accepted) = (false, Extent::Unknown, false);
+                self.operations.push(Operation { intent, progress, archived, extent, accepted });
                 self.track.enter(Phase::Operating, at);
             }
             (_, Event::OperationCopied { .. } | Event::ForeignOperationSeen { .. }) => (),
-            (_, Event::OperationArchived { name, .. }) => {
+            (_, Event::OperationArchived { name, extent, .. }) => {
                 for operation in self.operations.iter_mut().filter(|op| op.intent.name == *name) {
                     operation.archived = true;
+                    operation.learn(*extent);
                 }
+            }
+            (Phase::Asking { gate, .. }, Event::AcceptedByEvidence { name, .. }) => {
+                let gate = *gate;
+                let last = self.operations.last_mut().filter(|op| op.intent.name == *name);
+                match last.filter(|op| op.intent.kind.verified_by() == gate) {
+                    Some(operation) => operation.accepted = true,
+                    None => return Err(corrupt(event, &self.planned.name, "elsewhere")),
+                }
+            }
+            (Phase::Asking { gate, .. }, Event::OperationResubmitted { number, .. })
+                if self
+                    .operations
+                    .last()
+                    .is_some_and(|op| op.intent.kind.verified_by() == *gate) =>
+            {
+                let next = Step::Ask(*gate).retried(true);
+                self.resubmitted = *number;
+                self.forget_residues();
+                self.track.enter(Phase::Ready { next }, at);
             }
             (Phase::Operating, event) => self.evolve_operation(event, at)?,
             (_, Event::LeftoversOrdered { order, processes, .. }) => {
@@ -382,6 +410,9 @@ impl Node {
             (progress, event) => return Err(corrupt(event, name, format!("{progress:?}"))),
         };
         operation.progress = next;
+        if let Event::OperationEnded { extent, .. } = event {
+            operation.learn(*extent);
+        }
         let kind = operation.intent.kind;
         match operation.progress {
             // Whatever it said, the next step is to look.
@@ -391,6 +422,15 @@ impl Node {
             _ => self.track.since = at,
         }
         Ok(())
+    }
+}
+
+impl Operation {
+    /// Takes a hint of how far it got; that it came to the reset beats any other.
+    fn learn(&mut self, extent: Extent) {
+        if self.extent == Extent::Unknown || extent == Extent::Reset {
+            self.extent = extent;
+        }
     }
 }
 
@@ -440,6 +480,8 @@ fn node_of(event: &Event) -> Result<&NodeName, Corrupt> {
         | Event::OperationWithdrawn { node, .. }
         | Event::OperationStarted { node, .. }
         | Event::OperationEnded { node, .. }
+        | Event::AcceptedByEvidence { node, .. }
+        | Event::OperationResubmitted { node, .. }
         | Event::OperationCopied { node, .. }
         | Event::OperationArchived { node, .. }
         | Event::ForeignOperationSeen { node, .. }

@@ -6,7 +6,7 @@ use crate::{
     domain::{
         effect::Work,
         operation,
-        state::{Kind, Operation, OperationIntent, Outcome, Progress},
+        state::{Extent, Kind, Operation, OperationIntent, Outcome, Progress},
     },
     effects::stage::{INVENTORY, NAMESPACE, Stage},
 };
@@ -38,7 +38,13 @@ async fn hosts_that_are_out_are_left_out_but_never_the_node_itself() {
         let inputs = inputs.clone();
         let intent = OperationIntent { name, kind: Kind::Remove, attempt: Attempt(1), inputs };
         let progress = Progress::Ended { uid: None, outcome: Outcome::Succeeded };
-        let operation = Operation { intent, progress, archived: true };
+        let operation = Operation {
+            intent,
+            progress,
+            archived: true,
+            extent: Extent::Unknown,
+            accepted: false,
+        };
         stage.node(node.as_str()).operations.push(operation);
         stage.node(node.as_str()).track.phase = crate::domain::state::Phase::Operating;
     }

@@ -16,6 +16,7 @@ use crate::{
     domain::{
         command::{Report, Request},
         event::CopiedPart,
+        state::{Extent, Kind},
     },
     effects::{Pass, Requests, api, api::Failure},
     inventory::Secrets,
@@ -31,6 +32,10 @@ const LOG_MAX: usize = 256 * 1024;
 /// Longest log that is read into memory, in bytes. A verbose run prints a few MiB.
 const READ_MAX: i64 = 16 * 1024 * 1024;
 
+/// The play of kubespray's removal that first changes anything, and Ansible's last words.
+const RESET: &str = "PLAY [Reset node]";
+const RECAP: &str = "PLAY RECAP";
+
 impl Pass<'_> {
     /// Copies what is there; what is gone is said.
     pub(in crate::effects) async fn archive_operation(
@@ -39,23 +44,25 @@ impl Pass<'_> {
         name: &str,
     ) -> Result<Requests, Trouble> {
         let Some(case) = self.case(node, name).await? else { return Ok(Requests::new()) };
-        let mut archive =
-            Archive { secrets: case.secrets().await?, requests: Requests::new(), seen: Vec::new() };
+        let mut archive = Archive { secrets: case.secrets().await?, ..Archive::default() };
         let uid = case.copy_operation(&mut archive).await?;
         case.copy_job(&mut archive, uid.as_deref()).await?;
         case.copy_pods(&mut archive).await?;
         let (node, name) = (node.clone(), name.to_owned());
         let seen = bounded(&archive.seen.join("; "), 1_000);
-        archive.requests.push(Request::Report(Report::Archived { node, name, seen }));
+        let extent = archive.extent;
+        archive.requests.push(Request::Report(Report::Archived { node, name, seen, extent }));
         Ok(archive.requests)
     }
 }
 
 /// What has been copied so far.
+#[derive(Default)]
 struct Archive {
     secrets: Secrets,
     requests: Requests,
     seen: Vec<String>,
+    extent: Extent,
 }
 
 impl Archive {
@@ -155,6 +162,9 @@ impl Case<'_> {
         let limit = LogParams { limit_bytes: Some(READ_MAX), ..LogParams::default() };
         match api::call(self.pods().logs(&name, &limit)).await {
             Ok(log) => {
+                if self.operation.intent.kind == Kind::Remove {
+                    archive.extent = extent_of(&log);
+                }
                 let (kept, words) = shortened(&archive.secrets.redact(&log));
                 archive.add(self, CopiedPart::Log, &kept);
                 archive.say(words);
@@ -174,6 +184,18 @@ fn json<K: Resource + Serialize + Clone>(object: &K) -> String {
     let mut object = object.clone();
     object.meta_mut().managed_fields = None;
     serde_json::to_value(&object).unwrap_or(Value::Null).to_string()
+}
+
+/// How far a removal got, by the log of its only pod. A log without the recap has lost its end, and
+/// one that was too long to be read tells nothing either.
+fn extent_of(log: &str) -> Extent {
+    if log.contains(RESET) {
+        Extent::Reset
+    } else if log.contains(RECAP) && (log.len() as i64) < READ_MAX {
+        Extent::NotReset
+    } else {
+        Extent::Unknown
+    }
 }
 
 /// A log that fits, and what was done to it in words.
@@ -211,6 +233,21 @@ mod tests {
         assert!(pieces.iter().all(|piece| !piece.is_empty() && piece.len() <= PIECE_MAX));
         assert_eq!(pieces.concat(), text);
         assert!(super::pieces("").is_empty());
+    }
+
+    #[test]
+    fn how_far_a_removal_got_is_told_by_its_whole_log_only() {
+        for (log, extent) in [
+            ("PLAY [Gather facts]\nPLAY RECAP ****\nn1 : unreachable=1\n", Extent::NotReset),
+            ("PLAY [Gather facts]\nTASK [x]\n", Extent::Unknown),
+            ("PLAY [Reset node] ****\nTASK [x]\n", Extent::Reset),
+            ("PLAY [Reset node] ****\nPLAY RECAP ****\n", Extent::Reset),
+            ("", Extent::Unknown),
+        ] {
+            assert_eq!(extent_of(log), extent, "{log:?}");
+        }
+        let long = format!("PLAY RECAP\n{}", " ".repeat(READ_MAX as usize));
+        assert_eq!(extent_of(&long), Extent::Unknown, "its end was not read");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{
     clients::Trouble,
     domain::{
         command::Report,
-        state::{Outcome, Progress},
+        state::{Extent, Outcome, Progress},
     },
     effects::api,
     kubean::{ACTOR, ClusterOperation},
@@ -90,7 +90,7 @@ impl Case<'_> {
                 "the operator has adopted Job {}, which is not its own: nothing of it has run",
                 job.name_any()
             );
-            return Ok(self.ended(Outcome::Unknown, &why));
+            return Ok(self.ended(Outcome::Unknown, &why, Extent::NotStarted));
         }
         let mut requests = self.start(&traces);
         let late = || self.is_late(&traces);
@@ -110,12 +110,12 @@ impl Case<'_> {
                     "its Job is over, but {LATE} later it still says {:?}: ask the operator's log",
                     found.word()
                 );
-                Some((Outcome::Unknown, why))
+                Some((Outcome::Unknown, why, Extent::Unknown))
             }
             (false, _) => None,
         };
-        if let Some((outcome, seen)) = end {
-            requests.extend(self.ended(outcome, &seen));
+        if let Some((outcome, seen, extent)) = end {
+            requests.extend(self.ended(outcome, &seen, extent));
         }
         Ok(requests)
     }
@@ -158,10 +158,11 @@ fn timestamp(time: &Time) -> Timestamp {
 }
 
 /// What a finished operation amounts to. Only a hint: a round of evidence follows in any case.
-fn judge(found: &ClusterOperation, traces: &Traces) -> (Outcome, String) {
+fn judge(found: &ClusterOperation, traces: &Traces) -> (Outcome, String, Extent) {
     let word = found.word();
     let status = found.status.clone().unwrap_or_default();
-    let unknown = |why: &str| (Outcome::Unknown, format!("says {word}, but {why}"));
+    let unknown =
+        |why: &str| (Outcome::Unknown, format!("says {word}, but {why}"), Extent::Unknown);
     if let (Some(start), Some(end)) = (&status.start_time, &status.end_time)
         && end.0 < start.0
     {
@@ -173,13 +174,13 @@ fn judge(found: &ClusterOperation, traces: &Traces) -> (Outcome, String) {
     match (word, &traces.job, &status.job_ref) {
         ("Succeeded", None, _) => unknown("its Job is gone"),
         ("Succeeded", Some(job), _) if job_ended(job).is_none() => unknown("its Job has not ended"),
-        ("Succeeded", Some(_), _) => (Outcome::Succeeded, words_of(word, traces)),
+        ("Succeeded", Some(_), _) => (Outcome::Succeeded, words_of(word, traces), Extent::Unknown),
         (_, None, None) => {
             let why = "says Failed: it had no Job (image, playbook or inputs were refused)";
-            (Outcome::Failed, why.to_owned())
+            (Outcome::Failed, why.to_owned(), Extent::NotStarted)
         }
         (_, None, Some(_)) => unknown("its Job was deleted under it"),
-        (_, Some(_), _) => (Outcome::Failed, words_of(word, traces)),
+        (_, Some(_), _) => (Outcome::Failed, words_of(word, traces), Extent::Unknown),
     }
 }
 
