@@ -208,6 +208,9 @@ enum Migrate {
         node: Option<NodeName>,
         #[command(flatten)]
         decision: Decision,
+        /// With --rollback-join: let the other nodes go on without this one.
+        #[arg(long, requires = "rollback_join")]
+        go_on: bool,
     },
     /// Gives up a node, or all of them: what was touched is put back. Only before the point of no
     /// return.
@@ -245,6 +248,9 @@ struct Decision {
     /// Delete the Node object that outlived its removal: by UID, once its host is proved clean.
     #[arg(long, requires = "node")]
     delete_node: bool,
+    /// Put a removed node back with the system that it still has; the others wait for a person.
+    #[arg(long, requires = "node")]
+    rollback_join: bool,
 }
 
 #[derive(ClapArgs, Debug)]
@@ -344,9 +350,12 @@ async fn migrate(reach: &Reach, command: Migrate) -> Result<ExitCode, Failure> {
             ask::retry(reach, cluster, node, resubmit).await
         }
         Migrate::Hold { cluster, node, why } => ask::hold(reach, cluster, node, why).await,
-        Migrate::Resolve { cluster, node, decision } => match (decision, node) {
+        Migrate::Resolve { cluster, node, decision, go_on } => match (decision, node) {
             (Decision { delete_node: true, .. }, Some(node)) => {
                 ask::delete_node(reach, cluster, node).await
+            }
+            (Decision { rollback_join: true, .. }, Some(node)) => {
+                ask::roll_back(reach, cluster, node, go_on).await
             }
             (Decision { abort: true, .. }, node) => ask::abort(reach, cluster, node).await,
             (Decision { resubmit, .. }, node) => ask::retry(reach, cluster, node, resubmit).await,
@@ -386,6 +395,8 @@ mod tests {
             "migrate resolve prod worker1 --resubmit",
             "migrate resolve prod worker1 --abort",
             "migrate resolve prod worker1 --delete-node",
+            "migrate resolve prod worker1 --rollback-join",
+            "migrate resolve prod worker1 --rollback-join --go-on",
             "migrate abort prod",
             "migrate abort prod worker1",
             "migrate confirm-reinstalled prod worker1 --typed worker1",
@@ -414,6 +425,8 @@ mod tests {
             "migrate hold prod worker1",
             "migrate resolve prod worker1",
             "migrate resolve prod --delete-node",
+            "migrate resolve prod --rollback-join",
+            "migrate resolve prod worker1 --retry --go-on",
             "migrate resolve prod worker1 --retry --abort",
             "migrate retry prod node_1",
             "agent token prod worker1 --valid soon",

@@ -26,6 +26,7 @@ struct OfNode {
     authorized: Vec<usize>,
     enrolled: Vec<usize>,
     given_up: bool,
+    rolled_back: bool,
     recorded: Option<String>,
     residual: Option<usize>,
     /// Whether the last enrolment was revoked.
@@ -72,7 +73,7 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 if proof.gate() == Gate::Removal && asked < node.residual {
                     return fail("13: G5 is asked anew after every residual action");
                 }
-                if [Gate::Removal, Gate::Join].contains(&proof.gate()) {
+                if [Gate::Removal, Gate::Join, Gate::Rejoin].contains(&proof.gate()) {
                     let (operation, _, outcome) =
                         node.ended.last().expect("an operation has ended");
                     if *outcome != Outcome::Succeeded && !node.accepted.contains(operation) {
@@ -90,6 +91,7 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 let admission = match intent.kind {
                     Kind::Remove => Gate::RemoveAdmission,
                     Kind::Join => Gate::JoinAdmission,
+                    Kind::Rejoin => Gate::RejoinAdmission,
                 };
                 if node.given_up {
                     return fail("21: what was given up is not removed");
@@ -105,6 +107,12 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 }
                 if intent.kind == Kind::Join && !joined_in_order(node) {
                     return fail("14: a join follows G5, a reinstall, an enrolment and G7");
+                }
+                let back = node.rolled_back && node.authorized.is_empty();
+                if (intent.kind == Kind::Rejoin) != back {
+                    return fail(
+                        "21: after a rollback only the join back, and none after the wipe",
+                    );
                 }
                 node.intended.push((intent.name.clone(), intent.kind, index));
                 let open = nodes.values().flat_map(|node| {
@@ -199,6 +207,28 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 }
                 node.given_up = true;
             }
+            Event::RollbackRequested { node: name, .. } => {
+                let node = nodes.entry(name.clone()).or_default();
+                if !node.authorized.is_empty() {
+                    return fail("21: no way back after the data was given up");
+                }
+                let open = node.intended.iter().any(|(name, kind, _)| {
+                    *kind == Kind::Remove && node.ended.iter().any(|(known, ..)| known == name)
+                });
+                if !open {
+                    return fail("21: only a node whose removal has ended is put back");
+                }
+                node.rolled_back = true;
+            }
+            Event::NodeAborted { node: name } if nodes.get(name).is_some_and(|n| n.rolled_back) => {
+                let node = nodes.entry(name.clone()).or_default();
+                let order = [Gate::Rejoin, Gate::Metadata, Gate::Soak];
+                let places: Vec<_> = order.iter().map(|gate| last(&node.passed, *gate)).collect();
+                if places.iter().any(Option::is_none) || !places.is_sorted() {
+                    return fail("15: a node is back after it was looked at, and restored");
+                }
+                node.finished = true;
+            }
             Event::NodeAborted { node: name } => {
                 let node = nodes.entry(name.clone()).or_default();
                 let back = node.passed.last().is_some_and(|(gate, _)| *gate == Gate::Abort);
@@ -249,7 +279,7 @@ fn something_happened(node: &OfNode, name: &NodeName, api_servers: &[String]) ->
             .flat_map(|at| [(Check::NodeAbsent, at.clone()), (Check::LeaseStopped, at)])
             .chain([(Check::KubeletStopped, agent.clone()), (Check::NodeFilesGone, agent)])
             .collect(),
-        Kind::Join => servers().map(|at| (Check::NodeNew, at)).collect(),
+        Kind::Join | Kind::Rejoin => servers().map(|at| (Check::NodeNew, at)).collect(),
     };
     let round = node.round_at.last_key_value().map(|(round, _)| *round)?;
     asked.into_iter().find_map(|(check, source)| match newest(node, round, check, &source) {

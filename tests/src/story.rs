@@ -349,7 +349,7 @@ impl Story {
             Gate::Snapshot => {
                 self.reports(Report::Snapshot { node: owner, snapshot: snapshot() });
             }
-            Gate::RemoveAdmission | Gate::JoinAdmission => {
+            Gate::RemoveAdmission | Gate::JoinAdmission | Gate::RejoinAdmission => {
                 self.reports(Report::Inputs { node: owner, inputs: inputs() });
             }
             Gate::Reinstall => {
@@ -377,6 +377,12 @@ impl Story {
     #[track_caller]
     pub fn aborts(&mut self, subject: Subject) -> Vec<Event> {
         self.asks(Request::Abort { subject, by: "ann".into() })
+    }
+
+    /// A person wants a removed node back with its old system; it must not be refused.
+    #[track_caller]
+    pub fn rolls_back(&mut self, name: &str, go_on: bool) -> Vec<Event> {
+        self.asks(Request::RollBack { node: node(name), go_on, by: "ann".into() })
     }
 
     /// Names of the events that happened since the log had `from` of them.

@@ -39,6 +39,14 @@ fn at(gate: Gate) -> (Story, Subject) {
             story.aborts(Subject::Cluster);
             (story, Subject::Cluster)
         }
+        Gate::RejoinAdmission | Gate::Rejoin => {
+            story.reaches("n1", Gate::Removal);
+            story.holds(on("n1"));
+            story.passes(&on("n1"));
+            story.rolls_back("n1", true);
+            story.reaches("n1", gate);
+            (story, on("n1"))
+        }
         gate => {
             story.reaches("n1", gate);
             (story, on("n1"))

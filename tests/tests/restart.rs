@@ -1,13 +1,16 @@
 //! A crash may fall anywhere: behind every event, and between the events of one decision.
 
 use rehull::domain::{
-    command::Command,
+    command::{Command, Report, Request},
     effect::due,
     gate::Gate,
-    state::{Fleet, Phase, Subject},
+    state::{Deletion, Fleet, Phase, Subject},
 };
-use rehull_shared::time::Span;
-use rehull_tests::story::{Story, on};
+use rehull_shared::{
+    evidence::{Check, Verdict},
+    time::Span,
+};
+use rehull_tests::story::{Story, node, on};
 
 /// A whole migration of one node.
 fn whole() -> Story {
@@ -64,6 +67,59 @@ fn a_log_cut_behind_any_event_goes_on_to_the_same_end() {
         let made: Vec<_> = names.iter().map(name).collect();
         assert_eq!(made, whole.iter().map(name).collect::<Vec<_>>(), "cut behind event {cut}");
     }
+}
+
+/// Whatever was asked for and is cut anywhere is either not known at all, or goes on by itself.
+#[test]
+fn a_cut_log_of_a_rollback_an_abort_or_a_deletion_goes_on() {
+    let mut back = Story::of(&["n1", "n2"]);
+    back.reaches("n1", Gate::Removal);
+    back.holds(on("n1"));
+    back.passes(&on("n1"));
+    let asked = back.log.len();
+    back.rolls_back("n1", false);
+    for cut in asked..=back.log.len() {
+        let mut torn = cut_behind(&back, cut);
+        torn.waits(Span::from_secs(5));
+        let rolled_back = torn.gate(&on("n1")) == Some(Gate::RejoinAdmission);
+        let held = matches!(torn.phase(&Subject::Cluster), Phase::Held { .. });
+        assert!(held || !rolled_back, "cut behind {cut}: the others would go on unasked");
+    }
+    let mut all = Story::of(&["n1", "n2"]);
+    all.reaches("n1", Gate::Drain);
+    let asked = all.log.len();
+    all.aborts(Subject::Cluster);
+    for cut in asked + 1..=all.log.len() {
+        let mut torn = cut_behind(&all, cut);
+        torn.waits(Span::from_secs(5));
+        torn.passes(&on("n1"));
+        torn.passes(&Subject::Cluster);
+        assert_eq!(*torn.phase(&Subject::Cluster), Phase::Aborted, "cut behind {cut}");
+    }
+    let mut left = Story::of(&["n1"]);
+    left.reaches("n1", Gate::Removal);
+    left.asks(Request::DeleteNode { node: node("n1"), by: "ann".into() });
+    let absent = Gate::Removal.needs().iter().position(|need| need.check == Check::NodeAbsent);
+    left.all_but(&on("n1"), absent.unwrap(), &Verdict::fail("it exists"));
+    let Deletion::Ordered { uid } = left.node("n1").deletion.clone() else { panic!("no order") };
+    let (round, asked) = (left.node("n1").track.round, left.log.len());
+    let seen = "deleted".to_owned();
+    left.reports(Report::NodeDeletionAnswered { node: node("n1"), uid, seen });
+    for cut in asked + 1..=left.log.len() {
+        let mut torn = cut_behind(&left, cut);
+        torn.waits(Span::from_secs(5));
+        assert!(torn.node("n1").track.round > round, "cut behind {cut}: it is looked at again");
+    }
+}
+
+fn cut_behind(story: &Story, cut: usize) -> Story {
+    let mut torn = Story { fleet: Fleet::default(), ..story.clone() };
+    torn.log.truncate(cut);
+    for recorded in torn.log.clone() {
+        torn.fleet.evolve(&recorded).unwrap();
+    }
+    torn.when(Command::TakeLeadership);
+    torn
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn step(story: &mut Story, chance: &mut Chance) {
     let subject = some_subject(chance);
     let name = NODES[chance.below(2) as usize];
     let by = "ann".to_owned();
-    let request = match chance.below(25) {
+    let request = match chance.below(26) {
         0 | 1 if looks_at_operation(story, &subject) => return nothing_happened(story, &subject),
         2 if looks_at_operation(story, &subject) => return all_but_one(story, &subject, chance),
         0..=8 => return answer(story, &subject, chance),
@@ -82,6 +82,7 @@ fn step(story: &mut Story, chance: &mut Chance) {
             _ = story.tries(Command::Of(rehull_tests::story::prod(), wanted));
             return all_but_one(story, &on(name), chance);
         }
+        20 => Request::RollBack { node: node(name), go_on: chance.below(2) == 0, by },
         _ => return report(story, name, chance),
     };
     _ = story.tries(Command::Of(rehull_tests::story::prod(), request));
@@ -115,7 +116,7 @@ fn answer(story: &mut Story, subject: &Subject, chance: &mut Chance) {
 }
 
 fn looks_at_operation(story: &Story, subject: &Subject) -> bool {
-    matches!(story.gate(subject), Some(Gate::Removal | Gate::Join))
+    matches!(story.gate(subject), Some(Gate::Removal | Gate::Join | Gate::Rejoin))
 }
 
 /// Everybody contradicts everything that the open gate asks, as after an operation that did nothing.
@@ -202,6 +203,9 @@ fn walk(seed: u64) -> Walked {
             .iter()
             .any(|recorded| recorded.event.name() == "OperationResubmitted"),
         deleted: story.log.iter().any(|recorded| recorded.event.name() == "NodeDeletionOrdered"),
+        rolled_back: NODES.iter().any(|name| {
+            story.node(name).is_rolled_back() && *story.phase(&on(name)) == Phase::Aborted
+        }),
         aborted: story.log.iter().any(|recorded| recorded.event.name() == "NodeAborted"),
     }
 }
@@ -210,6 +214,7 @@ fn walk(seed: u64) -> Walked {
 struct Walked {
     done: bool,
     aborted: bool,
+    rolled_back: bool,
     deleted: bool,
     resubmitted: bool,
 }
@@ -226,6 +231,8 @@ fn invariants_hold_on_random_walks() {
     assert!(finished > 15, "only {finished} of 150 walks finished a node");
     let aborted = walks.iter().filter(|walked| walked.aborted).count();
     assert!(aborted > 15, "only {aborted} of 150 walks gave a node up");
+    let rolled_back = walks.iter().filter(|walked| walked.rolled_back).count();
+    assert!(rolled_back > 5, "only {rolled_back} of 150 walks rolled a node back");
     let deleted = walks.iter().filter(|walked| walked.deleted).count();
     assert!(deleted > 5, "only {deleted} of 150 walks deleted a Node");
     let resubmitted = walks.iter().filter(|walked| walked.resubmitted).count();

@@ -11,7 +11,8 @@ use rehull_proto::v1::{
     ExplainRequest, Intent, ListAgentsRequest, PlanRequest, StartRequest, StatusRequest,
     StatusResponse, TokenRequest,
     intent::{
-        Abort, ConfirmReinstalled, DeleteNode, Hold, Pause, Resume, Retry, RevokeAgent, Wish,
+        Abort, ConfirmReinstalled, DeleteNode, Hold, Pause, Resume, Retry, RevokeAgent, RollBack,
+        Wish,
     },
 };
 use rehull_shared::{
@@ -82,6 +83,15 @@ pub(super) async fn delete_node(
     node: NodeName,
 ) -> Result<ExitCode, Failure> {
     submit(reach, cluster, Wish::DeleteNode(DeleteNode { node: node.into() })).await
+}
+
+pub(super) async fn roll_back(
+    reach: &Reach,
+    cluster: ClusterName,
+    node: NodeName,
+    go_on: bool,
+) -> Result<ExitCode, Failure> {
+    submit(reach, cluster, Wish::RollBack(RollBack { node: node.into(), go_on })).await
 }
 
 /// A person must have meant this very machine: its name is typed twice.

@@ -42,6 +42,9 @@ pub enum Request {
     Abort { subject: Subject, by: String },
     /// Delete the Node object that outlived its removal, once its host is proved to be clean.
     DeleteNode { node: NodeName, by: String },
+    /// Put a removed node back with the system that it still has; `go_on` lets the other nodes go
+    /// on without it.
+    RollBack { node: NodeName, go_on: bool, by: String },
     /// A person says that the host is reinstalled.
     ConfirmReinstalled { node: NodeName, by: String },
     /// Open an invitation to enrol.
@@ -102,6 +105,7 @@ impl Request {
             Request::Hold { .. } => "hold",
             Request::Abort { .. } => "abort",
             Request::DeleteNode { .. } => "delete-node",
+            Request::RollBack { .. } => "roll-back",
             Request::ConfirmReinstalled { .. } => "confirm-reinstalled",
             Request::IssueToken { .. } => "issue-token",
             Request::Enrol { .. } => "enrol",

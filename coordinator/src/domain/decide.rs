@@ -118,6 +118,7 @@ impl Desk<'_> {
             Request::Hold { subject, why, by } => self.hold(subject, why, by)?,
             Request::Abort { subject, by } => self.abort(subject, by)?,
             Request::DeleteNode { node, by } => self.want_deletion(node, by)?,
+            Request::RollBack { node, go_on, by } => self.roll_back(node, *go_on, by)?,
             Request::ConfirmReinstalled { node, by } => self.confirm_reinstalled(node, by)?,
             Request::IssueToken { node, token, by } => self.issue_token(node, token, by),
             Request::Enrol { node, token_sha256, identity } => {

@@ -182,6 +182,7 @@ fn work_of_gate(node: &Node, gate: Gate) -> Option<Work> {
         Gate::Abort => Some(Work::Uncordon { node: name }),
         Gate::RemoveAdmission => inputs(Kind::Remove),
         Gate::JoinAdmission => inputs(Kind::Join),
+        Gate::RejoinAdmission => inputs(Kind::Rejoin),
         Gate::Removal => match (&node.leftovers, &node.deletion) {
             (Leftovers::Ordered { order, processes }, _) => Some(Work::KillLeftovers {
                 node: name,

@@ -138,6 +138,8 @@ pub enum Event {
     NodeDeletionOrdered { node: NodeName, uid: String, by: String },
     /// The API server has answered.
     NodeDeletionAnswered { node: NodeName, uid: String, seen: String },
+    /// A person wants a removed node back as it was: with the system that it still has.
+    RollbackRequested { node: NodeName, by: String },
     /// The agent of the old installation has said farewell.
     FarewellSaid { node: NodeName, generation: Generation },
     /// The host may be reinstalled: the data on it is given up.
@@ -213,6 +215,7 @@ impl Event {
             Event::NodeDeletionRequested { .. } => "NodeDeletionRequested",
             Event::NodeDeletionOrdered { .. } => "NodeDeletionOrdered",
             Event::NodeDeletionAnswered { .. } => "NodeDeletionAnswered",
+            Event::RollbackRequested { .. } => "RollbackRequested",
             Event::FarewellSaid { .. } => "FarewellSaid",
             Event::ReinstallAuthorized { .. } => "ReinstallAuthorized",
             Event::InstallerProgressed { .. } => "InstallerProgressed",
@@ -266,6 +269,7 @@ impl Event {
             | Event::NodeDeletionRequested { node, .. }
             | Event::NodeDeletionOrdered { node, .. }
             | Event::NodeDeletionAnswered { node, .. }
+            | Event::RollbackRequested { node, .. }
             | Event::FarewellSaid { node, .. }
             | Event::ReinstallAuthorized { node }
             | Event::InstallerProgressed { node, .. }

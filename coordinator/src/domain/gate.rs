@@ -54,6 +54,10 @@ pub enum Gate {
     Abort,
     /// Nothing is left behind of a migration that was given up.
     ClusterAbort,
+    /// A removed node may be joined again with the system that it still has.
+    RejoinAdmission,
+    /// It is back with that system, and works.
+    Rejoin,
 }
 
 /// One row of the table: a statement, who must confirm it, how fresh, and for how long.
@@ -107,7 +111,7 @@ const fn soaked(check: Check, witness: Witness) -> Need {
 
 impl Gate {
     /// Every gate, in the order of the path.
-    pub const ALL: [Gate; 17] = [
+    pub const ALL: [Gate; 19] = [
         Gate::ClusterPreflight,
         Gate::Backup,
         Gate::Preflight,
@@ -125,6 +129,8 @@ impl Gate {
         Gate::Finalize,
         Gate::Abort,
         Gate::ClusterAbort,
+        Gate::RejoinAdmission,
+        Gate::Rejoin,
     ];
 
     /// What must hold. Facts and reasons: domain reference 5.3.
@@ -297,6 +303,40 @@ impl Gate {
                 const { &[need(SchedulableAsBefore, ApiServers, Usual, Ready)] }
             }
             Gate::ClusterAbort => const { &[once(InputsRemoved, Management)] },
+            Gate::RejoinAdmission => {
+                const {
+                    &[
+                        need(NoForeignOperation, Management, Brief, Once),
+                        need(InputsStored, Management, Brief, Once),
+                        // The removal may never have been proved.
+                        need(NodeAbsent, ApiServers, Brief, Absence),
+                        need(NodesReady, ApiServers, Brief, Once),
+                        need(HostIsNode, Agent, Brief, Once),
+                        need(OsIsSource, Agent, Brief, Once),
+                        need(KubeletStopped, Agent, Brief, Once),
+                        need(NoLeftovers, Agent, Brief, Once),
+                        need(PortsFree, Agent, Brief, Once),
+                        need(NodeFilesGone, Agent, Brief, Once),
+                    ]
+                }
+            }
+            Gate::Rejoin => {
+                const {
+                    &[
+                        need(NoForeignOperation, Management, Brief, Once),
+                        once(NodeNew, ApiServers),
+                        need(NodeReady, ApiServers, Usual, Ready),
+                        once(KubeletVersionKept, ApiServers),
+                        once(NodeAddressKept, ApiServers),
+                        once(NodeIsHost, ApiServers),
+                        once(DaemonPodsReady, ApiServers),
+                        once(NoPendingRequests, ApiServers),
+                        once(NodesReady, ApiServers),
+                        once(HostIsNode, Agent),
+                        once(OsIsSource, Agent),
+                    ]
+                }
+            }
         }
     }
 
@@ -319,7 +359,9 @@ impl Gate {
             | Gate::Cordon
             | Gate::Finalize
             | Gate::Abort
-            | Gate::ClusterAbort => None,
+            | Gate::ClusterAbort
+            | Gate::RejoinAdmission
+            | Gate::Rejoin => None,
         }
     }
 

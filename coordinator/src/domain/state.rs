@@ -85,6 +85,9 @@ pub struct Node {
     pub deletion: Deletion,
     /// The generation whose agent has said farewell.
     pub farewell: Option<Generation>,
+    /// Whether its reinstall was authorised: the data on its host is given up, and with it the way
+    /// back.
+    pub given_away: bool,
     /// The generation whose OS was verified (gate `Os`); another one must be verified first.
     pub verified: Option<Generation>,
 }
@@ -155,13 +158,15 @@ pub enum Step {
     Finish,
 }
 
-/// The two operations of a worker.
+/// The operations of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// `remove-node.yml`.
     Remove,
     /// `scale.yml`.
     Join,
+    /// `scale.yml` for a host that has not been reinstalled.
+    Rejoin,
 }
 
 /// How far a reinstall is.
@@ -427,7 +432,8 @@ impl Gate {
             Gate::Reinstall => Step::Reinstall,
             Gate::Os => Step::Ask(Gate::JoinAdmission),
             Gate::JoinAdmission => Step::Submit(Kind::Join),
-            Gate::Join => Step::Ask(Gate::Metadata),
+            Gate::RejoinAdmission => Step::Submit(Kind::Rejoin),
+            Gate::Join | Gate::Rejoin => Step::Ask(Gate::Metadata),
             Gate::Metadata => Step::Ask(Gate::Soak),
             Gate::Soak | Gate::Finalize | Gate::Abort | Gate::ClusterAbort => Step::Finish,
         }
@@ -452,6 +458,7 @@ impl Step {
         match self {
             Step::Ask(Gate::Removal) if resubmit => Step::Ask(Kind::Remove.admitted_by()),
             Step::Ask(Gate::Join) if resubmit => Step::Ask(Kind::Join.admitted_by()),
+            Step::Ask(Gate::Rejoin) if resubmit => Step::Ask(Kind::Rejoin.admitted_by()),
             Step::Ask(Gate::Os) if resubmit => Step::Ask(Gate::Reinstall),
             step => step,
         }
@@ -470,6 +477,7 @@ impl Step {
                     | Gate::Soak
                     | Gate::Abort
                     | Gate::ClusterAbort
+                    | Gate::Rejoin
             ),
             Step::Submit(_) | Step::Reinstall | Step::Work | Step::Finish => true,
         }
@@ -509,11 +517,15 @@ impl Phase {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::Remove, Kind::Join, Kind::Rejoin];
+
     /// The gate that looks at what it did.
     pub const fn verified_by(self) -> Gate {
         match self {
             Kind::Remove => Gate::Removal,
             Kind::Join => Gate::Join,
+            Kind::Rejoin => Gate::Rejoin,
         }
     }
 
@@ -522,6 +534,7 @@ impl Kind {
         match self {
             Kind::Remove => Gate::RemoveAdmission,
             Kind::Join => Gate::JoinAdmission,
+            Kind::Rejoin => Gate::RejoinAdmission,
         }
     }
 
@@ -535,7 +548,7 @@ impl Kind {
                 Check::KubeletStopped,
                 Check::NodeFilesGone,
             ],
-            Kind::Join => &[Check::NodeNew, Check::NodeReady],
+            Kind::Join | Kind::Rejoin => &[Check::NodeNew, Check::NodeReady],
         }
     }
 
@@ -544,6 +557,7 @@ impl Kind {
         match self {
             Kind::Remove => "rm",
             Kind::Join => "add",
+            Kind::Rejoin => "back",
         }
     }
 }
@@ -662,6 +676,20 @@ impl Node {
             }
             _ => None,
         }
+    }
+
+    /// Whether it is, or was, put back with the system that it had.
+    pub fn is_rolled_back(&self) -> bool {
+        self.operation().is_some_and(|operation| operation.intent.kind == Kind::Rejoin)
+    }
+
+    /// Whether it could be put back with the system that it still has: its removal has ended, the
+    /// data on its host is not given up, and nothing is under way.
+    pub fn can_be_rolled_back(&self) -> bool {
+        let rests = matches!(self.track.phase, Phase::Held { .. } | Phase::Ready { .. });
+        let places = [Step::Ask(Gate::Removal), Step::Ask(Gate::Reinstall), Step::Reinstall];
+        let between = self.track.phase.step().is_some_and(|step| places.contains(&step));
+        rests && between && !self.given_away
     }
 
     /// Whether it has begun and has not finished.

@@ -318,6 +318,7 @@ fn node(name: &str, address: &str) -> Node {
         leftovers: Leftovers::Untouched,
         deletion: Deletion::Untouched,
         farewell: None,
+        given_away: false,
         verified: None,
     }
 }

@@ -305,6 +305,12 @@ fn rule_of(cluster: &ClusterName, wish: Wish, by: String) -> Result<(Rule, Strin
             );
             (Rule::RevokeAgent { node, by }, said)
         }
+        Wish::RollBack(back) => {
+            let (node, go_on): (NodeName, bool) = (parsed(&back.node)?, back.go_on);
+            let others = if go_on { "the others go on" } else { "no other node begins" };
+            let said = format!("{node} joins again with the system that it has; {others}");
+            (Rule::RollBack { node, go_on, by }, said)
+        }
         Wish::ConfirmReinstalled(confirm) => {
             let node: NodeName = parsed(&confirm.node)?;
             let said = format!("noted: {node} is reinstalled; its enrolment will prove it");

@@ -75,8 +75,11 @@ pub fn expected(
             vec![hook("disable-firewalld.yml", &[Arg::Limit(node())])],
             vec![hook("cluster-info.yml", &[])],
         ),
-        Kind::Join => {
-            ("scale.yml", vec![Arg::Limit(node()), version], before_join(plan, whose.node)?, vec![])
+        Kind::Join | Kind::Rejoin => {
+            // The repositories of the plan are the target's: an old system keeps its own.
+            let repos: &[String] = if intent.kind == Kind::Join { &plan.repos } else { &[] };
+            let pre = before_join(plan.facts_hook, repos, whose.node)?;
+            ("scale.yml", vec![Arg::Limit(node()), version], pre, vec![])
         }
     };
     let reference = |name: &str| Ref { namespace: plan.namespace.clone(), name: name.to_owned() };
@@ -101,15 +104,15 @@ pub fn expected(
     Ok(operation)
 }
 
-/// What a fresh host needs before kubespray's own play.
-fn before_join(plan: &Plan, node: &NodeName) -> Result<Vec<Hook>, BadArg> {
+/// What a host needs before kubespray's own play.
+fn before_join(facts: bool, repos: &[String], node: &NodeName) -> Result<Vec<Hook>, BadArg> {
     let mut hooks = vec![hook("ping.yml", &[])];
-    if plan.facts_hook {
+    if facts {
         hooks.push(hook("facts.yml", &[])); // of all hosts: kubespray from 2.27 on reads them
     }
-    if !plan.repos.is_empty() {
+    if !repos.is_empty() {
         let lines: Result<Vec<RepoLine>, BadArg> =
-            plan.repos.iter().map(|line| RepoLine::try_from(line.as_str())).collect();
+            repos.iter().map(|line| RepoLine::try_from(line.as_str())).collect();
         let args = [Arg::Limit(node.clone()), Arg::RepoList(lines?)];
         hooks.push(hook("enable-repo.yml", &args));
     }

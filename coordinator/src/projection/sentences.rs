@@ -111,6 +111,7 @@ fn of_operation(event: &Event) -> Option<String> {
             let what = match intent.kind {
                 Kind::Remove => "the removal, from which there is no way back",
                 Kind::Join => "the join",
+                Kind::Rejoin => "the join with the system that it still has",
             };
             format!("{node}: {what}, attempt {attempt}, will be operation {}.", intent.name)
         }
@@ -173,6 +174,9 @@ fn of_host(event: &Event, recorded: &Recorded) -> String {
             format!("{node}: its host is clean, so its Node {uid} is to be deleted, for {by}.")
         }
         Event::NodeDeletionAnswered { node, seen, .. } => format!("{node}: {seen}."),
+        Event::RollbackRequested { node, by } => {
+            format!("{node}: {by} wants it back with the system that it still has.")
+        }
         Event::FarewellSaid { node, generation } => {
             format!("{node}: the agent of generation {generation} said farewell.")
         }
@@ -216,6 +220,7 @@ pub(super) fn step(step: Step) -> String {
         Step::Ask(gate) => format!("pass {}", gate_name(gate)),
         Step::Submit(Kind::Remove) => "be removed".to_owned(),
         Step::Submit(Kind::Join) => "join".to_owned(),
+        Step::Submit(Kind::Rejoin) => "join again with the system that it has".to_owned(),
         Step::Reinstall => "be reinstalled".to_owned(),
         Step::Work => "begin its nodes".to_owned(),
         Step::Finish => "finish".to_owned(),

@@ -34,6 +34,7 @@ const PATH: [&str; 20] = [
 pub(super) fn of_node(fleet: &Fleet, cluster: &ClusterName, node: &Node) -> &'static str {
     match &node.track.phase {
         Phase::Held { .. } => "Held",
+        Phase::Aborted if node.is_rolled_back() => "RolledBack",
         phase => reached(fleet, cluster, node, phase),
     }
 }
@@ -69,7 +70,8 @@ fn before(step: Step) -> &'static str {
         Step::Ask(Gate::ClusterPreflight | Gate::Backup | Gate::Finalize | Gate::ClusterAbort) => {
             "Planned"
         }
-        Step::Ask(Gate::Abort) => "Compensating",
+        Step::Ask(Gate::Abort | Gate::RejoinAdmission | Gate::Rejoin)
+        | Step::Submit(Kind::Rejoin) => "Compensating",
         Step::Ask(Gate::Snapshot) => "PreflightPassed",
         Step::Ask(Gate::Cordon) => "SnapshotTaken",
         Step::Ask(Gate::Drain) => "Cordoned",
@@ -94,6 +96,7 @@ fn operating(node: &Node) -> &'static str {
         (Kind::Join, Progress::Started { .. }) => "JoinRunning",
         (Kind::Join, Progress::Ended { .. }) => "JoinReported",
         (Kind::Join, _) => "JoinRequested",
+        (Kind::Rejoin, _) => "Compensating",
     }
 }
 

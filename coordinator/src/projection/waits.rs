@@ -16,7 +16,7 @@ use super::{
 use crate::domain::{
     gate::{Blocker, Gate},
     plan::{Access, Installer},
-    state::{Extent, Kind, Migration, Node, Outcome, Phase, Progress, Reinstall, Step, Subject},
+    state::{Extent, Migration, Node, Outcome, Phase, Progress, Reinstall, Step, Subject},
 };
 
 /// Longest sentence, in bytes.
@@ -266,7 +266,7 @@ pub(super) fn unblock(view: &View<'_>, migration: &Migration, subject: &Subject)
     help
 }
 
-/// How something that is held before the point of no return can be given up.
+/// How something that is held can be given up, where that is still possible.
 fn abort_help(migration: &Migration, subject: &Subject) -> Option<String> {
     let held = matches!(migration.track(subject)?.phase, Phase::Held { .. });
     let cluster = &migration.plan.cluster;
@@ -275,11 +275,17 @@ fn abort_help(migration: &Migration, subject: &Subject) -> Option<String> {
             let open = held && migration.aborted_by.is_none() && migration.out().next().is_none();
             open.then(|| format!("rehull migrate abort {cluster}  # give the migration up"))
         }
+        Subject::Node(name) if held && migration.node(name)?.can_be_rolled_back() => Some(format!(
+            "rehull migrate resolve {cluster} {name} --rollback-join: put it back with the system \
+             that it still has"
+        )),
         Subject::Node(name) => {
             let node = migration.node(name)?;
             let open = held && !node.is_out() && !node.is_given_up();
             open.then(|| {
-                format!("rehull migrate abort {cluster} {name}  # put it back, and go on without it")
+                format!(
+                    "rehull migrate abort {cluster} {name}  # put it back, and go on without it"
+                )
             })
         }
     }
@@ -316,7 +322,9 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
             Blocker::Operation { name, extent, .. } => {
                 let namespace = &migration.plan.namespace;
                 match extent {
-                    Extent::Reset => add("ssh {address}  # finish what it began: what the other reasons say is left"),
+                    Extent::Reset => add(
+                        "ssh {address}  # finish what it began: what the other reasons say is left",
+                    ),
                     Extent::Unknown => {
                         add("ssh {address}  # look what it has done, before it is repeated")
                     }
@@ -325,9 +333,9 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
                             "kubectl -n {namespace} get job,pod -l job-name=kubean-{name}-job"
                         ));
                     }
-                    Extent::NotReset => {
-                        add("rehull log export | grep {node}  # its archived log says why it failed")
-                    }
+                    Extent::NotReset => add(
+                        "rehull log export | grep {node}  # its archived log says why it failed",
+                    ),
                 }
             }
             Blocker::HeldBy { by, .. } => add(&format!("{by} knows whether it may go on")),
@@ -414,8 +422,8 @@ fn retries(
     }
     if resume.retried(true) != resume {
         let what = match resume {
-            Step::Ask(gate) if gate == Kind::Remove.verified_by() => "run the removal again",
-            Step::Ask(gate) if gate == Kind::Join.verified_by() => "run the join again",
+            Step::Ask(Gate::Removal) => "run the removal again",
+            Step::Ask(Gate::Join | Gate::Rejoin) => "run the join again",
             _ => "do it again",
         };
         help.push(format!("rehull migrate retry {cluster}{node} --resubmit  # {what}"));

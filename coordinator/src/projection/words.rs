@@ -49,6 +49,8 @@ pub const fn of_gate(gate: Gate) -> &'static str {
         Gate::Finalize => "the cluster is finished",
         Gate::Abort => "a node that was given up is as it was",
         Gate::ClusterAbort => "nothing is left behind of what was given up",
+        Gate::RejoinAdmission => "a removed node may join again with the system that it still has",
+        Gate::Rejoin => "it is back with that system, and works",
     }
 }
 

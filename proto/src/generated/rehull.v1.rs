@@ -1206,7 +1206,7 @@ pub struct Intent {
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub by: ::prost::alloc::string::String,
-    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub wish: ::core::option::Option<intent::Wish>,
 }
 /// Nested message and enum types in `Intent`.
@@ -1242,6 +1242,15 @@ pub mod intent {
         /// The reason, in words.
         #[prost(string, tag = "2")]
         pub why: ::prost::alloc::string::String,
+    }
+    #[derive(serde::Serialize)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct RollBack {
+        #[prost(string, tag = "1")]
+        pub node: ::prost::alloc::string::String,
+        /// Let the other nodes go on without it.
+        #[prost(bool, tag = "2")]
+        pub go_on: bool,
     }
     #[derive(serde::Serialize)]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1282,6 +1291,8 @@ pub mod intent {
         DeleteNode(DeleteNode),
         #[prost(message, tag = "10")]
         RevokeAgent(RevokeAgent),
+        #[prost(message, tag = "11")]
+        RollBack(RollBack),
     }
 }
 #[derive(serde::Serialize)]

@@ -1,4 +1,5 @@
-//! Giving up before the point of no return: what was touched is put back, and proved to be.
+//! Giving up: before the point of no return what was touched is put back, and proved to be; between
+//! a removal and the reinstall the host may join again with the system that it still has.
 
 use rehull_shared::ids::NodeName;
 
@@ -48,12 +49,45 @@ impl Desk<'_> {
         }
     }
 
+    /// A person wants a removed node back with the system that it still has. Unless the others may
+    /// go on, no other node begins until a person lets it.
+    pub(super) fn roll_back(
+        &mut self,
+        name: &NodeName,
+        go_on: bool,
+        by: &str,
+    ) -> Result<(), Refusal> {
+        self.knows(name)?;
+        let migration = self.known()?;
+        let node = migration.node(name).expect("it was just known");
+        if !node.can_be_rolled_back() {
+            let why = match node.given_away {
+                true => "its reinstall was authorised, and the data on it given up: only forward",
+                false => {
+                    "a node is put back only while it is held or paused between its removal and \
+                     the reinstall of its host: `rehull migrate hold` holds it there"
+                }
+            };
+            let (subject, phase) = (Subject::Node(name.clone()), node.track.phase.word().into());
+            return Err(Refusal::NotNow { subject, phase, why: why.to_owned() });
+        }
+        let works = migration.track.phase == Phase::Working && migration.track.hold.is_none();
+        let (node, by) = (name.clone(), by.to_owned());
+        // First: a crash may fall between the two.
+        if works && !go_on {
+            let (subject, why) = (Subject::Cluster, format!("{name} is rolled back"));
+            self.write(Event::HoldRequested { subject, why, by: by.clone() });
+        }
+        self.write(Event::RollbackRequested { node, by });
+        Ok(())
+    }
+
     /// Ends a node that has nothing more to do: it is on the target, or as it was.
     pub(super) fn finish_node(&mut self, name: &NodeName) {
         let Some(node) = self.migration().and_then(|migration| migration.node(name)) else {
             return;
         };
-        let (aborted, node) = (node.is_given_up(), name.clone());
+        let (aborted, node) = (node.is_given_up() || node.is_rolled_back(), name.clone());
         self.write(match aborted {
             true => Event::NodeAborted { node },
             false => Event::NodeFinished { node },
@@ -64,13 +98,18 @@ impl Desk<'_> {
 /// Why it is too late, and what can be done instead.
 fn beyond(migration: &Migration, node: &Node) -> String {
     let (cluster, name) = (&migration.plan.cluster, &node.planned.name);
-    let held = matches!(node.track.phase, Phase::Held { .. });
-    let finish = match held {
-        true => format!("see `rehull explain {cluster} {name}` for what lets it go on"),
-        false => format!("let it finish, which `rehull watch {cluster}` shows"),
+    let finish = match &node.track.phase {
+        _ if node.can_be_rolled_back() => format!(
+            "put it back with `rehull migrate resolve {cluster} {name} --rollback-join`, or let it \
+             finish"
+        ),
+        Phase::Held { .. } => {
+            format!("see `rehull explain {cluster} {name}` for what lets it go on")
+        }
+        _ => format!("let it finish, which `rehull watch {cluster}` shows"),
     };
     format!(
-        "{name} is past the point of no return: only forward is safe. Pause with \
+        "{name} is past the point of no return: its removal cannot be undone. Pause with \
          `rehull migrate pause {cluster}` so that no other node begins; {finish}"
     )
 }

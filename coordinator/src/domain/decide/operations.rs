@@ -96,14 +96,6 @@ impl Desk<'_> {
         self.knows(name)?;
         if let Some(event) = self.event_of(report) {
             self.write(event);
-            let residual = matches!(
-                report,
-                Report::LeftoversAnswered { .. } | Report::NodeDeletionAnswered { .. }
-            );
-            if residual {
-                // What was seen before the action proves nothing about the time after it.
-                self.ask(&Subject::Node(name.clone()), Gate::Removal);
-            }
         }
         Ok(())
     }
@@ -127,7 +119,7 @@ impl Desk<'_> {
                 && node.drain.as_ref() != Some(&drain))
             .then_some(Event::DrainProgressed { node: name, drain }),
             Report::Inputs { node: name, inputs } => (node.inputs.is_none()
-                && matches!(asking, Some(Gate::RemoveAdmission | Gate::JoinAdmission)))
+                && Kind::ALL.iter().any(|kind| asking == Some(kind.admitted_by())))
             .then_some(Event::InputsPrepared { node: name, inputs }),
             Report::Submitted { node: owner, name, uid, others } => (operating
                 && of_last(&name)

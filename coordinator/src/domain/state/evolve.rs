@@ -213,7 +213,7 @@ impl Migration {
             (Phase::Asking { gate, asked, dossier }, Event::GatePassed { proof, .. })
                 if proof.gate() == *gate && proof.round() == asked.round && accepted =>
             {
-                if [Gate::Removal, Gate::Join].contains(gate) {
+                if Kind::ALL.iter().any(|kind| kind.verified_by() == *gate) {
                     *resubmitted = 0;
                 }
                 if *gate == Gate::Os {
@@ -261,11 +261,14 @@ impl Node {
             leftovers: Leftovers::default(),
             deletion: Deletion::default(),
             farewell: None,
+            given_away: false,
             verified: None,
         }
     }
 
     fn evolve(&mut self, event: &Event, at: Timestamp) -> Result<(), Corrupt> {
+        let last = self.operation().map(|operation| operation.intent.kind);
+        let may_go_back = self.can_be_rolled_back();
         match (&mut self.track.phase, event) {
             (Phase::Planned, Event::NodeStarted { .. }) => {
                 self.track.enter(Phase::Ready { next: Step::first_of_node() }, at);
@@ -315,7 +318,11 @@ impl Node {
                 let (order, processes) = (order.clone(), processes.clone());
                 self.leftovers = Leftovers::Ordered { order, processes };
             }
-            (_, Event::LeftoversAnswered { .. }) => self.leftovers = Leftovers::Answered,
+            // What was seen before the action proves nothing about the time after it.
+            (Phase::Asking { gate: Gate::Removal, .. }, Event::LeftoversAnswered { .. }) => {
+                self.leftovers = Leftovers::Answered;
+                self.track.enter(Phase::Ready { next: Step::Ask(Gate::Removal) }, at);
+            }
             (
                 phase @ (Phase::Asking { .. } | Phase::Held { .. }),
                 Event::NodeDeletionRequested { by, .. },
@@ -333,9 +340,19 @@ impl Node {
             {
                 self.deletion = Deletion::Ordered { uid: uid.clone() };
             }
-            (_, Event::NodeDeletionAnswered { .. }) => self.deletion = Deletion::Answered,
+            (Phase::Asking { gate: Gate::Removal, .. }, Event::NodeDeletionAnswered { .. }) => {
+                self.deletion = Deletion::Answered;
+                self.track.enter(Phase::Ready { next: Step::Ask(Gate::Removal) }, at);
+            }
+            (_, Event::RollbackRequested { .. }) if may_go_back => {
+                self.forget_residues();
+                let next = Step::Ask(Gate::RejoinAdmission);
+                self.track.hold = None;
+                self.track.enter(Phase::Ready { next }, at);
+            }
             (_, Event::FarewellSaid { generation, .. }) => self.farewell = Some(*generation),
             (Phase::Ready { next: Step::Reinstall }, Event::ReinstallAuthorized { .. }) => {
+                self.given_away = true;
                 self.track.enter(Phase::Reinstalling(Reinstall::default()), at);
             }
             (Phase::Reinstalling(reinstall), Event::InstallerProgressed { percent, seen, .. }) => {
@@ -345,7 +362,7 @@ impl Node {
                 reinstall.announced_by = Some(by.clone());
             }
             (Phase::Ready { next: Step::Finish }, Event::NodeFinished { .. })
-                if !self.operations.is_empty() =>
+                if last == Some(Kind::Join) =>
             {
                 self.track.enter(Phase::Done, at);
             }
@@ -360,7 +377,7 @@ impl Node {
                 self.track.enter(Phase::Ready { next }, at);
             }
             (Phase::Ready { next: Step::Finish }, Event::NodeAborted { .. })
-                if self.operations.is_empty() =>
+                if matches!(last, None | Some(Kind::Rejoin)) =>
             {
                 self.track.enter(Phase::Aborted, at);
             }
@@ -490,6 +507,7 @@ fn node_of(event: &Event) -> Result<&NodeName, Corrupt> {
         | Event::NodeDeletionRequested { node, .. }
         | Event::NodeDeletionOrdered { node, .. }
         | Event::NodeDeletionAnswered { node, .. }
+        | Event::RollbackRequested { node, .. }
         | Event::FarewellSaid { node, .. }
         | Event::ReinstallAuthorized { node }
         | Event::InstallerProgressed { node, .. }

@@ -144,6 +144,19 @@ spec:
 }
 
 #[test]
+fn a_host_with_its_old_system_joins_without_the_repositories_of_the_target() {
+    let (join, back) =
+        (made(&plan(), Kind::Join, "worker1"), made(&plan(), Kind::Rejoin, "worker1"));
+    assert_eq!(back.metadata.name.as_deref(), Some("centos-back-worker1-a1"));
+    assert_eq!(
+        (&back.spec.action, &back.spec.extra_args),
+        (&join.spec.action, &join.spec.extra_args)
+    );
+    let hooks: Vec<&str> = back.spec.pre_hook.iter().map(|hook| hook.action.as_str()).collect();
+    assert_eq!(hooks, ["ping.yml", "disable-firewalld.yml"]);
+}
+
+#[test]
 fn newer_kubespray_gathers_facts_of_all_hosts_and_sites_with_own_repositories_set_none() {
     let plan = Plan { facts_hook: true, repos: Vec::new(), ..plan() };
     let operation = made(&plan, Kind::Join, "worker1");
