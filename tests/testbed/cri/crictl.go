@@ -2,9 +2,9 @@ package cri
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,13 +13,17 @@ import (
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-const callTimeout = 2 * time.Minute
+// rpcTimeout bounds each call, as in the /etc/crictl.yaml that kubespray writes.
+const rpcTimeout = 30 * time.Second
 
-// Crictl is the part of crictl that kubespray's reset and people use.
+// Crictl is the part of crictl that kubespray's reset and people use. As in crictl 1.28, `-t` before
+// the command is the limit of each call, not a container's grace: that is 0, so `stop` kills.
 func Crictl(args []string) error {
-	timeout := 0
+	limit := rpcTimeout
 	if len(args) > 1 && args[0] == "-t" {
-		timeout, _ = strconv.Atoi(strings.TrimSuffix(args[1], "s"))
+		if given, err := time.ParseDuration(args[1]); err == nil {
+			limit = given
+		}
 		args = args[2:]
 	}
 	if len(args) == 0 {
@@ -31,37 +35,48 @@ func Crictl(args []string) error {
 		return err
 	}
 	defer connection.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
-	defer cancel()
 	client := cri.NewRuntimeServiceClient(connection)
 	verb, quiet, all := args[0], slices.Contains(args, "-q"), slices.Contains(args, "-a")
 	ids := slices.DeleteFunc(args[1:], func(arg string) bool { return strings.HasPrefix(arg, "-") })
 	pods := slices.Contains([]string{"pods", "stopp", "rmp"}, verb)
 	if all || verb == "ps" || verb == "pods" {
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
+		defer cancel()
 		if ids, err = list(ctx, client, pods, all, quiet || all && verb != "ps"); err != nil {
 			return err
 		}
 	}
+	var failed error
 	for _, id := range ids {
-		var err error
-		switch verb {
-		case "ps", "pods":
-			fmt.Println(id)
-		case "stop":
-			request := &cri.StopContainerRequest{ContainerId: id, Timeout: int64(timeout)}
-			_, err = client.StopContainer(ctx, request)
-		case "rm":
-			_, err = client.RemoveContainer(ctx, &cri.RemoveContainerRequest{ContainerId: id})
-		case "stopp":
-			_, err = client.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: id})
-		case "rmp":
-			_, err = client.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: id})
-		default:
-			err = fmt.Errorf("unknown command %s", verb)
+		err := one(client, limit, verb, id)
+		if err != nil && !strings.HasPrefix(verb, "rm") {
+			return err // a removal goes on with the others
 		}
-		if err != nil {
-			return err
-		}
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+func one(client cri.RuntimeServiceClient, limit time.Duration, verb, id string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	var err error
+	switch verb {
+	case "ps", "pods":
+		fmt.Println(id)
+	case "stop":
+		_, err = client.StopContainer(ctx, &cri.StopContainerRequest{ContainerId: id})
+	case "rm":
+		_, err = client.RemoveContainer(ctx, &cri.RemoveContainerRequest{ContainerId: id})
+	case "stopp":
+		_, err = client.StopPodSandbox(ctx, &cri.StopPodSandboxRequest{PodSandboxId: id})
+	case "rmp":
+		_, err = client.RemovePodSandbox(ctx, &cri.RemovePodSandboxRequest{PodSandboxId: id})
+	default:
+		err = fmt.Errorf("unknown command %s", verb)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", verb, id, err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package cri
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -88,29 +89,31 @@ func imageName(image string) string {
 	return name
 }
 
-// end stops a task: TERM, then KILL after the grace period, then waits until it is reaped.
-func end(id string, grace time.Duration) error {
-	signal, deadline := syscall.SIGTERM, time.Now().Add(grace)
-	if grace <= 0 {
-		signal = syscall.SIGKILL
-	}
-	sent, to := syscall.Signal(0), 0
+// end stops a task: TERM, then KILL after the grace period, then waits until it is reaped, or until
+// the caller waits no more.
+func end(ctx context.Context, id string, grace time.Duration) error {
+	deadline := time.Now().Add(grace)
+	sent := syscall.Signal(0)
 	for {
 		now := look(id)
 		if now.pid == 0 {
 			return nil
 		}
-		if signal == syscall.SIGTERM && time.Now().After(deadline) {
+		signal := syscall.SIGTERM
+		if !time.Now().Before(deadline) {
 			signal = syscall.SIGKILL
 		}
-		// A kubelet that lives may have started it again: that process has not been told.
-		if signal != sent || now.pid != to {
-			err := syscall.Kill(now.pid, signal)
-			if err != nil && err != syscall.ESRCH {
+		if signal != sent {
+			if err := syscall.Kill(now.pid, signal); err != nil && err != syscall.ESRCH {
 				return fmt.Errorf("stop %s: %w", id, err)
 			}
-			sent, to = signal, now.pid
+			sent = signal
 		}
-		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("an error occurs during waiting for container %q to be killed: %w",
+				id, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }

@@ -76,14 +76,14 @@ func (r *runtime) RunPodSandbox(_ context.Context, in *cri.RunPodSandboxRequest)
 	return &cri.RunPodSandboxResponse{PodSandboxId: s.ID}, save("sandboxes", s.ID, s)
 }
 
-func (r *runtime) StopPodSandbox(_ context.Context, in *cri.StopPodSandboxRequest) (
+func (r *runtime) StopPodSandbox(ctx context.Context, in *cri.StopPodSandboxRequest) (
 	*cri.StopPodSandboxResponse, error) {
 	for _, c := range r.of(in.PodSandboxId) {
-		if err := end(c.ID, 0); err != nil {
+		if err := end(ctx, c.ID, 0); err != nil {
 			return nil, err
 		}
 	}
-	if err := end(in.PodSandboxId, 0); err != nil {
+	if err := end(ctx, in.PodSandboxId, 0); err != nil {
 		return nil, err
 	}
 	_ = ask(in.PodSandboxId, shim.Task{}) // a shim that is gone needs no order
@@ -166,15 +166,15 @@ func (r *runtime) StartContainer(_ context.Context, in *cri.StartContainerReques
 	return &cri.StartContainerResponse{}, save("containers", c.ID, c)
 }
 
-func (r *runtime) StopContainer(_ context.Context, in *cri.StopContainerRequest) (
+func (r *runtime) StopContainer(ctx context.Context, in *cri.StopContainerRequest) (
 	*cri.StopContainerResponse, error) {
 	grace := time.Duration(in.Timeout) * time.Second
-	return &cri.StopContainerResponse{}, end(in.ContainerId, grace)
+	return &cri.StopContainerResponse{}, end(ctx, in.ContainerId, grace)
 }
 
-func (r *runtime) RemoveContainer(_ context.Context, in *cri.RemoveContainerRequest) (
+func (r *runtime) RemoveContainer(ctx context.Context, in *cri.RemoveContainerRequest) (
 	*cri.RemoveContainerResponse, error) {
-	if err := end(in.ContainerId, 0); err != nil {
+	if err := end(ctx, in.ContainerId, 0); err != nil {
 		return nil, err
 	}
 	r.lock.Lock()

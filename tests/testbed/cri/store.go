@@ -1,5 +1,6 @@
 // Package cri is containerd as the kubelet and an agent see it: the CRI over a socket, with real
-// shims and real processes that survive it. There are no images and no container namespaces.
+// shims and real processes that survive it. There are no images, and containers have no namespaces
+// but that of processes.
 package cri
 
 import (

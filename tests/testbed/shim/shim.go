@@ -103,8 +103,10 @@ func start(task Task, running *sync.WaitGroup) error {
 	if err := os.MkdirAll(filepath.Join(TaskDir, task.ID), 0o711); err != nil {
 		return err
 	}
+	// What a container starts ends with its first process, as nginx's workers must: a kernel that
+	// ends process 1 of a namespace ends them all.
 	command := &exec.Cmd{Path: task.Path, Args: task.Args, Env: task.Env, Dir: task.Dir,
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Cloneflags: syscall.CLONE_NEWPID}}
 	log := io.Discard
 	if task.Log != "" {
 		if err := os.MkdirAll(filepath.Dir(task.Log), 0o755); err != nil {
