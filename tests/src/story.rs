@@ -115,6 +115,48 @@ impl Default for Story {
 }
 
 impl Story {
+    /// A story in which this gate is open, and the subject at it.
+    pub fn at(gate: Gate) -> (Self, Subject) {
+        let mut story = Self::of(&["n1"]);
+        match gate {
+            Gate::ClusterPreflight => {
+                story.waits(Span::from_secs(5));
+                (story, Subject::Cluster)
+            }
+            Gate::Backup => {
+                story.passes(&Subject::Cluster);
+                (story, Subject::Cluster)
+            }
+            Gate::Finalize => {
+                story.reaches("n1", Gate::Soak);
+                story.passes(&on("n1"));
+                (story, Subject::Cluster)
+            }
+            Gate::Abort => {
+                story.reaches("n1", Gate::Drain);
+                story.aborts(on("n1"));
+                (story, on("n1"))
+            }
+            Gate::ClusterAbort => {
+                story.reaches("n1", Gate::Preflight);
+                story.aborts(Subject::Cluster);
+                (story, Subject::Cluster)
+            }
+            Gate::RejoinAdmission | Gate::Rejoin => {
+                story.reaches("n1", Gate::Removal);
+                story.holds(on("n1"));
+                story.passes(&on("n1"));
+                story.rolls_back("n1", true);
+                story.reaches("n1", gate);
+                (story, on("n1"))
+            }
+            gate => {
+                story.reaches("n1", gate);
+                (story, on("n1"))
+            }
+        }
+    }
+
     /// A migration of these nodes has been started.
     pub fn of(names: &[&str]) -> Self {
         Self::with(plan(), names)

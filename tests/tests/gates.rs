@@ -3,7 +3,7 @@
 use rehull::domain::{
     command::{Command, Request},
     gate::Gate,
-    state::{Phase, Step, Subject},
+    state::{Phase, Step},
 };
 use rehull_shared::{
     evidence::{Evidence, Verdict},
@@ -11,48 +11,6 @@ use rehull_shared::{
     time::{Span, Timestamp},
 };
 use rehull_tests::story::{Story, on, prod};
-
-/// A story in which this gate is open, and the subject at it.
-fn at(gate: Gate) -> (Story, Subject) {
-    let mut story = Story::of(&["n1"]);
-    match gate {
-        Gate::ClusterPreflight => {
-            story.waits(Span::from_secs(5));
-            (story, Subject::Cluster)
-        }
-        Gate::Backup => {
-            story.passes(&Subject::Cluster);
-            (story, Subject::Cluster)
-        }
-        Gate::Finalize => {
-            story.reaches("n1", Gate::Soak);
-            story.passes(&on("n1"));
-            (story, Subject::Cluster)
-        }
-        Gate::Abort => {
-            story.reaches("n1", Gate::Drain);
-            story.aborts(on("n1"));
-            (story, on("n1"))
-        }
-        Gate::ClusterAbort => {
-            story.reaches("n1", Gate::Preflight);
-            story.aborts(Subject::Cluster);
-            (story, Subject::Cluster)
-        }
-        Gate::RejoinAdmission | Gate::Rejoin => {
-            story.reaches("n1", Gate::Removal);
-            story.holds(on("n1"));
-            story.passes(&on("n1"));
-            story.rolls_back("n1", true);
-            story.reaches("n1", gate);
-            (story, on("n1"))
-        }
-        gate => {
-            story.reaches("n1", gate);
-            (story, on("n1"))
-        }
-    }
-}
 
 #[test]
 fn every_gate_has_needs_and_no_need_twice() {
@@ -68,7 +26,7 @@ fn every_gate_has_needs_and_no_need_twice() {
 #[test]
 fn a_gate_passes_with_all_answers_and_without_any_one_of_them_it_does_not() {
     for gate in Gate::ALL {
-        let (story, subject) = at(gate);
+        let (story, subject) = Story::at(gate);
         assert_eq!(story.gate(&subject), Some(gate));
         let mut fine = story.clone();
         fine.passes(&subject);
@@ -99,7 +57,7 @@ fn one_spoilt_answer_of_one_witness_blocks() {
         ("failed", |answer, _| answer.verdict = Verdict::fail("no")),
     ];
     for gate in Gate::ALL {
-        let (story, subject) = at(gate);
+        let (story, subject) = Story::at(gate);
         for (word, spoil) in &spoils {
             let mut story = story.clone();
             for need in gate.needs() {
@@ -117,7 +75,7 @@ fn one_spoilt_answer_of_one_witness_blocks() {
 #[test]
 fn silence_at_any_gate_ends_in_held_with_a_reason_for_every_need() {
     for gate in Gate::ALL {
-        let (mut story, subject) = at(gate);
+        let (mut story, subject) = Story::at(gate);
         let patience = gate.deadline(&story.migration().plan.policy, true);
         story.waits(patience + Span::from_secs(10));
         let Phase::Held { why, resume } = story.phase(&subject).clone() else {

@@ -221,7 +221,7 @@ fn a_hold_by_a_person_says_who_and_why_and_what_to_type() {
     assert_eq!(row.waits_for, "a person, to pass G4 RemoveAdmission: ann holds it: lunch");
     let explained = explain(&story, "n1");
     for command in [
-        "rehull migrate retry prod n1: go on",
+        "rehull migrate retry prod n1  # go on",
         "rehull migrate abort prod n1  # put it back, and go on without it",
     ] {
         assert!(explained.unblock.iter().any(|line| line == command), "{:#?}", explained.unblock);

@@ -8,7 +8,7 @@ use rehull::{
         command::{Report, Request},
         gate::Gate,
         plan::{Access, Installer},
-        state::{Outcome, Phase, Step, Subject},
+        state::{Extent, Outcome, Phase, Step, Subject},
     },
     history::History,
     projection::{self, View},
@@ -65,39 +65,16 @@ fn commands(story: &Story, subject: &Subject) -> Vec<String> {
     commands
 }
 
-/// A story with an open gate, and whose it is.
-fn at(gate: Gate) -> (Story, Subject) {
-    let mut story = Story::of(&["n1", "n2"]);
-    match gate {
-        Gate::ClusterPreflight => (story, Subject::Cluster),
-        Gate::Backup => {
-            story.passes(&Subject::Cluster);
-            (story, Subject::Cluster)
-        }
-        Gate::Finalize => {
-            story = Story::of(&["n1"]);
-            story.reaches("n1", Gate::Soak);
-            story.passes(&on("n1"));
-            story.waits(Span::from_secs(5));
-            (story, Subject::Cluster)
-        }
-        _ => {
-            story.reaches("n1", gate);
-            (story, on("n1"))
-        }
-    }
-}
-
 #[test]
 fn every_gate_and_every_reason_names_a_command() {
     let mut told: BTreeSet<Check> = BTreeSet::new();
     for gate in Gate::ALL {
-        let (story, subject) = at(gate);
+        let (story, subject) = Story::at(gate);
         assert_eq!(story.gate(&subject), Some(gate));
         commands(&story, &subject); // nobody has answered
         for (index, need) in gate.needs().iter().enumerate() {
             for verdict in [Verdict::fail("it is not so"), Verdict::unknown("a timeout")] {
-                let (mut story, subject) = at(gate);
+                let (mut story, subject) = Story::at(gate);
                 // Answers of an agent that is not asked, as none of the others is: all but this one.
                 story.all_but(&subject, index, &verdict);
                 let commands = commands(&story, &subject);
@@ -115,7 +92,7 @@ fn every_gate_and_every_reason_names_a_command() {
 #[test]
 fn every_hold_names_the_command_that_ends_it() {
     for gate in Gate::ALL {
-        let (mut story, subject) = at(gate);
+        let (mut story, subject) = Story::at(gate);
         let mut patience = 0;
         while !matches!(story.phase(&subject), Phase::Held { .. }) {
             story.waits(Span::from_mins(30));
@@ -145,12 +122,13 @@ fn every_hold_names_the_command_that_ends_it() {
 #[test]
 fn every_state_says_what_helps_or_that_nobody_need_do_anything() {
     // Before its turn: the cluster, then another node, then a pause.
-    let (story, _) = at(Gate::ClusterPreflight);
+    let story = Story::of(&["n1", "n2"]);
     assert_eq!(
         help(&story, &on("n2")),
         ["rehull explain prod  # the cluster comes before its nodes"]
     );
-    let (mut story, _) = at(Gate::Drain);
+    let mut story = Story::of(&["n1", "n2"]);
+    story.reaches("n1", Gate::Drain);
     assert_eq!(help(&story, &on("n2")), ["rehull explain prod n1"]);
     assert_eq!(help(&story, &Subject::Cluster), ["rehull explain prod n1"]);
     story.asks(Request::Pause { by: "ann".into() });
@@ -192,8 +170,8 @@ fn every_state_says_what_helps_or_that_nobody_need_do_anything() {
         )),
         "{running:#?}"
     );
-    let (outcome, seen) = (Outcome::Failed, "rc=2".to_owned());
-    story.reports(Report::Ended { node: node("n1"), name, outcome, seen });
+    let (outcome, extent, seen) = (Outcome::Failed, Extent::Unknown, "rc=2".to_owned());
+    story.reports(Report::Ended { node: node("n1"), name, outcome, extent, seen });
     commands(&story, &on("n1"));
 
     // The end.

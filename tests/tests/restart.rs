@@ -116,7 +116,7 @@ fn cut_behind(story: &Story, cut: usize) -> Story {
     let mut torn = Story { fleet: Fleet::default(), ..story.clone() };
     torn.log.truncate(cut);
     for recorded in torn.log.clone() {
-        torn.fleet.evolve(&recorded).unwrap();
+        torn.fleet.evolve(&recorded).expect("a log that was written");
     }
     torn.when(Command::TakeLeadership);
     torn

@@ -103,7 +103,7 @@ fn a_join_back_that_fails_is_looked_at_and_made_again() {
 
 fn refusal(story: &mut Story) -> String {
     let back = Request::RollBack { node: node("n1"), go_on: false, by: "ann".into() };
-    story.tries(Command::Of(prod(), back)).unwrap_err().to_string()
+    story.tries(Command::Of(prod(), back)).expect_err("it was refused").to_string()
 }
 
 #[test]

@@ -252,7 +252,7 @@ async fn orders_are_answered_in_words_and_silence_is_a_trouble() {
         || Work::KillLeftovers { node: worker1(), order: "order-1".into(), processes: Vec::new() };
     let mut world = World::new();
     let trouble = world.pass(kill()).await.unwrap_err();
-    assert_eq!(trouble.0, "worker1: its agent is not connected");
+    assert_eq!(trouble.0, "worker1: it has no agent: none enrolled, or it is revoked");
     world.connect(host_report(), Answered::Refused);
     let (node, order) = (worker1(), "order-1".to_owned());
     let seen = "refused: as ordered".to_owned();
