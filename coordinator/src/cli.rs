@@ -209,7 +209,9 @@ enum Migrate {
         #[command(flatten)]
         decision: Decision,
         /// With --rollback-join: let the other nodes go on without this one.
+        // `requires` gives way where a conflict forbids what it asks for, so the others are named.
         #[arg(long, requires = "rollback_join")]
+        #[arg(conflicts_with_all = ["retry", "resubmit", "abort", "delete_node"])]
         go_on: bool,
     },
     /// Gives up a node, or all of them: what was touched is put back. Only before the point of no
