@@ -34,8 +34,22 @@ func TestHoldHosts(t *testing.T) {
 }
 
 func TestAKilledTestLeavesNothing(t *testing.T) {
+	hold := []string{os.Args[0], "-test.run=^TestHoldHosts$"}
+	for _, one := range []struct {
+		whom string
+		line []string
+	}{
+		{"the test", hold},
+		// As `go test` does: it starts the test and waits.
+		{"who started it", append([]string{"sh", "-c", `"$0" "$@" & wait`}, hold...)},
+	} {
+		t.Run(one.whom, func(t *testing.T) { killedLeavesNothing(t, one.line) })
+	}
+}
+
+func killedLeavesNothing(t *testing.T, line []string) {
 	dir := filepath.Join(cache(t), "test-killed")
-	killed(t, dir)
+	killed(t, dir, line)
 	eventually(t, 10*time.Second, "no process of the testbed", func() (string, bool) {
 		left := processesNaming(t, dir)
 		return strings.Join(left, "\n"), len(left) == 0
@@ -46,6 +60,13 @@ func TestAKilledTestLeavesNothing(t *testing.T) {
 	}
 	if strings.Contains(string(mounts), dir) {
 		t.Error("a mount is left:\n", string(mounts))
+	}
+	testbed, err := hosts.Start(dir, false)
+	if err != nil {
+		t.Fatal("another one does not start:", err)
+	}
+	if all, err := testbed.Hosts(); err != nil || len(all) > 0 {
+		t.Errorf("another one starts with %+v (%v)", all, err)
 	}
 	if err := hosts.Stop(dir); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package stories
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"rehull.dev/testbed/cluster"
 	"rehull.dev/testbed/hosts"
+	"rehull.dev/testbed/kubean"
 )
 
 // budgetWatch sees every state of every PodDisruptionBudget, apart from rehull.
@@ -111,10 +113,71 @@ func migrated(t *testing.T, testbed *hosts.Testbed, node string, before identity
 	}
 }
 
-// operations lists every ClusterOperation that the API ever had, by the names of Kubean's Jobs.
-func operations(t *testing.T, testbed *hosts.Testbed, action string) []string {
+// operationWatch sees every ClusterOperation that was ever created, apart from rehull: a list would
+// not show one that was deleted again.
+type operationWatch struct {
+	lock sync.Mutex
+	seen map[string]kubean.Operation
+}
+
+// watchOperations watches until the test ends.
+func watchOperations(t *testing.T, testbed *hosts.Testbed) *operationWatch {
 	t.Helper()
-	out := run(t, testbed, "mgmt", "kubectl", "get", "clusteroperations", "-o",
-		`jsonpath={range .items[?(@.spec.action=="`+action+`")]}{.metadata.name}{"\n"}{end}`)
-	return strings.Fields(out)
+	config, err := cluster.API(testbed, cluster.ManagementConfig(testbed.Dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kubean.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &operationWatch{seen: map[string]kubean.Operation{}}
+	go func() {
+		for t.Context().Err() == nil {
+			options := &metav1.ListOptions{Watch: true}
+			events, err := client.Get().Resource("clusteroperations").
+				VersionedParams(options, metav1.ParameterCodec).Watch(t.Context())
+			if err != nil {
+				continue
+			}
+			for event := range events.ResultChan() {
+				if operation, ok := event.Object.(*kubean.Operation); ok {
+					w.lock.Lock()
+					w.seen[string(operation.UID)] = *operation
+					w.lock.Unlock()
+				}
+			}
+		}
+	}()
+	return w
+}
+
+// of lists what was ever created with this action for a node, with what it said last.
+func (w *operationWatch) of(node, action string) []string {
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	var found []string
+	for _, operation := range w.seen {
+		if operation.Spec.Action.Action == action && strings.Contains(operation.Name, node) {
+			found = append(found, operation.Name+" "+string(operation.Status.Status))
+		}
+	}
+	return found
+}
+
+// verify fails the test unless each of these was ordered exactly once for the node and says that
+// it succeeded, and nothing else was ordered for it.
+func (w *operationWatch) verify(t *testing.T, node string, actions ...string) {
+	t.Helper()
+	for _, action := range []string{"remove-node.yml", "scale.yml"} {
+		got := w.of(node, action)
+		switch {
+		case !slices.Contains(actions, action):
+			if len(got) > 0 {
+				t.Errorf("%s was ordered: %q", action, got)
+			}
+		case len(got) != 1 || !strings.HasSuffix(got[0], " Succeeded"):
+			t.Errorf("%s was not ordered once, with success: %q", action, got)
+		}
+	}
 }

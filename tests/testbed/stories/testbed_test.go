@@ -2,7 +2,7 @@
 package stories
 
 import (
-	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,23 +102,22 @@ func eventually(t *testing.T, limit time.Duration, want string, look func() (str
 	}
 }
 
-// killed starts this test binary anew to hold a testbed, kills it with -9 and returns.
-func killed(t *testing.T, dir string) {
+// killed starts a process that holds a testbed, or starts the one who does, kills it with -9 and
+// returns.
+func killed(t *testing.T, dir string, line []string) {
 	t.Helper()
-	command := exec.Command(os.Args[0], "-test.run=^TestHoldHosts$", "-test.v")
+	command := exec.Command(line[0], line[1:]...)
 	command.Env = append(os.Environ(), "TESTBED_HOLD="+dir)
-	var out bytes.Buffer
-	command.Stdout, command.Stderr = &out, &out
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, time.Minute, "hosts that run", func() (string, bool) {
 		testbed, err := hosts.Open(dir)
 		if err != nil {
-			return err.Error() + out.String(), false
+			return err.Error(), false
 		}
 		all, err := testbed.Hosts()
-		return out.String(), err == nil && len(all) == 1 && all[0].Pid != 0
+		return fmt.Sprint(all, err), err == nil && len(all) == 1 && all[0].Pid != 0
 	})
 	if err := command.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)

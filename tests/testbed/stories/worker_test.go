@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,47 +26,13 @@ const migrationLimit = 10 * time.Minute
 func TestWorker(t *testing.T) {
 	testbed := begun(t)
 	before := identityOf(t, testbed, "worker1")
-	budgets := watchBudgets(t, testbed)
+	budgets, operations := watchBudgets(t, testbed), watchOperations(t, testbed)
 	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
 	killAtEveryPoint(t, testbed)
 	await(t, testbed, "worker1", "Done")
 	migrated(t, testbed, "worker1", before)
 	budgets.verify(t)
-	once(t, testbed, "worker1", "remove-node.yml", "scale.yml")
-}
-
-// TestHeld is the story of a removal that says Succeeded while the Node stays and a kubelet goes
-// on: it is held at its gate with the right words, and released by a person.
-func TestHeld(t *testing.T) {
-	testbed := begun(t)
-	before := identityOf(t, testbed, "worker1")
-	lie(t, testbed, "worker1")
-	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
-	await(t, testbed, "worker1", "Held")
-	words := rehull(t, testbed, "explain", "prod", "worker1")
-	for _, want := range []string{"NodeAbsent", "KubeletStopped"} {
-		if !strings.Contains(words, want) {
-			t.Errorf("explain does not name %s: %s", want, words)
-		}
-	}
-	kubectl(t, testbed, "delete", "node", "worker1")
-	honest(t, testbed, "worker1")
-	run(t, testbed, "worker1", "systemctl", "stop", "kubelet")
-	rehull(t, testbed, "migrate", "retry", "prod", "worker1")
-	await(t, testbed, "worker1", "Done")
-	migrated(t, testbed, "worker1", before)
-	once(t, testbed, "worker1", "remove-node.yml", "scale.yml")
-}
-
-// once checks, at the API, that each of these was ordered exactly once for a node.
-func once(t *testing.T, testbed *hosts.Testbed, node string, actions ...string) {
-	t.Helper()
-	for _, action := range actions {
-		others := func(name string) bool { return !strings.Contains(name, node) }
-		if ops := slices.DeleteFunc(operations(t, testbed, action), others); len(ops) != 1 {
-			t.Errorf("%s was ordered %d times for %s: %v", action, len(ops), node, ops)
-		}
-	}
+	operations.verify(t, "worker1", "remove-node.yml", "scale.yml")
 }
 
 // begun is a testbed in use, with rehull on it and a migration ready to start.
@@ -107,27 +72,6 @@ func use(t *testing.T, testbed *hosts.Testbed) {
 	kubectl(t, testbed, "apply", "-f", "/root/workloads.yaml")
 	kubectl(t, testbed, "rollout", "status", "deployment/web", "--timeout=60s")
 	kubectl(t, testbed, "rollout", "status", "statefulset/db", "--timeout=60s")
-}
-
-// lie makes a node's removal succeed while the Node stays and the kubelet goes on.
-func lie(t *testing.T, testbed *hosts.Testbed, node string) {
-	t.Helper()
-	if err := cluster.HideNode(t.Context(), testbed, node); err != nil {
-		t.Fatal(err)
-	}
-	if err := cluster.IgnoreStop(t.Context(), testbed, node, "kubelet.service"); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func honest(t *testing.T, testbed *hosts.Testbed, node string) {
-	t.Helper()
-	if err := cluster.ShowNodes(t.Context(), testbed); err != nil {
-		t.Fatal(err)
-	}
-	if err := cluster.HonourStop(t.Context(), testbed, node, "kubelet.service"); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // killAtEveryPoint kills the coordinator with -9 when the world, not rehull, shows that it has come
