@@ -29,6 +29,7 @@ mod pack;
 mod store;
 mod tree;
 
+pub use codec::{decode, encode};
 pub use pack::Hash;
 use store::Store;
 

@@ -36,7 +36,7 @@ fn dns_name(what: &'static str, value: &str, limit: usize) -> Result<String, Bad
 
 /// Name of a Kubean `Cluster`; also the name of its event stream.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct ClusterName(String);
 
 /// Name of an inventory host, which is also the name of its Node object.
@@ -44,7 +44,7 @@ pub struct ClusterName(String);
 /// Only literal names: patterns, globs and groups of Ansible cannot be written with these letters
 /// (failure F15 of the domain reference: a pattern in `-e node=` resets every host that it matches).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct NodeName(String);
 
 impl FromStr for ClusterName {

@@ -5,14 +5,18 @@ use crate::domain::event::Recorded;
 /// A length takes at most these many bytes.
 pub(super) const LENGTH_BYTES_MAX: usize = 10;
 
-/// Adds the bytes of an event to `out`.
-pub(super) fn encode(recorded: &Recorded, out: &mut Vec<u8>) {
+/// Adds an event, as it is stored, to `out`: [MessagePack](https://msgpack.org), structs as arrays
+/// of their fields, variants by name.
+pub fn encode(recorded: &Recorded, out: &mut Vec<u8>) {
     rmp_serde::encode::write(out, recorded).expect("memory takes every event");
 }
 
-/// An event from exactly its bytes.
-pub(super) fn decode(bytes: &[u8]) -> Result<Recorded, rmp_serde::decode::Error> {
-    rmp_serde::from_slice(bytes)
+/// An event from its stored bytes. Fields that its array lacks at the end have their defaults.
+///
+/// # Errors
+/// What in it this program does not know.
+pub fn decode(bytes: &[u8]) -> Result<Recorded, String> {
+    rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 /// Adds a length: 7 bits a byte, least first, the high bit set on all but the last.

@@ -180,7 +180,7 @@ pub(super) fn events(
     let count = u64::from(u32::from_le_bytes(array(pack, COUNT)));
     for seq in before.seq + 1..=before.seq + count {
         let event = codec::take(&mut rest).ok_or_else(|| newer(seq, "it is cut short".into()))?;
-        each(seq, codec::decode(event).map_err(|error| newer(seq, error.to_string()))?);
+        each(seq, codec::decode(event).map_err(|what| newer(seq, what))?);
     }
     match rest {
         [] => Ok(()),
