@@ -10,9 +10,9 @@
 //!   of the pack before it, so that the last hash stands for the whole log.
 //! * An append is durable when it returns. After a crash, any prefix of the packs of an append
 //!   that did not return may be there: every state that a prefix gives is one to go on from.
-//! * [`Log::open`] checks the last pack, [`Log::replay`] the checksum and the place of every pack,
-//!   and [`verify`] every hash. Nothing is repaired or cut in silence but what an append that
-//!   never returned has left behind.
+//! * [`Log::open`] checks the last pack, and that no acknowledged event is missing after it,
+//!   [`Log::replay`] the checksum and the place of every pack, and [`verify`] every hash. Nothing is
+//!   repaired or cut in silence but what an append that never returned has left behind.
 
 use std::{
     io::{self, Write},
@@ -25,11 +25,13 @@ use crate::domain::event::Recorded;
 
 mod codec;
 mod file;
+mod mark;
 mod pack;
 mod store;
 mod tree;
 
 pub use codec::{decode, encode};
+use mark::Mark;
 pub use pack::Hash;
 use store::Store;
 
@@ -103,11 +105,19 @@ pub struct Head {
     pub hash: Hash,
 }
 
+impl Head {
+    fn ends_before(self, last: u64) -> Error {
+        let what = format!("the log ends before it, but event {last} was acknowledged");
+        Error::Damaged { seq: self.seq + 1, what }
+    }
+}
+
 /// An open log: the only writer, and the only reader of this process.
 pub struct Log {
     dir: PathBuf,
     store: Box<dyn Store>,
     head: Head,
+    mark: Mark,
     /// Set while an append is under way: after one that failed nothing may follow.
     unsettled: bool,
 }
@@ -143,8 +153,10 @@ impl Log {
     }
 
     fn over(dir: &Path, store: Box<dyn Store>) -> Result<Self, Error> {
-        let dir = dir.to_owned();
-        let mut log = Self { dir, store, head: Head::default(), unsettled: false };
+        let failed = |source| Error::Io { dir: dir.to_owned(), source };
+        let (mark, acknowledged) = Mark::open(dir).map_err(failed)?;
+        let (head, dir) = (Head::default(), dir.to_owned());
+        let mut log = Self { dir, store, head, mark, unsettled: false };
         log.head = match log.store.tail() {
             Ok(tail) => pack::check_tail(&tail)?,
             Err(source) if source.kind() == io::ErrorKind::InvalidData => {
@@ -154,6 +166,13 @@ impl Log {
             }
             Err(source) => return Err(Error::Io { dir: log.dir, source }),
         };
+        if log.head.seq < acknowledged.seq {
+            return Err(log.head.ends_before(acknowledged.seq));
+        }
+        if log.head.seq == acknowledged.seq && log.head.hash != acknowledged.hash {
+            let what = "it is not the event that was acknowledged".to_owned();
+            return Err(Error::Damaged { seq: log.head.seq, what });
+        }
         Ok(log)
     }
 
@@ -185,18 +204,19 @@ impl Log {
         if packs.is_empty() {
             return Ok(self.head.seq);
         }
-        self.store(&packs).map_err(|source| Error::Io { dir: self.dir.clone(), source })?;
+        self.store(&packs, head).map_err(|source| Error::Io { dir: self.dir.clone(), source })?;
         self.head = head;
         Ok(head.seq)
     }
 
-    fn store(&mut self, packs: &[Vec<u8>]) -> io::Result<()> {
+    fn store(&mut self, packs: &[Vec<u8>], head: Head) -> io::Result<()> {
         if self.unsettled {
             return Err(io::Error::other("an earlier append failed: what it left is unknown"));
         }
         self.unsettled = true;
         packs.iter().try_for_each(|pack| self.store.put(pack))?;
         self.store.sync()?;
+        self.mark.note(head)?;
         self.unsettled = false;
         Ok(())
     }
@@ -293,10 +313,7 @@ impl Log {
         })?;
         match head == self.head {
             true => Ok(()),
-            false => Err(Error::Damaged {
-                seq: head.seq + 1,
-                what: format!("the log ends here, but event {} was there", self.head.seq),
-            }),
+            false => Err(head.ends_before(self.head.seq)),
         }
     }
 }

@@ -13,22 +13,10 @@ use rehull_shared::{
     time::Span,
 };
 use rehull_tests::{
+    chance::Chance,
     invariants,
     story::{Story, node, on, plan},
 };
-
-/// splitmix64: small, known, and the same everywhere.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 const NODES: [&str; 2] = ["n1", "n2"];
 

@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     Error, pack,
-    store::{Each, Store},
+    store::{Each, Store, holder},
 };
 
 const NAME: &str = "events.log";
@@ -49,13 +49,15 @@ impl File {
         let file = options.open(dir.join(NAME)).map_err(failed)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => {
-                Error::Locked { dir: dir.to_owned(), holder: "another process".to_owned() }
+                Error::Locked { dir: dir.to_owned(), holder: holder(&dir.join(NAME)) }
             }
             TryLockError::Error(source) => failed(source),
         })?;
         fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
         let mut this = Self { file, tail: Vec::new(), end: 0, buffer: Vec::new() };
         this.find_end().map_err(failed)?;
+        // What a process that is dead has written may be in memory only: nobody may see it yet.
+        this.sync().map_err(failed)?;
         Ok(this)
     }
 

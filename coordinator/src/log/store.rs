@@ -1,6 +1,6 @@
 //! What the log needs of a disk: two places can serve it, sled and a plain file.
 
-use std::io;
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use super::Error;
 
@@ -27,3 +27,22 @@ pub(super) trait Store: Send {
 
 /// Is told packs.
 pub(super) type Each<'a> = &'a mut dyn FnMut(io::Result<&[u8]>) -> Result<(), Error>;
+
+/// The process that has locked `file`, as the kernel lists it.
+pub(super) fn holder(file: &Path) -> String {
+    let Ok(inode) = fs::metadata(file).map(|file| format!(":{}", file.ino())) else {
+        return "another process".to_owned();
+    };
+    // 1: FLOCK  ADVISORY  WRITE 708 08:01:393219 0 EOF
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let lock = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words.get(1) == Some(&"FLOCK") && words.get(5)?.ends_with(&inode))
+            .then(|| words[4].to_owned())
+    };
+    let Some(pid) = locks.lines().find_map(lock) else { return "another process".to_owned() };
+    match fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!("process {pid} ({})", name.trim()),
+        Err(_) => format!("process {pid}"),
+    }
+}

@@ -10,12 +10,16 @@
 //!   kept in parts, the first one written last, so that a pack that is there is there as a whole.
 //! * Its snapshot is only an index, made again from the data if it is missing. One damaged by a
 //!   crash keeps sled from opening: it is moved aside, once.
+//! * It takes damage at its end, or a file that was cut, for an append that a crash has torn, and
+//!   opens without what lay behind it: only the [mark](super::mark) tells.
 //! * A closed database keeps its lock for some 100 ms: opening tries again.
+//! * It panics over other damage when it opens: that is caught, and told as damage.
 
 use std::{
+    any::Any,
     fs,
     io::{self, ErrorKind},
-    os::unix::fs::MetadataExt,
+    panic::{self, AssertUnwindSafe},
     path::Path,
     thread::sleep,
     time::Duration,
@@ -23,7 +27,7 @@ use std::{
 
 use super::{
     Error, pack,
-    store::{Each, Store},
+    store::{Each, Store, holder},
 };
 
 /// sled's file of data.
@@ -58,23 +62,36 @@ impl Tree {
         refuse_foreign(dir)?;
         let failed = |source| Error::Io { dir: dir.to_owned(), source };
         let db = match open_patiently(dir) {
-            Err(sled::Error::Corruption { .. }) if set_snapshots_aside(dir).map_err(failed)? => {
+            Err(sled::Error::Corruption { .. } | sled::Error::ReportableBug(_))
+                if set_snapshots_aside(dir).map_err(failed)? =>
+            {
                 open_patiently(dir)
             }
             other => other,
         };
-        let db = db.map_err(|error| match is_lock(&error) {
-            true => Error::Locked { dir: dir.to_owned(), holder: holder(&dir.join(DATA)) },
-            false => failed(error.into()),
+        let db = db.map_err(|error| match error {
+            error if is_lock(&error) => {
+                Error::Locked { dir: dir.to_owned(), holder: holder(&dir.join(DATA)) }
+            }
+            error => match plain(error) {
+                error if error.kind() == ErrorKind::InvalidData => {
+                    Error::Damaged { seq: 1, what: format!("nothing can be read: {error}") }
+                }
+                error => failed(error),
+            },
         })?;
         Self::within(dir, db).map_err(failed)
     }
 
     fn within(dir: &Path, db: sled::Db) -> io::Result<Self> {
-        let tree = db.open_tree("log")?;
+        let tree = db.open_tree("log").map_err(plain)?;
         let data = fs::OpenOptions::new().read(true).write(true).open(dir.join(DATA))?;
         let mut this = Self { tree, db, data };
-        this.drop_unfinished()?;
+        match this.drop_unfinished() {
+            // Where it lies is for a walk from the beginning to say.
+            Err(error) if error.kind() == ErrorKind::InvalidData => (),
+            other => other?,
+        }
         this.sync()?;
         fs::File::open(dir)?.sync_all()?;
         Ok(this)
@@ -82,11 +99,11 @@ impl Tree {
 
     /// Removes parts at the end whose first one was never written.
     fn drop_unfinished(&self) -> io::Result<()> {
-        while let Some((key, _)) = self.tree.last()?
+        while let Some((key, _)) = self.tree.last().map_err(plain)?
             && key.len() > KEY_BYTES
-            && !self.tree.contains_key(&key[..KEY_BYTES])?
+            && !self.tree.contains_key(&key[..KEY_BYTES]).map_err(plain)?
         {
-            self.tree.remove(key)?;
+            self.tree.remove(key).map_err(plain)?;
         }
         Ok(())
     }
@@ -97,15 +114,16 @@ impl Store for Tree {
         let key = pack::first(pack).to_be_bytes();
         for (part, value) in pack.chunks(VALUE_BYTES_MAX).enumerate().rev() {
             match u8::try_from(part).map_err(io::Error::other)? {
-                0 => self.tree.insert(key, value)?,
-                part => self.tree.insert([&key[..], &[part]].concat(), value)?,
-            };
+                0 => self.tree.insert(key, value),
+                part => self.tree.insert([&key[..], &[part]].concat(), value),
+            }
+            .map_err(plain)?;
         }
         Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.db.flush()?;
+        self.db.flush().map_err(plain)?;
         self.data.sync_data()
     }
 
@@ -115,7 +133,7 @@ impl Store for Tree {
         for item in &self.tree {
             let (key, value) = match item {
                 Ok(item) => item,
-                Err(error) => return each(Err(error.into())),
+                Err(error) => return each(Err(plain(error))),
             };
             if key.len() > KEY_BYTES {
                 joined.extend_from_slice(&value);
@@ -142,7 +160,7 @@ impl Store for Tree {
     fn tail(&self) -> io::Result<Vec<Vec<u8>>> {
         let (mut packs, mut parts) = (Vec::new(), Vec::<sled::IVec>::new());
         for item in self.tree.iter().rev() {
-            let (key, value) = item?;
+            let (key, value) = item.map_err(plain)?;
             parts.push(value);
             if key.len() == KEY_BYTES {
                 packs.push(parts.drain(..).rev().flat_map(|part| part.to_vec()).collect());
@@ -193,7 +211,8 @@ fn open_patiently(dir: &Path) -> sled::Result<sled::Db> {
             .segment_size(SEGMENT_BYTES)
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None);
-        match config.open() {
+        let opened = panic::catch_unwind(AssertUnwindSafe(|| config.open()));
+        match opened.unwrap_or_else(|panic| Err(sled::Error::ReportableBug(words(&*panic)))) {
             Err(error) if is_lock(&error) && waited < LOCK_PATIENCE => {
                 sleep(LOCK_RETRY);
                 waited += LOCK_RETRY;
@@ -203,27 +222,28 @@ fn open_patiently(dir: &Path) -> sled::Result<sled::Db> {
     }
 }
 
-fn is_lock(error: &sled::Error) -> bool {
-    matches!(error, sled::Error::Io(error) if error.to_string().contains("acquire lock"))
+/// What a panic has said.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
 }
 
-/// The process that has locked `file`, as the kernel lists it.
-fn holder(file: &Path) -> String {
-    let Ok(inode) = fs::metadata(file).map(|file| format!(":{}", file.ino())) else {
-        return "another process".to_owned();
-    };
-    // 1: FLOCK  ADVISORY  WRITE 708 08:01:393219 0 EOF
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let lock = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        (words.get(1) == Some(&"FLOCK") && words.get(5)?.ends_with(&inode))
-            .then(|| words[4].to_owned())
-    };
-    let Some(pid) = locks.lines().find_map(lock) else { return "another process".to_owned() };
-    match fs::read_to_string(format!("/proc/{pid}/comm")) {
-        Ok(name) => format!("process {pid} ({})", name.trim()),
-        Err(_) => format!("process {pid}"),
+/// sled's error in words for operators.
+fn plain(error: sled::Error) -> io::Error {
+    match error {
+        sled::Error::Io(error) => error,
+        sled::Error::Corruption { .. } => {
+            io::Error::new(ErrorKind::InvalidData, "sled found a damaged page")
+        }
+        sled::Error::ReportableBug(words) => {
+            io::Error::new(ErrorKind::InvalidData, format!("sled failed with {words:?}"))
+        }
+        other => other.into(),
     }
+}
+
+fn is_lock(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("acquire lock"))
 }
 
 /// Moves sled's snapshots away; true if there were any.
