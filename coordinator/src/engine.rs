@@ -145,10 +145,9 @@ impl Engine {
     /// # Errors
     /// Every error is fatal: what was not acknowledged may or may not be on disk.
     pub fn run(mut self) -> Result<(), Error> {
-        let mut waiting = Vec::new();
-        while let Some(first) = self.inbox.blocking_recv() {
-            let mut next = Some(first);
-            while let Some(input) = next {
+        let (mut inputs, mut waiting) = (Vec::new(), Vec::new());
+        while self.inbox.blocking_recv_many(&mut inputs, INBOX) > 0 {
+            for input in inputs.drain(..) {
                 match input {
                     Input::Decide(commands) => waiting.extend(commands),
                     Input::Verify { progress, reply } => {
@@ -157,7 +156,6 @@ impl Engine {
                     }
                     Input::Read { from, reply } => _ = reply.send(self.log.read(from)),
                 }
-                next = if waiting.len() < INBOX { self.inbox.try_recv().ok() } else { None };
             }
             self.commit(&mut waiting)?;
         }
