@@ -174,6 +174,12 @@ fn every_state_says_what_helps_or_that_nobody_need_do_anything() {
     story.reports(Report::Ended { node: node("n1"), name, outcome, extent, seen });
     commands(&story, &on("n1"));
 
+    // Given up.
+    let (mut story, subject) = Story::at(Gate::ClusterAbort);
+    assert_eq!(help(&story, &on("n1")), ["nothing: it was given up"]);
+    story.passes(&subject);
+    assert_eq!(help(&story, &subject), ["nothing: it was given up"]);
+
     // The end.
     let mut story = Story::of(&["n1"]);
     story.reaches("n1", Gate::Soak);
