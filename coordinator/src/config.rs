@@ -1,14 +1,19 @@
 //! The coordinator's settings: a small file beside its log, read once and checked.
 
 use std::{
-    fs,
+    fmt, fs,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
+use http::Uri;
 use rehull_shared::time::Span;
 use serde::Deserialize;
 
-use crate::authority;
+use crate::{
+    authority,
+    yaml::{self, Fault},
+};
 
 /// Name of the file in the coordinator's directory.
 const FILE: &str = "config.yaml";
@@ -31,6 +36,23 @@ pub struct Config {
     pub agent_life: Span,
     /// Where traces go (OTLP over gRPC); nowhere if it is not set.
     pub otlp_endpoint: Option<String>,
+    /// Whom to tell when something is held or done; nobody if it is not set.
+    pub webhook: Option<Receiver>,
+}
+
+/// Whom to tell.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Receiver {
+    /// Where it is told. Its path may be a secret of the receiver's.
+    pub url: Uri,
+    /// The file with what messages are signed with.
+    pub secret_file: PathBuf,
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.url.host().unwrap_or_default())
+    }
 }
 
 /// The file, as it is written.
@@ -42,6 +64,14 @@ struct Written {
     socket: Option<PathBuf>,
     agent_certificate_days: Option<u32>,
     otlp_endpoint: Option<String>,
+    webhook: Option<WrittenReceiver>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct WrittenReceiver {
+    url: String,
+    secret_file: PathBuf,
 }
 
 /// The settings are not usable.
@@ -55,22 +85,17 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
-    /// It is no YAML of this shape.
-    #[error("{path}: {why}")]
+    /// It is no YAML of this shape, or a value makes no sense.
+    #[error("{path}: {fault}")]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Line, column, and what is wrong there.
-        why: String,
+        /// Where, and what is wrong there.
+        fault: Fault,
     },
-    /// A value makes no sense.
-    #[error("{field}: {why}")]
-    Value {
-        /// The field.
-        field: &'static str,
-        /// What is wrong with it.
-        why: String,
-    },
+    /// A value for a new file makes no sense.
+    #[error(transparent)]
+    Value(#[from] Fault),
     /// It cannot be written.
     #[error(transparent)]
     Write(#[from] authority::Error),
@@ -85,19 +110,19 @@ impl Config {
         let path = dir.join(FILE);
         let text = fs::read_to_string(&path)
             .map_err(|source| Error::Unreadable { path: path.clone(), source })?;
-        let written: Written = serde_saphyr::from_str(&text)
-            .map_err(|error| Error::Malformed { path, why: error.to_string() })?;
-        Self::check(dir, written)
+        let checked = yaml::read(&text).and_then(|written| Self::check(dir, written));
+        checked.map_err(|fault| Error::Malformed { path, fault: fault.placed(&text) })
     }
 
-    fn check(dir: &Path, written: Written) -> Result<Self, Error> {
-        let Written { listen, advertise, socket, agent_certificate_days, otlp_endpoint } = written;
+    fn check(dir: &Path, written: Written) -> Result<Self, Fault> {
+        let Written { listen, advertise, socket, agent_certificate_days, otlp_endpoint, webhook } =
+            written;
         let listen = address("listen", &listen)?;
         let advertise = address("advertise", advertise.as_deref().unwrap_or(&listen))?;
         let days = agent_certificate_days.unwrap_or(authority::AGENT_LIFE.as_secs() / 86_400);
         if !(1..=AGENT_DAYS_MAX).contains(&days) {
             let why = format!("{days} is not between 1 and {AGENT_DAYS_MAX}");
-            return Err(Error::Value { field: "agentCertificateDays", why });
+            return Err(Fault::of("agentCertificateDays", why));
         }
         Ok(Self {
             dir: dir.to_owned(),
@@ -106,6 +131,7 @@ impl Config {
             socket: socket.unwrap_or_else(|| dir.join("rehull.sock")),
             agent_life: Span::from_secs(days * 86_400),
             otlp_endpoint,
+            webhook: webhook.map(receiver).transpose()?,
         })
     }
 
@@ -125,7 +151,10 @@ impl Config {
              # Life of an agent's certificate; agents renew after two thirds of it.\n\
              # agentCertificateDays: 30\n\
              # Where traces go, OTLP over gRPC.\n\
-             # otlpEndpoint: http://127.0.0.1:4317\n"
+             # otlpEndpoint: http://127.0.0.1:4317\n\
+             # Whom to tell when something is held or done, signed (deploy/webhook.md).\n\
+             # webhook: {{url: \"https://alerts.example/rehull\", \
+             secretFile: /etc/rehull/webhook.secret}}\n"
         );
         authority::write_private(&dir.join(FILE), &text)?;
         Self::read(dir)
@@ -133,8 +162,8 @@ impl Config {
 }
 
 /// `host:port`, with a port that is a number and not 0.
-fn address(field: &'static str, text: &str) -> Result<String, Error> {
-    let bad = |why: &str| Error::Value { field, why: format!("{text:?} {why}") };
+fn address(field: &'static str, text: &str) -> Result<String, Fault> {
+    let bad = |why: &str| Fault::of(field, format!("{text:?} {why}"));
     let (host, port) = text.rsplit_once(':').ok_or_else(|| bad("has no port: write host:port"))?;
     let port: u16 = port.parse().map_err(|_| bad("has a port that is no number"))?;
     let plain = host.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c));
@@ -142,6 +171,25 @@ fn address(field: &'static str, text: &str) -> Result<String, Error> {
         (true, _) => Err(bad("has no usable host")),
         (_, 0) => Err(bad("has port 0: agents must find it again")),
         _ => Ok(text.to_owned()),
+    }
+}
+
+/// Names of nodes and what is wrong with them go to nobody but the receiver.
+fn receiver(written: WrittenReceiver) -> Result<Receiver, Fault> {
+    let WrittenReceiver { url, secret_file } = written;
+    let bad = |why: &str| Fault::of("webhook.url", why);
+    let url: Uri = url.parse().map_err(|_| bad("is not a URL"))?;
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    match url.scheme_str() {
+        Some("https") => (),
+        Some("http") if is_here => (),
+        Some("http") => return Err(bad("must be https, except for an address of this machine")),
+        _ => return Err(bad("begins with https://")),
+    }
+    match secret_file.is_absolute() {
+        true => Ok(Receiver { url, secret_file }),
+        false => Err(Fault::of("webhook.secretFile", "must be an absolute path")),
     }
 }
 
@@ -166,16 +214,38 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_their_field() {
-        for (text, names) in [
-            ("listen: nowhere", "listen"),
-            ("listen: \"a:b\"", "listen"),
-            ("listen: \"0.0.0.0:0\"", "listen"),
-            ("listen: \"a:1\"\nlistne: 3", "listne"),
-            ("listen: \"a:1\"\nagentCertificateDays: 0", "agentCertificateDays"),
+    fn mistakes_are_named_with_file_line_and_field() {
+        let webhook = |fields: &str| format!("listen: \"a:1\"\nwebhook: {{{fields}}}\n");
+        for (text, words) in [
+            ("listen: nowhere", "line 1, column 1: listen: \"nowhere\" has no port"),
+            ("listen: \"a:b\"", "line 1, column 1: listen: "),
+            ("listen: \"0.0.0.0:0\"", "line 1, column 1: listen: "),
+            ("listen: \"a:1\"\nlistne: 3", "line 2, column 1: listne: unknown field"),
+            ("listen: \"a:1\"\nlisten: \"a:1\"", "line 2, column 1: the key \"listen\" is given"),
+            ("listen: \"a:1\"\nagentCertificateDays: 0", "line 2, column 1: agentCertificateDays"),
+            ("listen:\n\t- a", "line 2"),
+            (&webhook("url: alerts, secretFile: /s"), "line 2, column 11: webhook.url: begins"),
+            (
+                &webhook("url: \"http://a.b/c\", secretFile: /s"),
+                "line 2, column 11: webhook.url: must",
+            ),
+            (
+                &webhook("url: \"https://a.b\", secretFile: s"),
+                "line 2, column 31: webhook.secretFile",
+            ),
+            (&webhook("url: \"https://a.b\""), "line 2, column 11: webhook: missing field"),
         ] {
             let error = read(text).unwrap_err().to_string();
-            assert!(error.contains(names), "{text:?} gave {error:?}");
+            let said = error.split_once("config.yaml: ").unwrap().1;
+            assert!(said.starts_with(words), "{text:?} gave {said:?}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+        for url in
+            ["https://alerts.example:8443/x?token=y", "http://127.0.0.1:9/", "http://[::1]:9/"]
+        {
+            let config = read(&webhook(&format!("url: \"{url}\", secretFile: /s"))).unwrap();
+            assert_eq!(config.webhook.as_ref().unwrap().url, url);
+            assert!(!format!("{config:?}").contains("token"), "{config:?}");
         }
     }
 }

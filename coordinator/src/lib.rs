@@ -19,4 +19,5 @@ mod preview;
 pub mod projection;
 pub mod rehearsal;
 pub mod telemetry;
+pub mod webhook;
 pub mod yaml;

@@ -16,6 +16,20 @@ pub fn bounded(text: &str, max: usize) -> String {
     out
 }
 
+/// An error with its causes, each once: the outermost alone may only say "transport error".
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        cause = error.source();
+    }
+    words
+}
+
 /// SHA-256 of `bytes` as 64 hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     use sha2::Digest;

@@ -14,12 +14,13 @@ use crate::{
     authority::{self, Authority},
     blobs::Blobs,
     clients::Clients,
-    config::Config,
+    config::{Config, Receiver},
     domain::command::Command,
     effects::{self, Troubles},
     engine::{Engine, Handle},
     ingest::{self, Desk},
     telemetry,
+    webhook::{Cursor, Patience, Secret, Webhook},
 };
 
 /// How often the rules are told that time has passed: deadlines are enforced this precisely.
@@ -62,18 +63,21 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     tracing::info!(listen = %config.listen, socket = %config.socket.display(),
         epoch = published.fleet.epoch.0, events = published.sequence, "serving");
 
+    let webhook = webhook(config, &desk.context.ca_sha256, published.sequence)?;
     let stop = CancellationToken::new();
     let (context, troubles) = (desk.context.clone(), desk.troubles.clone());
     let mut thread = tokio::task::spawn_blocking(move || engine.run());
     let mut doors = tokio::spawn(ingest::serve(port, Some(socket), desk, stop.clone()));
     let mut effects = tokio::spawn(effects::run(handle.clone(), context, troubles));
-    let mut ticks = tokio::spawn(tick(handle));
+    let mut ticks = tokio::spawn(tick(handle.clone()));
+    let mut telling = tokio::spawn(tell(webhook, handle));
     let mut terminated = unix::signal(unix::SignalKind::terminate())?;
     let ended = tokio::select! {
         end = &mut thread => Err(dead("the engine", end)),
         end = &mut doors => Err(dead("the gRPC server", end)),
         end = &mut effects => Err(dead("the effects", end)),
         end = &mut ticks => Err(dead("the clock", end)),
+        end = &mut telling => Err(dead("the webhook", end)),
         _ = terminated.recv() => Ok(()),
         end = tokio::signal::ctrl_c() => end.context("no signals can be heard"),
     };
@@ -81,6 +85,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     stop.cancel();
     effects.abort();
     ticks.abort();
+    telling.abort();
     _ = tokio::time::timeout(FAREWELL_MAX, doors).await;
     doors_closed(config, thread).await;
     ended
@@ -119,6 +124,32 @@ fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::R
     };
     let troubles = Troubles::default();
     Ok(Desk { handle, context, authority, troubles, agent_life: config.agent_life })
+}
+
+/// Whom to tell, and how far they have been told.
+fn webhook(
+    config: &Config,
+    ca_sha256: &str,
+    last: u64,
+) -> anyhow::Result<Option<(Webhook, Cursor)>> {
+    let Some(Receiver { url, secret_file }) = &config.webhook else { return Ok(None) };
+    let secret = Secret::read(secret_file)
+        .with_context(|| format!("webhook.secretFile: {}", secret_file.display()))?;
+    let cursor = Cursor::open(&config.dir, last).context("webhook.cursor")?;
+    let clock = Arc::new(now);
+    let webhook = Webhook::new(url.clone(), secret, ca_sha256, Patience::default(), clock)
+        .context("no certificates to check the webhook's receiver by")?;
+    Ok(Some((webhook, cursor)))
+}
+
+async fn tell(
+    webhook: Option<(Webhook, Cursor)>,
+    handle: Handle,
+) -> Result<(), crate::engine::Error> {
+    match webhook {
+        Some((webhook, cursor)) => webhook.run(handle, cursor).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn tick(handle: Handle) -> Result<(), crate::engine::Error> {

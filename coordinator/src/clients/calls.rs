@@ -1,13 +1,13 @@
 //! Calls of API servers: bounded in time and size, and their failures in words for operators.
 
-use std::{error::Error as _, fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
 use kube::{
     Api,
     api::ListParams,
     core::{Status, response::reason},
 };
-use rehull_shared::text::bounded;
+use rehull_shared::text::{bounded, chain};
 use serde::de::DeserializeOwned;
 
 use super::Trouble;
@@ -84,16 +84,7 @@ impl From<kube::Error> for Failure {
         match error {
             kube::Error::Api(status) => Self::Refused(status),
             other => {
-                let mut words = other.to_string();
-                let mut cause = other.source();
-                while let Some(deeper) = cause {
-                    let deeper_words = deeper.to_string();
-                    if !words.contains(&deeper_words) {
-                        words = format!("{words}: {deeper_words}");
-                    }
-                    cause = deeper.source();
-                }
-                let words = bounded(&words, WORDS_MAX);
+                let words = bounded(&chain(&other), WORDS_MAX);
                 match words.contains("UnknownIssuer") {
                     true => Self::Silent(format!("{words} ({OTHER_CA})")),
                     false => Self::Silent(words),
