@@ -6,7 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{policy::Policy, profile::ProfileId},
+    domain::{
+        calendar::{Freeze, Window},
+        policy::Policy,
+        profile::ProfileId,
+    },
     yaml::{self, Tree},
 };
 
@@ -64,6 +68,13 @@ pub struct MigrationSpec {
     /// Why values of the policy under their floor are accepted; shown wherever the migration is.
     #[serde(default, rename = "unsafe", skip_serializing_if = "Option::is_none")]
     pub unsafe_because: Option<String>,
+    /// When nodes may begin: one does only if it is expected to end in the same window. Always, if
+    /// none is given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
+    /// When no node may be under way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freezes: Vec<Freeze>,
 }
 
 /// How a migration is.

@@ -11,7 +11,7 @@ use rehull::domain::{
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict, Witness},
     ids::{NodeName, Round},
-    time::Timestamp,
+    time::{Span, Timestamp},
 };
 
 #[derive(Default)]
@@ -98,6 +98,10 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 }
                 if node.passed.last().map(|(gate, _)| *gate) != Some(admission) {
                     return fail("17: an operation follows its admission and nothing else");
+                }
+                let admitted = node.passed.last().map(|(_, index)| log[*index].at);
+                if admitted.is_none_or(|admitted| at.since(admitted) > Span::from_secs(30)) {
+                    return fail("1: an operation follows its admission at once");
                 }
                 if intent.kind == Kind::Remove && !node.authorized.is_empty() {
                     return fail("21: no removal after the data was given up");

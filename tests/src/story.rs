@@ -66,6 +66,7 @@ pub fn plan() -> Plan {
         policy: Policy::default(),
         unsafe_because: None,
         control_planes_excluded: true,
+        calendar: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rehull::{
     domain::{
+        calendar::Window,
         effect::{Effect, Work},
         event::{Event, Recorded},
         gate::{Blocker, Gate},
@@ -206,6 +207,28 @@ fn a_held_node_names_the_witness_and_the_commands() {
     assert_eq!(fails.count(), 2, "both API servers contradict");
     assert_eq!(status(&story).waits_for, "a person: n1 is held");
     assert!(explained.history.last().expect("history").contains("n1 is held"));
+}
+
+#[test]
+fn a_closed_window_says_when_it_goes_on() {
+    let mut plan = plan();
+    plan.calendar.windows = vec![Window {
+        cron: "0 22 * * *".to_owned(),
+        duration: Span::from_mins(180),
+        time_zone: "UTC".to_owned(),
+    }];
+    let mut story = Story::with(plan, &["n1"]);
+    story.now = "2023-11-14T23:30:00Z".parse().expect("a time");
+    story.passes(&Subject::Cluster);
+    story.does_what_a_gate_needs("n1", Gate::Backup);
+    story.passes(&Subject::Cluster);
+    let words = "2023-11-15 22:00:00 UTC, when a node that takes 2h may begin";
+    assert_eq!(
+        (of(&story, "n1").waits_for.as_str(), status(&story).waits_for.as_str()),
+        (words, words)
+    );
+    story.holds(Subject::Cluster);
+    assert_eq!(status(&story).waits_for, "a person, to begin its nodes: ann holds it: lunch");
 }
 
 #[test]

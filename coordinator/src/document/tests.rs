@@ -1,6 +1,8 @@
 //! Documents that are understood and refused.
 
 use super::*;
+use rehull_shared::time::{Span, Timestamp};
+
 use crate::{domain::plan, inventory::Inventory};
 
 const DOCUMENT: &str = "\
@@ -38,6 +40,11 @@ all:
     etcd: {hosts: {master1: }}
 ";
 
+fn window(cron: &str, time_zone: &str) -> Window {
+    let (cron, time_zone) = (cron.to_owned(), time_zone.to_owned());
+    Window { cron, duration: Span::from_mins(360), time_zone }
+}
+
 fn inventory() -> Inventory {
     Inventory::parse(INVENTORY).unwrap()
 }
@@ -61,6 +68,19 @@ fn a_document_becomes_a_plan() {
     assert_eq!(plan.installer, plan::Installer::Command { program, args });
     assert_eq!(plan.policy.soak.as_secs(), 900);
     assert_eq!(plan.policy.canary_soak, Policy::default().canary_soak);
+    assert_eq!(plan.calendar, Default::default());
+}
+
+#[test]
+fn windows_and_freezes_are_part_of_the_plan() {
+    let text = format!(
+        "{DOCUMENT}  windows: [{{cron: \"0 22 * * MON-FRI\", duration: 6h, \
+         timeZone: Europe/Berlin}}]\n  freezes:\n  - {{from: \"2026-12-20T00:00:00Z\", \
+         to: \"2027-01-07T00:00:00+01:00\", why: end of the year}}\n"
+    );
+    let calendar = understand::draft(&parse(&text).unwrap().spec).unwrap().calendar;
+    assert_eq!(calendar.windows, [window("0 22 * * MON-FRI", "Europe/Berlin")]);
+    assert_eq!(calendar.freezes[0].to.to_string(), "2027-01-06T23:00:00.000Z");
 }
 
 #[test]
@@ -98,7 +118,16 @@ fn a_fault_of_a_document_names_place_and_field() {
 #[test]
 fn what_cannot_be_carried_out_is_refused_by_its_path() {
     type Change = fn(&mut MigrationSpec);
-    let cases: [(Change, &str); 12] = [
+    let cases: [(Change, &str); 15] = [
+        (|spec| spec.windows.push(window("0 22 * *", "UTC")), "spec.windows[0].cron"),
+        (|spec| spec.windows.push(window("0 22 * * *", "Mars")), "spec.windows[0].timeZone"),
+        (
+            |spec| {
+                let (from, to) = (Timestamp::from_millis(2_000), Timestamp::from_millis(1_000));
+                spec.freezes.push(Freeze { from, to, why: String::new() });
+            },
+            "spec.freezes[0].to",
+        ),
         (|spec| spec.target = spec.source.clone(), "spec.target"),
         (|spec| spec.namespace.clear(), "spec.namespace"),
         (|spec| spec.unsafe_because = Some(" ".into()), "spec.unsafe"),

@@ -6,6 +6,7 @@ use super::{Fault, Installer, Migration, MigrationSpec, Operations, nodes};
 use crate::{
     clients::{Clients, Endpoint, Trouble},
     domain::{
+        calendar::{Calendar, Freeze, Window},
         plan::{self, Access, Plan, PlannedNode},
         profile::ProfileId,
     },
@@ -56,6 +57,8 @@ pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
         installer,
         policy,
         unsafe_because,
+        windows,
+        freezes,
     } = spec;
     if source == target {
         return Err(Fault::of("spec.target", format!("is the same as spec.source, {source}")));
@@ -73,6 +76,7 @@ pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
         file.as_deref().map_or(Ok(()), |file| absolute(path, file))?;
     }
     pinned(&operations.image)?;
+    let calendar = calendar(windows, freezes)?;
     Ok(Plan {
         cluster: cluster.clone(),
         management: access(&management.kubeconfig, &management.context),
@@ -90,6 +94,7 @@ pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
         policy: policy.clone(),
         unsafe_because: unsafe_because.clone(),
         control_planes_excluded: true,
+        calendar,
     })
 }
 
@@ -162,6 +167,20 @@ fn repos(operations: &Operations, target: &ProfileId) -> Result<Vec<String>, Fau
         Ok(line)
     };
     operations.repos.iter().enumerate().map(line).collect()
+}
+
+fn calendar(windows: &[Window], freezes: &[Freeze]) -> Result<Calendar, Fault> {
+    for (number, window) in windows.iter().enumerate() {
+        let at = |(field, why)| Fault::of(format!("spec.windows[{number}].{field}"), why);
+        window.check().map_err(at)?;
+    }
+    for (number, freeze) in freezes.iter().enumerate() {
+        if freeze.to <= freeze.from {
+            let why = format!("is not after from, {}", freeze.from);
+            return Err(Fault::of(format!("spec.freezes[{number}].to"), why));
+        }
+    }
+    Ok(Calendar { windows: windows.to_vec(), freezes: freezes.to_vec() })
 }
 
 fn plan_installer(installer: &Installer) -> Result<plan::Installer, Fault> {

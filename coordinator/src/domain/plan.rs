@@ -3,7 +3,7 @@
 use rehull_shared::ids::{ClusterName, NodeName};
 use serde::{Deserialize, Serialize};
 
-use super::{policy::Policy, profile::ProfileId};
+use super::{calendar::Calendar, policy::Policy, profile::ProfileId};
 
 /// One migration, as its document was understood. Nodes are planned by events of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +40,9 @@ pub struct Plan {
     pub unsafe_because: Option<String>,
     /// Control planes are left as they are: the migration ends with the workers.
     pub control_planes_excluded: bool,
+    /// When nodes may begin.
+    #[serde(default)]
+    pub calendar: Calendar,
 }
 
 /// Where a kubeconfig is. Paths and names only: no credentials.

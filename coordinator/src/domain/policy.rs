@@ -61,6 +61,10 @@ pub struct Policy {
     /// done nothing.
     #[schemars(with = "Vec<String>")]
     pub resubmit_after: Vec<Span>,
+    /// How long a node is expected to take, until one of this migration has shown it: it begins only
+    /// if its window is open for that long.
+    #[schemars(with = "String")]
+    pub node_length: Span,
 }
 
 impl Default for Policy {
@@ -83,6 +87,7 @@ impl Default for Policy {
             poll_interval: Span::from_secs(5),
             delete_node: false,
             resubmit_after: vec![Span::from_mins(5), Span::from_mins(15)],
+            node_length: Span::from_mins(120),
         }
     }
 }

@@ -69,6 +69,8 @@ pub struct Node {
     pub attempt: Attempt,
     /// Its way through the gates.
     pub track: Track,
+    /// When its turn came.
+    pub began_at: Option<Timestamp>,
     /// What it was before (gate `Snapshot`).
     pub snapshot: Option<Snapshot>,
     /// How far the eviction of its pods is (gate `Drain`).
@@ -622,6 +624,13 @@ impl Migration {
     /// Whether no gate of any node was ever asked.
     pub fn is_untouched(&self) -> bool {
         self.nodes.iter().all(|node| node.track.round == Round::default())
+    }
+
+    /// How long the next node is expected to take: as long as the slowest one so far.
+    pub fn node_length(&self) -> Span {
+        let done = self.nodes.iter().filter(|node| node.track.phase == Phase::Done);
+        let lengths = done.filter_map(|node| Some(node.track.since.since(node.began_at?)));
+        lengths.max().unwrap_or(self.plan.policy.node_length)
     }
 
     /// When another attempt of a node's operation may be made by itself: it has not succeeded, its

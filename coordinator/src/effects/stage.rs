@@ -284,6 +284,7 @@ fn fleet() -> Fleet {
         policy: Policy::default(),
         unsafe_because: None,
         control_planes_excluded: true,
+        calendar: Default::default(),
     };
     let migration = Migration {
         id: uuid::Uuid::from_u128(7),
@@ -310,6 +311,7 @@ fn node(name: &str, address: &str) -> Node {
         planned: PlannedNode { name, address: address.into(), canary: false },
         attempt: Attempt(0),
         track: track(Phase::Planned),
+        began_at: None,
         snapshot: None,
         drain: None,
         inputs: None,

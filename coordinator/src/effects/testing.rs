@@ -104,6 +104,7 @@ pub(super) fn migration() -> Migration {
         policy: Policy::default(),
         unsafe_because: None,
         control_planes_excluded: true,
+        calendar: Default::default(),
     };
     Migration {
         id: uuid::Uuid::nil(),
@@ -227,6 +228,7 @@ fn node(name: &str, address: &str) -> Node {
         },
         attempt: Attempt(0),
         track: track(Phase::Planned),
+        began_at: None,
         snapshot: None,
         drain: None,
         inputs: None,

@@ -14,6 +14,7 @@ use super::{
     words::of_check,
 };
 use crate::domain::{
+    calendar::Closed,
     gate::{Blocker, Gate},
     plan::{Access, Installer},
     state::{Extent, Migration, Node, Outcome, Phase, Progress, Reinstall, Step, Subject},
@@ -108,7 +109,7 @@ pub(super) fn waits_for(view: &View<'_>, migration: &Migration, subject: &Subjec
             match phase {
                 Phase::Operating => operating(node),
                 Phase::Reinstalling(reinstall) => reinstalling(view, migration, node, reinstall),
-                _ => turn(migration),
+                _ => turn(view, migration),
             }
         }
     };
@@ -157,11 +158,27 @@ fn working(view: &View<'_>, migration: &Migration) -> String {
             format!("{} ({state})", node.planned.name)
         }
         (None, None, Some(by)) => format!("a resume: {by} has paused it between two nodes"),
-        (None, None, None) => "its next node".to_owned(),
+        (None, None, None) => closed(view, migration).unwrap_or_else(|| "its next node".to_owned()),
     }
 }
 
-fn turn(migration: &Migration) -> String {
+/// When the calendar lets the next node begin, if not now.
+fn closed(view: &View<'_>, migration: &Migration) -> Option<String> {
+    let (calendar, length) = (&migration.plan.calendar, migration.node_length());
+    let frozen = calendar.freeze(length, view.now);
+    let why = frozen.map_or_else(String::new, |freeze| format!(" (freeze: {})", freeze.why));
+    Some(match calendar.admits(length, view.now).err()? {
+        Closed::Until(at) => {
+            let at = super::moment(at, view.now);
+            format!("{at} UTC, when a node that takes {length} may begin{why}")
+        }
+        Closed::TooLong(length) => {
+            format!("a window that is long enough: a node is expected to take {length}{why}")
+        }
+    })
+}
+
+fn turn(view: &View<'_>, migration: &Migration) -> String {
     let mut active = migration.nodes.iter().filter(|node| node.is_active());
     if migration.track.phase != Phase::Working {
         return "its turn: the cluster itself is not ready".to_owned();
@@ -169,7 +186,7 @@ fn turn(migration: &Migration) -> String {
     match (active.next(), &migration.paused_by) {
         (Some(node), _) => format!("its turn: {} is under way", node.planned.name),
         (None, Some(by)) => format!("a resume: {by} has paused the migration"),
-        (None, None) => "its turn".to_owned(),
+        (None, None) => closed(view, migration).unwrap_or_else(|| "its turn".to_owned()),
     }
 }
 

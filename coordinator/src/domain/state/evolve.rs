@@ -253,6 +253,7 @@ impl Node {
             planned,
             attempt: Default::default(),
             track: Track::new(Phase::Planned, at),
+            began_at: None,
             snapshot: None,
             drain: None,
             inputs: None,
@@ -271,6 +272,7 @@ impl Node {
         let may_go_back = self.can_be_rolled_back();
         match (&mut self.track.phase, event) {
             (Phase::Planned, Event::NodeStarted { .. }) => {
+                self.began_at = Some(at);
                 self.track.enter(Phase::Ready { next: Step::first_of_node() }, at);
             }
             (_, Event::SnapshotRecorded { snapshot, .. }) => self.snapshot = Some(snapshot.clone()),

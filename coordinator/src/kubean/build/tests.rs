@@ -36,6 +36,7 @@ fn plan() -> Plan {
         policy: Policy::default(),
         unsafe_because: None,
         control_planes_excluded: true,
+        calendar: Default::default(),
     }
 }
 
