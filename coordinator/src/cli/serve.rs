@@ -86,16 +86,19 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     effects.abort();
     ticks.abort();
     telling.abort();
-    _ = tokio::time::timeout(FAREWELL_MAX, doors).await;
-    doors_closed(config, thread).await;
+    farewell(doors).await;
+    // The engine ends when nobody can ask it any more, and closes the log.
+    farewell(thread).await;
+    _ = std::fs::remove_file(&config.socket); // the next start replaces it anyway
+    tracing::info!("stopped");
     ended
 }
 
-/// The engine ends when nobody can ask it any more, and closes the log.
-async fn doors_closed(config: &Config, thread: JoinHandle<Result<(), crate::engine::Error>>) {
-    _ = tokio::time::timeout(FAREWELL_MAX, thread).await;
-    _ = std::fs::remove_file(&config.socket); // the next start replaces it anyway
-    tracing::info!("stopped");
+/// Lets a part come to its end, unless it has already: an end is there to be had only once.
+async fn farewell<T>(part: JoinHandle<T>) {
+    if !part.is_finished() {
+        _ = tokio::time::timeout(FAREWELL_MAX, part).await;
+    }
 }
 
 fn dead<T, E: Into<anyhow::Error>>(
