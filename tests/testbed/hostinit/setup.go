@@ -127,16 +127,20 @@ func mountDevices(_ Spec, root string) error {
 	return mount("tmpfs", filepath.Join(dev, "shm"), "tmpfs", 0, "")
 }
 
-// mountFirmware gives the host its own boot id and DMI identity. sysfs lets nobody make
+// mountFirmware gives the host its own boot id, swap and DMI identity. sysfs lets nobody make
 // directories, so /sys/class is rebuilt: its classes are bound back beside our dmi.
 func mountFirmware(spec Spec, root string) error {
-	boot := filepath.Join(spec.Disk, "boot_id")
-	if err := os.WriteFile(boot, []byte(spec.BootID+"\n"), 0o444); err != nil {
-		return err
-	}
-	target := filepath.Join(root, "proc/sys/kernel/random/boot_id")
-	if err := mount(boot, target, "", syscall.MS_BIND, ""); err != nil {
-		return err
+	// The machine below may have swap; a host of Kubernetes has none.
+	for path, text := range map[string]string{"sys/kernel/random/boot_id": spec.BootID,
+		"swaps": "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority"} {
+		own := filepath.Join(spec.Disk, filepath.Base(path))
+		if err := os.WriteFile(own, []byte(text+"\n"), 0o444); err != nil {
+			return err
+		}
+		target := filepath.Join(root, "proc", path)
+		if err := mount(own, target, "", syscall.MS_BIND, ""); err != nil {
+			return err
+		}
 	}
 	class, aside := filepath.Join(root, "sys/class"), filepath.Join(root, "mnt")
 	if err := mount(class, aside, "", syscall.MS_BIND, ""); err != nil {
