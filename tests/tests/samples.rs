@@ -22,7 +22,7 @@ use rehull::{
         event::{CopiedPart, Event, Recorded},
         gate::{Blocker, Gate},
         plan::Installer,
-        state::{Fleet, Kind, Outcome, Step, Subject},
+        state::{Extent, Fleet, Kind, Outcome, Step, Subject},
     },
     log::{self, Log},
 };
@@ -203,6 +203,7 @@ fn shapes() -> BTreeSet<String> {
     trace::<Blocker>(&mut tracer);
     trace::<Check>(&mut tracer);
     trace::<CopiedPart>(&mut tracer);
+    trace::<Extent>(&mut tracer);
     trace::<Gate>(&mut tracer);
     trace::<Installer>(&mut tracer);
     trace::<Kind>(&mut tracer);

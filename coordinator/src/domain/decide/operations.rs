@@ -96,6 +96,13 @@ impl Desk<'_> {
         self.knows(name)?;
         if let Some(event) = self.event_of(report) {
             self.write(event);
+            if matches!(
+                report,
+                Report::LeftoversAnswered { .. } | Report::NodeDeletionAnswered { .. }
+            ) {
+                // Old answers count no more; new ones need a question.
+                self.ask(&Subject::Node(name.clone()), Gate::Removal);
+            }
         }
         Ok(())
     }

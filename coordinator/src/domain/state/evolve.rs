@@ -157,7 +157,7 @@ impl Migration {
         at: Timestamp,
     ) -> Result<(), Corrupt> {
         let break_max = self.plan.policy.evidence_max_age;
-        let (mut verified, mut resubmitted, mut accepted) = (&mut None, &mut 0, true);
+        let (mut verified, mut resubmitted) = (&mut None, &mut 0);
         let track = match subject {
             Subject::Cluster => &mut self.track,
             Subject::Node(name) => {
@@ -165,9 +165,6 @@ impl Migration {
                 let node = node.ok_or_else(|| corrupt(event, name, "unknown"))?;
                 if let Event::RetryRequested { resubmit, .. } = event {
                     node.forget_for_retry(*resubmit);
-                }
-                if let Event::GatePassed { proof, .. } = event {
-                    accepted = node.doubtful(proof.gate()).is_none_or(|(op, _)| op.accepted);
                 }
                 (verified, resubmitted) = (&mut node.verified, &mut node.resubmitted);
                 &mut node.track
@@ -211,7 +208,7 @@ impl Migration {
                 dossier.add(evidence.clone(), break_max);
             }
             (Phase::Asking { gate, asked, dossier }, Event::GatePassed { proof, .. })
-                if proof.gate() == *gate && proof.round() == asked.round && accepted =>
+                if proof.gate() == *gate && proof.round() == asked.round =>
             {
                 if Kind::ALL.iter().any(|kind| kind.verified_by() == *gate) {
                     *resubmitted = 0;
@@ -320,10 +317,16 @@ impl Node {
                 let (order, processes) = (order.clone(), processes.clone());
                 self.leftovers = Leftovers::Ordered { order, processes };
             }
-            // What was seen before the action proves nothing about the time after it.
-            (Phase::Asking { gate: Gate::Removal, .. }, Event::LeftoversAnswered { .. }) => {
-                self.leftovers = Leftovers::Answered;
-                self.track.enter(Phase::Ready { next: Step::Ask(Gate::Removal) }, at);
+            (
+                Phase::Asking { gate: Gate::Removal, asked, dossier },
+                Event::LeftoversAnswered { .. } | Event::NodeDeletionAnswered { .. },
+            ) => {
+                // What was seen before the action proves nothing about the time after it.
+                (asked.at, *dossier) = (at, Dossier::default());
+                match event {
+                    Event::LeftoversAnswered { .. } => self.leftovers = Leftovers::Answered,
+                    _ => self.deletion = Deletion::Answered,
+                }
             }
             (
                 phase @ (Phase::Asking { .. } | Phase::Held { .. }),
@@ -341,10 +344,6 @@ impl Node {
                 if self.snapshot.as_ref().is_some_and(|known| known.node_uid == *uid) =>
             {
                 self.deletion = Deletion::Ordered { uid: uid.clone() };
-            }
-            (Phase::Asking { gate: Gate::Removal, .. }, Event::NodeDeletionAnswered { .. }) => {
-                self.deletion = Deletion::Answered;
-                self.track.enter(Phase::Ready { next: Step::Ask(Gate::Removal) }, at);
             }
             (_, Event::RollbackRequested { .. }) if may_go_back => {
                 self.forget_residues();
