@@ -24,5 +24,15 @@ mod person;
 mod workloads;
 mod world;
 
+/// What nobody may ever see outside the rehearsed clusters: it stands in inventories (as Kubean
+/// encrypts it), variables, kubeconfigs and environments of pods, and operations print it.
+pub const SECRETS: [&str; 5] = [
+    "planted-in-the-inventory",
+    "planted-in-the-variables",
+    "planted-in-the-kubeconfig",
+    "planted-in-a-pod",
+    "planted-in-a-log",
+];
+
 #[cfg(test)]
 mod rights;

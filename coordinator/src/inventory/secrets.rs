@@ -6,11 +6,20 @@ use crate::yaml::{Fault, Tree};
 #[derive(Default)]
 pub struct Secrets(Vec<String>);
 
-/// Words that mark a key whose value is a secret.
-const SECRET_WORDS: [&str; 6] = ["pass", "secret", "token", "credential", "private_key", "auth"];
+/// Words that mark a key below which every text is a secret.
+const SECRET_WORDS: [&str; 5] = ["pass", "secret", "token", "credential", "private_key"];
 
-/// A shorter value is no secret that could be told from ordinary words.
+/// A word that marks a key whose own value may be one; lists of modes stand behind it, too.
+const PERHAPS_SECRET: &str = "auth";
+
+/// A shorter text is no secret that could be told from ordinary words.
 const LENGTH_MIN: usize = 4;
+
+/// A shorter number is none: ports and lifetimes stand behind such keys, too.
+const DIGITS_MIN: usize = 6;
+
+/// A shorter line of a longer text is none that could be told.
+const LINE_MIN: usize = 8;
 
 /// What a secret is replaced by.
 const MASK: &str = "***";
@@ -46,15 +55,41 @@ impl Secrets {
         let Ok(tree) = Tree::parse(text) else { return };
         tree.walk("", &mut |_, entry| {
             let key = entry.key.to_lowercase();
-            let secret = SECRET_WORDS.iter().any(|word| key.contains(word));
-            let Tree::Text(value) = &entry.value else { return };
-            if secret && value.len() >= LENGTH_MIN {
-                self.0.push(value.clone());
+            if SECRET_WORDS.iter().any(|word| key.contains(word)) {
+                self.learn_all(&entry.value);
+            } else if key.contains(PERHAPS_SECRET)
+                && let Tree::Text(value) = &entry.value
+            {
+                self.learn_text(value);
             }
         });
         // The longest first, so that none is left in halves.
         self.0.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         self.0.dedup();
+    }
+
+    fn learn_all(&mut self, tree: &Tree) {
+        match tree {
+            Tree::Text(value) => self.learn_text(value),
+            Tree::Plain(value) => {
+                let digits = value.bytes().filter(u8::is_ascii_digit).count();
+                if digits >= DIGITS_MIN {
+                    self.0.push(value.clone());
+                }
+            }
+            Tree::List(list) => list.iter().for_each(|item| self.learn_all(item)),
+            Tree::Map(entries) => entries.iter().for_each(|entry| self.learn_all(&entry.value)),
+            Tree::Null => (),
+        }
+    }
+
+    /// A text of several lines (a key, a certificate) may be printed one by one.
+    fn learn_text(&mut self, value: &str) {
+        if value.len() >= LENGTH_MIN {
+            self.0.push(value.to_owned());
+        }
+        let lines = value.lines().map(str::trim).filter(|line| line.len() >= LINE_MIN);
+        self.0.extend(lines.map(str::to_owned));
     }
 
     /// `text` with every known secret masked, and what stands behind a key for a password.
@@ -114,6 +149,20 @@ mod tests {
         let meant =
             ["all.hosts.n1.ansible_password (line 4)", "all.hosts.n1.ansible_ssh_pass (line 6)"];
         assert_eq!(found, meant);
+    }
+
+    #[test]
+    fn a_secret_is_learned_in_whatever_form_it_is_written() {
+        let mut secrets = Secrets::default();
+        secrets.learn(
+            "ansible_password: 12345678\nregistry_secrets: [first-one, {user: second-one}]\n\
+             ssl_private_key: |\n  line-of-a-key-1\n  line-of-a-key-2\ntoken_ttl: 3600\n\
+             authorization_modes: [Node, RBAC]\nkube_webhook_token_auth: true\n",
+        );
+        let log = "12345678 first-one second-one\nline-of-a-key-2\nline-of-a-key-1\n";
+        assert_eq!(secrets.redact(log), "*** *** ***\n***\n***\n");
+        let plain = "3600 s, Node and RBAC, true\n";
+        assert_eq!(secrets.redact(plain), plain);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use rehull_shared::{
 use serde_json::{Value, json};
 
 use super::{
+    SECRETS,
     api::{Api, kubernetes_time, store::Store},
     machine::{Machine, Os},
     workloads,
@@ -174,7 +175,9 @@ impl Site {
         for (name, address) in planes.clone().chain(workers.clone()) {
             hosts += &format!(
                 "    {name}:\n      ip: {address}\n      access_ip: {address}\n      \
-                 ansible_host: {address}\n      ansible_user: root\n"
+                 ansible_host: {address}\n      ansible_user: root\n      \
+                 ansible_become_password: VAULT;{}\n",
+                SECRETS[0]
             );
         }
         let group = |names: &mut dyn Iterator<Item = &str>| -> String {

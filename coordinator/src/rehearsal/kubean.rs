@@ -10,6 +10,7 @@ use rehull_shared::time::{Span, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
+    SECRETS,
     api::store::Store,
     faults::Fault,
     workloads::text,
@@ -220,7 +221,11 @@ fn end_pod(store: &mut Store, run: &Run, operation: &Value, ok: bool) {
     let action = text(&operation["spec"]["action"]);
     *store.log_of(NAMESPACE, &pod_of(&run.name)) = format!(
         "PLAY [{action}] ****\nTASK [rehearsed : nothing is really done] ****\nok: [all]\n\
-         PLAY RECAP ****\n{}\n",
+         login at registry.example with {}\nok: [all] => {{\"ansible_become_pass\": \"{}\"}}\n\
+         ok: [all] => ansible_become_password: VAULT;{}\nPLAY RECAP ****\n{}\n",
+        SECRETS[1],
+        SECRETS[4],
+        SECRETS[0],
         if ok { "failed=0" } else { "failed=1: could not match supplied host pattern" }
     );
     store.edit("pods", NAMESPACE, &pod_of(&run.name), |pod| {

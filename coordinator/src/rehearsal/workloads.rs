@@ -3,7 +3,10 @@
 use rehull_shared::time::{Span, Timestamp};
 use serde_json::{Value, json};
 
-use super::api::{kubernetes_time, selects, store::Store};
+use super::{
+    SECRETS,
+    api::{kubernetes_time, selects, store::Store},
+};
 
 /// How long a new pod takes to be Ready.
 const POD_START: Span = Span::from_secs(10);
@@ -216,6 +219,7 @@ fn make_pod(
             "containers": [{
                 "name": app, "image": format!("registry.example/{app}:1"),
                 "resources": { "requests": { "cpu": "250m", "memory": "256Mi" } },
+                "env": [{ "name": "DB_PASSWORD", "value": SECRETS[3] }],
             }],
         },
         "status": { "phase": "Pending", "startTime": kubernetes_time(now) },

@@ -16,6 +16,7 @@ use rehull_shared::{
 use serde_json::{Value, json};
 
 use super::{
+    SECRETS,
     api::Api,
     clock::Clock,
     cluster::{KUBERNETES, Layout, Site},
@@ -129,13 +130,13 @@ impl World {
                 "apiVersion": "v1", "kind": "Config", "current-context": "admin",
                 "clusters": [{ "name": "c", "cluster": { "server": server } }],
                 "contexts": [{ "name": "admin", "context": { "cluster": "c", "user": "u" } }],
-                "users": [{ "name": "u", "user": {} }],
+                "users": [{ "name": "u", "user": { "token": SECRETS[2] } }],
             });
             let reference =
                 |what: &str| json!({ "name": format!("{name}-{what}"), "namespace": NAMESPACE });
             for (what, key, content) in [
                 ("hosts-conf", "hosts.yml", site.inventory()),
-                ("vars-conf", "group_vars.yml", format!("kube_version: {KUBERNETES}\n")),
+                ("vars-conf", "group_vars.yml", variables()),
                 ("kubeconf", "config", kubeconfig.to_string()),
             ] {
                 store.put(json!({
@@ -253,6 +254,10 @@ impl World {
             })
         })
     }
+}
+
+fn variables() -> String {
+    format!("kube_version: {KUBERNETES}\nregistry_password: {}\n", SECRETS[1])
 }
 
 /// A certificate such as a kubelet has: valid for years, so it only shows how long.
