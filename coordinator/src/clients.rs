@@ -11,6 +11,7 @@ use kube::Client;
 use crate::domain::plan::Plan;
 
 pub mod calls;
+pub mod objects;
 mod real;
 
 pub use real::{real, server_of};

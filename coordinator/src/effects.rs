@@ -32,7 +32,6 @@ mod metadata;
 mod operations;
 #[cfg(test)]
 mod passes;
-mod pods;
 mod runner;
 mod snapshots;
 #[cfg(test)]

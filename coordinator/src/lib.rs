@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod authority;
 pub mod blobs;
+pub mod capacity;
 pub mod cli;
 pub mod clients;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod ingest;
 pub mod inventory;
 pub mod kubean;
 pub mod log;
+mod pods;
 mod preview;
 pub mod projection;
 pub mod rehearsal;

@@ -151,6 +151,8 @@ pub enum Check {
     CapacityElsewhere,
     /// Every disruption budget allows one more disruption for the pods of this node (F10).
     DisruptionsAllowed,
+    /// Nothing on the node is lost with its disk (F12, F19, F23, F27).
+    DataElsewhere,
     /// Every node of the cluster that was planned is on the target OS.
     NodesOnTarget,
     // -- the node, from the API servers

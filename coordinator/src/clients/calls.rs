@@ -119,7 +119,7 @@ where
 pub async fn list<K, T>(
     api: &Api<K>,
     params: ListParams,
-    keep: impl Fn(K) -> Option<T>,
+    mut keep: impl FnMut(K) -> Option<T>,
 ) -> Result<Vec<T>, Failure>
 where
     K: Clone + DeserializeOwned + fmt::Debug,
@@ -128,7 +128,7 @@ where
     let mut params = params.limit(PAGE);
     for _ in 0..PAGES_MAX {
         let page = call(api.list(&params)).await?;
-        kept.extend(page.items.into_iter().filter_map(&keep));
+        kept.extend(page.items.into_iter().filter_map(&mut keep));
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params.continue_token = Some(token),
             None => return Ok(kept),

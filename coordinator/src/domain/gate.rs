@@ -162,6 +162,7 @@ impl Gate {
                         once(SystemPodsReady, ApiServers),
                         once(CapacityElsewhere, ApiServers),
                         once(DisruptionsAllowed, ApiServers),
+                        once(DataElsewhere, ApiServers),
                         once(HostIsNode, Agent),
                         once(OsIsSource, Agent),
                         once(CertificatesValid, Agent),

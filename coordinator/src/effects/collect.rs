@@ -228,12 +228,9 @@ impl Pass<'_> {
                 let baseline = self.objects(node)?.pending;
                 cluster::no_new_pending(server.pending().await?, &baseline, now)
             }
-            Check::CapacityElsewhere => {
-                let name = name()?;
-                let (nodes, loads) = (server.nodes().await?, server.loads().await?);
-                capacity::fits(name, nodes, loads, server.pods(name).await?)
-            }
-            Check::DisruptionsAllowed => cluster::disruptions_allowed(server, name()?).await?,
+            Check::CapacityElsewhere => capacity::elsewhere(server, name()?).await?,
+            Check::DisruptionsAllowed => capacity::disruptions(server, name()?).await?,
+            Check::DataElsewhere => capacity::data(server, name()?).await?,
             other => Verdict::unknown(format!("no API server can answer {other} of a cluster")),
         })
     }
@@ -325,8 +322,8 @@ fn checks(gate: Gate, witness: Witness) -> impl Iterator<Item = Check> {
 
 fn is_about_cluster(check: Check) -> bool {
     use Check::{
-        CapacityElsewhere, DisruptionsAllowed, KubeletVersionsEqual, NoNewPending, NodesOnTarget,
-        NodesReady, SystemPodsReady,
+        CapacityElsewhere, DataElsewhere, DisruptionsAllowed, KubeletVersionsEqual, NoNewPending,
+        NodesOnTarget, NodesReady, SystemPodsReady,
     };
     matches!(
         check,
@@ -336,6 +333,7 @@ fn is_about_cluster(check: Check) -> bool {
             | NoNewPending
             | CapacityElsewhere
             | DisruptionsAllowed
+            | DataElsewhere
             | NodesOnTarget
     )
 }

@@ -1,6 +1,8 @@
 //! One eviction through the Eviction API, which is the only way in which rehull moves a pod: it
 //! keeps to disruption budgets, and so do we (invariant 33).
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::{
         core::v1::Pod,
@@ -8,13 +10,15 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{DeleteOptions, ObjectMeta, Preconditions},
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client,
+    api::PostParams,
+    core::{Selector, SelectorExt},
+};
 use serde_json::Value;
 
-use super::{
-    api::{Failure, call, few},
-    pods,
-};
+use super::api::{Failure, call, few};
+use crate::pods;
 
 /// How an eviction was answered.
 #[derive(Debug, PartialEq)]
@@ -57,7 +61,7 @@ pub(super) async fn evict(client: &Client, pod: &Pod, dry_run: bool) -> Answer {
 
 /// A refusal in words: the pod, and the budgets that guard it or what the API server said.
 pub(super) fn refusal(pod: &Pod, failure: &Failure, budgets: &[PodDisruptionBudget]) -> String {
-    let guards = pods::budgets(pod, budgets);
+    let guards = self::budgets(pod, budgets);
     let blocked = matches!(failure, Failure::Refused(status) if status.code == 429);
     if blocked && !guards.is_empty() {
         return format!(
@@ -69,8 +73,26 @@ pub(super) fn refusal(pod: &Pod, failure: &Failure, budgets: &[PodDisruptionBudg
     format!("{}: {failure}", pods::name(pod))
 }
 
+/// The budgets that guard a pod. One whose selector cannot be understood guards every pod of its
+/// namespace: rather one too many than one too few.
+pub(crate) fn budgets<'a>(
+    pod: &Pod,
+    all: &'a [PodDisruptionBudget],
+) -> Vec<&'a PodDisruptionBudget> {
+    let empty = BTreeMap::new();
+    let labels = pod.metadata.labels.as_ref().unwrap_or(&empty);
+    let guards = |budget: &&PodDisruptionBudget| {
+        let selector = budget.spec.as_ref().and_then(|spec| spec.selector.clone());
+        budget.metadata.namespace == pod.metadata.namespace
+            && selector.is_some_and(|selector| {
+                Selector::try_from(selector).map_or(true, |selector| selector.matches(labels))
+            })
+    };
+    all.iter().filter(guards).collect()
+}
+
 /// A budget and what it allows, in words.
-pub(super) fn words(budget: &PodDisruptionBudget) -> String {
+fn words(budget: &PodDisruptionBudget) -> String {
     let (namespace, name) = (&budget.metadata.namespace, &budget.metadata.name);
     let name = pods::full_name(namespace.as_deref(), name.as_deref());
     match &budget.status {
@@ -85,7 +107,7 @@ pub(super) fn words(budget: &PodDisruptionBudget) -> String {
 
 /// What is wrong with evicting a pod whatever a budget says, if anything.
 pub(super) fn objection(pod: &Pod) -> Option<String> {
-    let lost = pods::controller(pod).is_none();
+    let lost = pods::controller(&pod.metadata).is_none();
     lost.then(|| format!("{}: no controller would make it anew", pods::name(pod)))
 }
 
@@ -94,7 +116,7 @@ mod tests {
     use kube::core::Status;
 
     use super::*;
-    use crate::effects::testing::{budget, pod};
+    use crate::effects::testing::{budget, from, pod};
 
     #[test]
     fn a_refusal_names_the_pod_and_its_budget() {
@@ -114,5 +136,20 @@ mod tests {
         assert_eq!(objection(&pod("web-1", "n1", "ReplicaSet")), None);
         let bare = objection(&pod("lone", "n1", "")).unwrap();
         assert_eq!(bare, "default/lone: no controller would make it anew");
+    }
+
+    #[test]
+    fn budgets_guard_by_namespace_and_selector() {
+        let web = pod("web-1", "n1", "ReplicaSet");
+        let mut all = vec![budget("web", "web", 1), budget("db", "db", 1)];
+        let of = |all: &[_]| budgets(&web, all).len();
+        assert_eq!(of(&all), 1);
+        all[0].metadata.namespace = Some("other".into());
+        assert_eq!(of(&all), 0, "budgets of other namespaces guard nobody here");
+        all[1].spec = from(serde_json::json!({"selector": {}}));
+        assert_eq!(of(&all), 1, "an empty selector is for every pod of the namespace");
+        let odd = serde_json::json!({"matchExpressions": [{"key": "a", "operator": "Odd"}]});
+        all[1].spec = from(serde_json::json!({"selector": odd}));
+        assert_eq!(of(&all), 1, "what cannot be understood guards");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use rehull_proto::v1::{Process as Found, Processes, order_done::Outcome as Answered};
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict},
@@ -11,7 +12,7 @@ use rehull_shared::{
 use serde_json::json;
 
 use super::testing::{
-    NOW, World, budget, host_report, node_object, out, pod, snapshot, stored, worker1,
+    NOW, World, budget, from, host_report, node_object, out, pod, snapshot, stored, worker1,
 };
 use crate::{
     domain::{
@@ -20,7 +21,7 @@ use crate::{
         gate::{Asked, Dossier, Gate},
         state::{Phase, Snapshot, Subject},
     },
-    rehearsal::api::Turn,
+    rehearsal::api::{Turn, answer::Refused},
 };
 
 mod changes;
@@ -177,18 +178,49 @@ async fn survivors_of_a_removal_are_reported_after_the_evidence() {
 async fn a_preflight_tries_evictions_without_carrying_them_out() {
     let world = with_nodes();
     world.run(pod("web-1", "worker1", "ReplicaSet"));
+    world.run(pod("web-2", "worker2", "ReplicaSet"));
     let guard = budget("guard", "web", 1);
     world.workload.store().put(stored("policy/v1", "PodDisruptionBudget", guard));
     let requests = world.pass(look(Gate::Preflight)).await.unwrap();
     all_say(&requests, Check::DisruptionsAllowed, "pass", "1 pods could be evicted");
     all_say(&requests, Check::CapacityElsewhere, "pass", "1 pods fit on 1 other nodes");
+    all_say(&requests, Check::DataElsewhere, "pass", "no data that matters");
     all_say(&requests, Check::NodesReady, "pass", "2 nodes are Ready");
     assert!(world.workload.store().get("pods", "default", "web-1").is_some());
-    // A second budget: objects allow it, the server does not.
-    let second = budget("second", "web", 1);
-    world.workload.store().put(stored("policy/v1", "PodDisruptionBudget", second));
+    // Objects allow it, the server does not.
+    world.workload.before(Arc::new(|call| match call.path.ends_with("/eviction") {
+        true => Turn::Refuse(Refused::new(StatusCode::FORBIDDEN, "Forbidden", "not on a Friday")),
+        false => Turn::Answer,
+    }));
     let requests = world.pass(look(Gate::Preflight)).await.unwrap();
-    all_say(&requests, Check::DisruptionsAllowed, "fail", "more than one PodDisruptionBudget");
+    let why = "default/web-1: 403 Forbidden: not on a Friday";
+    all_say(&requests, Check::DisruptionsAllowed, "fail", why);
+}
+
+#[tokio::test]
+async fn a_preflight_names_the_pod_the_node_and_the_reason() {
+    let world = with_nodes();
+    let mut big = pod("web-1", "worker1", "ReplicaSet");
+    let volumes = json!([{"name": "d", "hostPath": {"path": "/data"}}]);
+    big.spec.as_mut().unwrap().volumes = from(volumes);
+    let container = &mut big.spec.as_mut().unwrap().containers[0];
+    container.resources = from(json!({"requests": {"cpu": "3"}}));
+    container.volume_mounts = from(json!([{"name": "d", "mountPath": "/d"}]));
+    world.run(big);
+    world.run(pod("web-2", "worker2", "ReplicaSet"));
+    for name in ["guard", "second"] {
+        let budget = budget(name, "web", 1);
+        world.workload.store().put(stored("policy/v1", "PodDisruptionBudget", budget));
+    }
+    let requests = world.pass(look(Gate::Preflight)).await.unwrap();
+    let why = "default/web-1: fits on no other node: 0/2 nodes are available: 1 Insufficient cpu, \
+               1 node(s) were unschedulable";
+    all_say(&requests, Check::CapacityElsewhere, "fail", why);
+    let why =
+        "default/web-1: has more than one PodDisruptionBudget (default/guard, default/second)";
+    all_say(&requests, Check::DisruptionsAllowed, "fail", why);
+    let why = "default/web-1: may keep data in /data of the host";
+    all_say(&requests, Check::DataElsewhere, "fail", why);
 }
 
 #[tokio::test]

@@ -20,7 +20,6 @@ use super::{
     Pass, Requests, Trouble,
     api::{Failure, get, list},
     metadata::is_cordoned,
-    pods,
 };
 use crate::{
     blobs::Blobs,
@@ -29,6 +28,7 @@ use crate::{
         command::{Report, Request},
         state::{Node, Snapshot},
     },
+    pods,
 };
 
 /// Kubernetes objects that speak of one node.

@@ -61,8 +61,8 @@ pub(super) fn budget(name: &str, app: &str, allowed: i32) -> PodDisruptionBudget
     from(json!({
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"selector": {"matchLabels": {"app": app}}},
-        "status": {"disruptionsAllowed": allowed, "currentHealthy": 1, "desiredHealthy": 1,
-            "expectedPods": 1},
+        "status": {"disruptionsAllowed": allowed, "currentHealthy": allowed + 1, "desiredHealthy": 1,
+            "expectedPods": 2, "observedGeneration": 1},
     }))
 }
 

@@ -19,7 +19,6 @@ use super::{
     api::{Failure, call, get, list},
     evictions::{self, Answer, evict},
     metadata::{self, is_cordoned},
-    pods,
     snapshots::Objects,
 };
 use crate::{
@@ -28,6 +27,7 @@ use crate::{
         command::{Report, Request},
         state::{Drain, Snapshot},
     },
+    pods,
 };
 
 /// Says on a Node which migration has cordoned it.

@@ -71,6 +71,7 @@ pub const fn of_check(check: Check) -> Words {
         | Check::NoNewPending
         | Check::CapacityElsewhere
         | Check::DisruptionsAllowed
+        | Check::DataElsewhere
         | Check::NodesOnTarget => of_cluster(check),
         Check::HostIsNode
         | Check::OsIsSource
@@ -188,14 +189,28 @@ const fn of_cluster(check: Check) -> Words {
             ],
         ),
         Check::CapacityElsewhere => words(
-            "the other nodes have room for the pods of this one",
-            "F20",
-            &["kubectl describe nodes | grep -A8 'Allocated resources'", "add or free a node"],
+            "the other nodes take the pods of this one, by every filter of the scheduler",
+            "F20, F22",
+            &[
+                "rehull plan -f <the document>: every pod, and why each node refuses it",
+                "add or free a node, or change what the pod that is named asks for",
+            ],
         ),
         Check::DisruptionsAllowed => words(
-            "every disruption budget allows one more disruption for the pods of this node",
-            "F10",
-            &["kubectl get pdb -A", "scale the workload up, or make its pods Ready"],
+            "the pods of this node may be evicted, and others serve while they move",
+            "F10, F12, F21, F25, F26",
+            &[
+                "kubectl get pdb -A, and scale up what allows no disruption or has one pod",
+                "delete pods without a controller yourself, if they may be lost",
+            ],
+        ),
+        Check::DataElsewhere => words(
+            "nothing on the node is lost with its disk",
+            "F19, F23, F27",
+            &[
+                "rehull plan -f <the document>: every volume, directory and daemon with data here",
+                "move the data to other nodes, and let its storage system take this one out",
+            ],
         ),
         _ => words(
             "every planned node runs the target OS",

@@ -14,6 +14,9 @@ const POD_START: Span = Span::from_secs(10);
 /// How old a lease may be before its node counts as lost: `--node-monitor-grace-period`.
 const MONITOR_GRACE: Span = Span::from_secs(40);
 
+/// Namespace of what the system brings.
+const SYSTEM: &str = "kube-system";
+
 /// DaemonSets of the system namespace.
 pub(super) const DAEMON_SETS: &[&str] = &["calico-node", "kube-proxy", "nodelocaldns"];
 
@@ -27,7 +30,7 @@ pub(super) fn install(store: &mut Store) {
     for name in DAEMON_SETS {
         store.put(json!({
             "apiVersion": "apps/v1", "kind": "DaemonSet",
-            "metadata": { "name": name, "namespace": "kube-system" },
+            "metadata": { "name": name, "namespace": SYSTEM },
             "spec": { "selector": { "matchLabels": labels(name) } },
         }));
     }
@@ -159,7 +162,7 @@ fn start_pods(store: &mut Store, now: Timestamp) {
 fn deployment(store: &mut Store, namespace: &str, name: &str, replicas: u32, now: Timestamp) {
     let mut have = pods_of(store, namespace, name);
     while have.len() < replicas as usize {
-        let Some(node) = roomiest(store) else { break };
+        let Some(node) = roomiest(store, namespace, name) else { break };
         let owner = owner(store, "replicasets", namespace, &set_of(name), "ReplicaSet");
         make_pod(store, namespace, name, &set_of(name), owner, &node, now);
         have = pods_of(store, namespace, name);
@@ -173,17 +176,19 @@ fn deployment(store: &mut Store, namespace: &str, name: &str, replicas: u32, now
     });
 }
 
-/// The schedulable worker with the fewest pods; the first by name among equals.
-fn roomiest(store: &Store) -> Option<String> {
+/// The schedulable node with the fewest pods, one without a pod of the application first; the first
+/// by name among equals. Only what the system brings tolerates the taint of control planes.
+fn roomiest(store: &Store, namespace: &str, app: &str) -> Option<String> {
     let free = |node: &&Value| {
-        let worker = node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"].is_null();
         let tainted = node["spec"]["taints"].as_array().is_some_and(|taints| !taints.is_empty());
         let ready = node["status"]["conditions"][0]["status"] == "True";
-        worker && ready && !tainted && node["spec"]["unschedulable"] != true
+        ready && (!tainted || namespace == SYSTEM) && node["spec"]["unschedulable"] != true
     };
-    let load = |node: &str| store.list("pods").filter(|p| p["spec"]["nodeName"] == *node).count();
+    let on = |pod: &Value, node: &str| pod["spec"]["nodeName"] == *node;
+    let load = |node: &str| store.list("pods").filter(|pod| on(pod, node)).count();
+    let has = |node: &str| pods_of(store, namespace, app).iter().any(|pod| on(pod, node));
     let nodes = store.list("nodes").filter(free).map(|node| text(&node["metadata"]["name"]));
-    nodes.min_by_key(|node| load(node))
+    nodes.min_by_key(|node| (has(node), load(node)))
 }
 
 fn budget(store: &mut Store, namespace: &str, name: &str) {
@@ -194,6 +199,7 @@ fn budget(store: &mut Store, namespace: &str, name: &str) {
         budget["status"] = json!({
             "disruptionsAllowed": allowed, "currentHealthy": healthy,
             "desiredHealthy": desired, "expectedPods": healthy,
+            "observedGeneration": budget["metadata"]["generation"],
         });
     });
 }
@@ -208,6 +214,11 @@ fn make_pod(
     now: Timestamp,
 ) {
     let name = format!("{prefix}-{}", store.suffix());
+    let control_plane = json!({ "key": "node-role.kubernetes.io/control-plane" });
+    let tolerations = match namespace {
+        SYSTEM => json!([control_plane]),
+        _ => json!([]),
+    };
     store.put(json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
@@ -216,6 +227,7 @@ fn make_pod(
         },
         "spec": {
             "nodeName": node,
+            "tolerations": tolerations,
             "containers": [{
                 "name": app, "image": format!("registry.example/{app}:1"),
                 "resources": { "requests": { "cpu": "250m", "memory": "256Mi" } },

@@ -6,25 +6,19 @@ use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment},
         core::v1::{Node as NodeObject, Pod},
-        policy::v1::PodDisruptionBudget,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use rehull_shared::{
     evidence::Verdict,
-    ids::NodeName,
     time::{Span, Timestamp},
 };
 
-use super::{
-    super::{
-        api::few,
-        evictions::{self, Answer, evict},
-        pods,
-    },
-    server::{SYSTEM, Server},
+use super::{super::api::few, server::SYSTEM};
+use crate::{
+    domain::state::{Migration, Phase},
+    pods,
 };
-use crate::domain::state::{Migration, Phase};
 
 /// How long a pod that has a node may take to start: images are pulled in that time (F20).
 const PENDING_MAX: Span = Span::from_mins(5);
@@ -177,52 +171,6 @@ pub(super) fn nodes_on_target(nodes: &[NodeObject], migration: &Migration) -> Ve
     }
 }
 
-/// Every movable pod of the node could be evicted now: its budgets have room, a controller would
-/// make it anew, and the API server says yes to the eviction without carrying it out.
-pub(super) async fn disruptions_allowed(
-    server: &Server,
-    node: &NodeName,
-) -> Result<Verdict, Verdict> {
-    let moving: Vec<&Pod> =
-        server.pods(node).await?.iter().filter(|pod| pods::is_movable(pod)).collect();
-    let budgets = server.budgets().await?;
-    let blocked = blocked(&moving, budgets);
-    if !blocked.is_empty() {
-        return Ok(Verdict::fail(few(blocked)));
-    }
-    let mut refused = Vec::new();
-    for pod in &moving {
-        match evict(server.client()?, pod, true).await {
-            Answer::Accepted | Answer::Gone => (),
-            Answer::Refused(failure) => refused.push(evictions::refusal(pod, &failure, budgets)),
-            Answer::Silent(why) => {
-                let pod = pods::name(pod);
-                return Err(Verdict::unknown(format!("cannot try the eviction of {pod}: {why}")));
-            }
-        }
-    }
-    Ok(match refused.is_empty() {
-        true => Verdict::pass(format!("{} pods could be evicted", moving.len())),
-        false => Verdict::fail(few(refused)),
-    })
-}
-
-/// What stands in the way of evictions, as far as objects tell.
-fn blocked(moving: &[&Pod], budgets: &[PodDisruptionBudget]) -> Vec<String> {
-    let mut blocked: Vec<String> =
-        moving.iter().filter_map(|pod| evictions::objection(pod)).collect();
-    for pod in moving {
-        for budget in pods::budgets(pod, budgets) {
-            let allowed = budget.status.as_ref().and_then(|status| status.disruptions_allowed);
-            if allowed.unwrap_or(0) < 1 {
-                let (pod, budget) = (pods::name(pod), evictions::words(budget));
-                blocked.push(format!("{pod}: blocked by PDB {budget}"));
-            }
-        }
-    }
-    blocked
-}
-
 fn name(node: &NodeObject) -> &str {
     node.metadata.name.as_deref().unwrap_or_default()
 }
@@ -239,7 +187,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::gate::Gate,
-        effects::testing::{NOW, budget, from, migration, node_object, out, pod, says},
+        effects::testing::{NOW, from, migration, node_object, out, says},
     };
 
     fn nodes() -> Vec<NodeObject> {
@@ -325,18 +273,5 @@ mod tests {
         says(&nodes_on_target(&all, &plan), "fail", "worker2 does not exist");
         plan.nodes[1].track.phase = Phase::Aborted;
         says(&nodes_on_target(&all, &plan), "pass", "1 nodes run Ubuntu 22.04");
-    }
-
-    #[test]
-    fn what_blocks_an_eviction_is_known_before_it_is_tried() {
-        let (web, lone) = (pod("web-1", "n", "ReplicaSet"), pod("lone", "n", ""));
-        assert!(blocked(&[&web], &[budget("guard", "web", 1)]).is_empty());
-        assert_eq!(
-            blocked(&[&web, &lone], &[budget("guard", "web", 0)]),
-            [
-                "default/lone: no controller would make it anew",
-                "default/web-1: blocked by PDB default/guard (1 of 1 needed pods are healthy)"
-            ]
-        );
     }
 }

@@ -14,11 +14,11 @@ use super::{
     super::{
         api::few,
         metadata::{self, is_cordoned},
-        pods,
     },
     cluster::{is_ready, kubelet_version, os_image, timestamp},
     node::uid,
 };
+use crate::pods;
 
 /// The Node is not the one that was recorded.
 pub(super) fn is_new(node: &NodeObject, name: &NodeName, recorded: &str) -> Verdict {

@@ -12,9 +12,10 @@ use rehull_shared::{
 };
 
 use super::{
-    super::{api::few, metadata::is_cordoned, pods},
+    super::{api::few, metadata::is_cordoned},
     cluster::is_ready,
 };
+use crate::pods;
 
 /// The Node object that must be there.
 pub(super) fn present<'a>(

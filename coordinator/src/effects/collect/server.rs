@@ -21,9 +21,9 @@ use super::{
         Trouble,
         api::{self, Failure},
     },
-    capacity::{self, Load},
     cluster::{self, Pending},
 };
+use crate::{capacity::Report, clients::objects};
 
 /// What was read, or `Unknown` and why.
 type Reading<T> = Result<T, Verdict>;
@@ -42,7 +42,7 @@ pub(super) struct Server {
     lease: OnceCell<Reading<Option<Lease>>>,
     pods: OnceCell<Reading<Vec<Pod>>>,
     pending: OnceCell<Reading<Vec<Pending>>>,
-    loads: OnceCell<Reading<Vec<Load>>>,
+    report: OnceCell<Reading<Option<Report>>>,
     attachments: OnceCell<Reading<Vec<VolumeAttachment>>>,
     daemon_sets: OnceCell<Reading<Vec<DaemonSet>>>,
     deployments: OnceCell<Reading<Vec<Deployment>>>,
@@ -61,7 +61,7 @@ impl Server {
             lease: OnceCell::new(),
             pods: OnceCell::new(),
             pending: OnceCell::new(),
-            loads: OnceCell::new(),
+            report: OnceCell::new(),
             attachments: OnceCell::new(),
             daemon_sets: OnceCell::new(),
             deployments: OnceCell::new(),
@@ -106,9 +106,14 @@ impl Server {
         self.kept(&self.pending, "pending pods", params, cluster::pending).await
     }
 
-    /// What every pod of the cluster takes.
-    pub(super) async fn loads(&self) -> Reading<&[Load]> {
-        self.kept(&self.loads, "pods", ListParams::default(), capacity::load).await
+    /// What the preflight finds if the node were drained; `None` if there is no such node. The
+    /// snapshot of the cluster that it is made from is not kept.
+    pub(super) async fn report(&self, name: &NodeName) -> Reading<Option<&Report>> {
+        let read = |client| async move {
+            let model = objects::model(&client).await?;
+            Ok(model.examine(&[name.as_str()]))
+        };
+        self.once(&self.report, "what runs in the cluster", read).await.map(Option::as_ref)
     }
 
     /// All VolumeAttachments.

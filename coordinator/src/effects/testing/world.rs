@@ -92,7 +92,7 @@ impl World {
             let (kind, name, namespace) = (text("kind"), text("name"), "default");
             if store.get(plural, namespace, &name).is_none() {
                 let metadata = json!({"name": name, "namespace": namespace});
-                let spec = json!({"selector": {}, "template": {}});
+                let spec = json!({"replicas": 2, "selector": {}, "template": {}});
                 store.put(stored("apps/v1", &kind, json!({"metadata": metadata, "spec": spec})));
             }
             let owner = store.get(plural, namespace, &name).unwrap();

@@ -41,6 +41,7 @@ pub const KINDS: &[Kind] = &[
     kind("apps/v1", "statefulsets", "StatefulSet", true),
     kind("batch/v1", "jobs", "Job", true),
     kind("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget", true),
+    kind("scheduling.k8s.io/v1", "priorityclasses", "PriorityClass", false),
     kind("coordination.k8s.io/v1", "leases", "Lease", true),
     kind("discovery.k8s.io/v1", "endpointslices", "EndpointSlice", true),
     kind("storage.k8s.io/v1", "volumeattachments", "VolumeAttachment", false),
