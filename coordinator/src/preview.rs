@@ -5,15 +5,16 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::{Api, api::ListParams};
-use rehull_proto::v1::{PlanResponse, PlannedNode as Shown};
+use rehull_proto::v1::{Found, PlanResponse, PlannedNode as Shown};
 use rehull_shared::{
-    ids::Round,
+    ids::{NodeName, Round},
     time::{Span, Timestamp},
 };
 use uuid::Uuid;
 
 use crate::{
-    clients::Endpoint,
+    capacity::{Finding, Model, Object},
+    clients::{Endpoint, objects},
     domain::{
         command::{Command, Request},
         decide::decide,
@@ -33,6 +34,9 @@ const AT_ONCE: usize = 8;
 /// Nodes of a cluster that are read to show what they run.
 const NODES_MAX: u32 = 5_000;
 
+/// Findings in one answer: with 300 bytes each a quarter of what a client takes in.
+const FOUND_MAX: usize = 50_000;
+
 /// The first round of the gates that are asked.
 const FIRST: Round = Round(1);
 
@@ -43,8 +47,11 @@ pub(crate) async fn preview(
     fleet: &Fleet,
     context: &Context,
 ) -> PlanResponse {
-    let (runs, mut blockers) =
-        tokio::join!(os_images(plan, context), blockers(plan, nodes, fleet, context));
+    let (runs, mut blockers, (found, left_out)) = tokio::join!(
+        os_images(plan, context),
+        blockers(plan, nodes, fleet, context),
+        found(plan, nodes, context)
+    );
     blockers.dedup();
     let policy = &plan.policy;
     let windows = policy.absence_window.max(policy.lease_window) + policy.ready_window;
@@ -68,15 +75,55 @@ pub(crate) async fn preview(
         nodes: nodes.iter().map(node).collect(),
         gates: projection::planned(policy),
         blockers,
-        warnings: warnings(plan),
+        warnings: warnings(plan, left_out),
         under_floor: policy.under_floor().iter().map(ToString::to_string).collect(),
         node_seconds_min: seconds(policy.soak),
         total_seconds_min: each.sum(),
+        found,
     }
 }
 
-fn warnings(plan: &Plan) -> Vec<String> {
+/// What the capacity and disruption preflight finds on each node by itself; nothing where the cluster
+/// cannot be read (a blocker says so). What weighs least is left out first where there is too much,
+/// and counted.
+async fn found(plan: &Plan, nodes: &[PlannedNode], context: &Context) -> (Vec<Found>, usize) {
+    let Ok(client) = context.clients.get(plan, Endpoint::Workload).await else {
+        return Default::default();
+    };
+    let Ok(model) = objects::model(&client).await else { return Default::default() };
+    let names: Vec<NodeName> = nodes.iter().map(|node| node.name.clone()).collect();
+    // Seconds for thousands of nodes: nothing for a thread that others wait for.
+    tokio::task::spawn_blocking(move || weighed(&model, &names)).await.unwrap_or_default()
+}
+
+/// The findings of each node, as many as are shown, and how many are left out.
+fn weighed(model: &Model, nodes: &[NodeName]) -> (Vec<Found>, usize) {
+    let mut all = Vec::new();
+    for (place, node) in nodes.iter().enumerate() {
+        let report = model.examine(&[node.as_str()]);
+        let findings = report.map(|report| report.findings).unwrap_or_default();
+        all.extend(findings.into_iter().map(|finding| (finding.weight(), place, finding)));
+    }
+    all.sort_by_key(|(weight, place, _)| (*weight, *place));
+    let left_out = all.len().saturating_sub(FOUND_MAX);
+    all.truncate(FOUND_MAX);
+    all.sort_by_key(|(weight, place, _)| (*place, *weight));
+    let shown = all.into_iter().map(|(_, place, finding)| shown(&nodes[place], finding));
+    (shown.collect(), left_out)
+}
+
+fn shown(node: &NodeName, finding: Finding) -> Found {
+    let (weight, check) = (finding.weight().words().to_owned(), finding.check().to_string());
+    let Object { kind, namespace, name, uid } = finding.about;
+    let what = finding.what.to_string();
+    Found { node: node.to_string(), weight, check, kind, namespace, name, uid, what }
+}
+
+fn warnings(plan: &Plan, left_out: usize) -> Vec<String> {
     let mut warnings = Vec::new();
+    if left_out > 0 {
+        warnings.push(format!("{left_out} findings of the least weight are left out: too many"));
+    }
     if let Some(why) = &plan.unsafe_because {
         warnings.push(format!("values under their floor are accepted, because: {why}"));
     }

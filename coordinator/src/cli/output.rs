@@ -7,7 +7,7 @@ use std::{
 };
 
 use rehull_proto::v1::{
-    AgentStatus, ClusterStatus, ExplainResponse, ListAgentsResponse, PlanResponse, Receipt,
+    AgentStatus, ClusterStatus, ExplainResponse, Found, ListAgentsResponse, PlanResponse, Receipt,
     StatusResponse, TokenResponse,
 };
 use rehull_shared::ids::{ClusterName, NodeName};
@@ -186,6 +186,7 @@ pub(super) fn plan(plan: &PlanResponse) -> String {
         duration(plan.node_seconds_min),
         duration(plan.total_seconds_min)
     );
+    out += &found(&plan.found);
     for (title, lines) in [
         ("In the way now", &plan.blockers),
         ("Warnings", &plan.warnings),
@@ -200,6 +201,25 @@ pub(super) fn plan(plan: &PlanResponse) -> String {
     }
     if plan.blockers.is_empty() {
         out += "\nNothing is in the way now. Begin with `rehull migrate start -f`.\n";
+    }
+    out
+}
+
+/// What the preflight found, node by node.
+fn found(found: &[Found]) -> String {
+    let mut out = String::new();
+    let mut node = "";
+    for one in found {
+        if one.node != node {
+            node = &one.node;
+            _ = writeln!(out, "\nFound on {node}");
+        }
+        let about = match (one.kind.as_str(), one.namespace.as_str()) {
+            ("Pod", namespace) => format!("{namespace}/{}", one.name),
+            (kind, "") => format!("{kind} {}", one.name),
+            (kind, namespace) => format!("{kind} {namespace}/{}", one.name),
+        };
+        _ = writeln!(out, "  {:<14}  {about}: {}", one.weight, one.what);
     }
     out
 }
@@ -265,6 +285,30 @@ mod tests {
     use rehull_proto::v1::NodeStatus;
 
     use super::*;
+
+    #[test]
+    fn what_was_found_is_listed_by_node_with_its_weight() {
+        let one = |node: &str, weight: &str, kind: &str, namespace: &str| Found {
+            node: node.to_owned(),
+            weight: weight.to_owned(),
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: "a".to_owned(),
+            what: "why".to_owned(),
+            ..Found::default()
+        };
+        let all = [
+            one("n1", "blocks", "Pod", "shop"),
+            one("n1", "needs approval", "Deployment", "shop"),
+            one("n2", "shown", "PersistentVolume", ""),
+        ];
+        assert_eq!(
+            found(&all),
+            "\nFound on n1\n  blocks          shop/a: why\n  needs approval  Deployment shop/a: why\n\
+             \nFound on n2\n  shown           PersistentVolume a: why\n"
+        );
+        assert_eq!(found(&[]), "");
+    }
 
     #[test]
     fn a_status_is_a_table_json_or_yaml() {

@@ -1164,6 +1164,37 @@ pub struct PlanResponse {
     pub node_seconds_min: u64,
     #[prost(uint64, tag = "12")]
     pub total_seconds_min: u64,
+    /// What the capacity and disruption preflight found on each node, in the order of the nodes and of
+    /// their weight.
+    #[prost(message, repeated, tag = "13")]
+    pub found: ::prost::alloc::vec::Vec<Found>,
+}
+/// One thing that stands against draining a node, or is worth knowing before.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Found {
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// "blocks", "needs approval" or "shown".
+    #[prost(string, tag = "2")]
+    pub weight: ::prost::alloc::string::String,
+    /// The check that it belongs to.
+    #[prost(string, tag = "3")]
+    pub check: ::prost::alloc::string::String,
+    /// The object that it is about.
+    #[prost(string, tag = "4")]
+    pub kind: ::prost::alloc::string::String,
+    /// Empty if it has none.
+    #[prost(string, tag = "5")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub name: ::prost::alloc::string::String,
+    /// Empty where only the name is known.
+    #[prost(string, tag = "7")]
+    pub uid: ::prost::alloc::string::String,
+    /// In words, without the object.
+    #[prost(string, tag = "8")]
+    pub what: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
