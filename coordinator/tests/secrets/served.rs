@@ -198,7 +198,8 @@ async fn printed(mut child: Child) -> Vec<u8> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (mut stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let (a, b) = tokio::join!(stdout.read_to_end(&mut out), stderr.read_to_end(&mut err));
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
     child.wait().await.unwrap();
     [out, err].concat()
 }
