@@ -72,9 +72,10 @@ fn report(outcome: &Outcome, seconds: f64) -> String {
     let dir = outcome.dir.display();
     let held = outcome.faults.iter().find(|fault| fault.fault == "wrong-os");
     let (cluster, node) = held.map_or(("north", "north-worker1"), |f| (&f.cluster, &f.node));
+    let program = format!("{} --dir {dir}", typed());
     text + &format!(
-        "\nLook further:\n  rehull --dir {dir} log verify\n  rehull --dir {dir} explain --offline \
-         {cluster} {node}\n  rehull --dir {dir} log export | grep {node} | grep -c Evidence\n"
+        "\nLook further:\n  {program} log verify\n  {program} explain --offline {cluster} {node}\n  \
+         {program} history --offline {cluster} {node}\n"
     )
 }
 
@@ -168,4 +169,9 @@ fn news(recorded: &Recorded, after: Span) -> Option<String> {
 fn clock(span: Span) -> String {
     let seconds = span.as_secs();
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// This program as it was called: after `cargo run` it is on nobody's path.
+fn typed() -> String {
+    std::env::args().next().unwrap_or_else(|| "rehull".to_owned())
 }
