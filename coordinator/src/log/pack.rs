@@ -80,7 +80,7 @@ pub(super) fn pack(mut head: Head, events: &[Recorded]) -> Result<(Vec<Vec<u8>>,
 }
 
 /// One pack after `head`, which moves on to it.
-fn seal(head: &mut Head, count: u32, raw: &[u8]) -> Vec<u8> {
+pub(super) fn seal(head: &mut Head, count: u32, raw: &[u8]) -> Vec<u8> {
     let mut pack = vec![0; PAYLOAD + lz4_flex::block::get_maximum_output_size(raw.len())];
     let packed = lz4_flex::block::compress_into(raw, &mut pack[PAYLOAD..])
         .expect("the buffer is as large as lz4 may ask for");

@@ -8,7 +8,7 @@ use rehull_shared::{
     time::Timestamp,
 };
 
-use super::{Error, Head, Log};
+use super::{Error, Head, Log, codec, file::File, pack, store::Store};
 use crate::domain::{
     event::{CopiedPart, Event, Recorded},
     state::Subject,
@@ -134,5 +134,46 @@ fn an_event_that_is_too_large_is_refused_and_nothing_is_written() {
         assert_eq!(log.head(), head);
         log.append(&[said(2, "next")]).unwrap();
         assert_eq!(contents(&log).len(), 2);
+    }
+}
+
+/// What a log says that holds one pack, made of `raw` by a program that is not this one.
+fn opened_with(version: Option<u8>, raw: &[u8]) -> Result<(), Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut pack = pack::seal(&mut Head::default(), 1, raw);
+    pack[0] = version.unwrap_or(pack[0]);
+    let mut store = File::open(dir.path()).unwrap();
+    store.put(&pack).and_then(|()| store.sync()).unwrap();
+    drop(store);
+    Log::attach_file(dir.path())?.replay(|_, _| ())
+}
+
+#[test]
+fn what_a_newer_program_wrote_is_not_called_damage() {
+    let stored = |change: fn(&mut Vec<u8>)| {
+        let (mut event, mut raw) = (Vec::new(), Vec::new());
+        codec::encode(&said(1, "a"), &mut event);
+        change(&mut event);
+        codec::put_length(event.len(), &mut raw);
+        raw.extend_from_slice(&event);
+        raw
+    };
+    let known = stored(|_| ());
+    let of_a_new_kind = stored(|event| {
+        let name = b"EvidenceRecorded";
+        let at = event.windows(name.len()).position(|bytes| bytes == name).unwrap();
+        event[at] = b'X';
+    });
+    // One more field behind those of the record, whose array had four.
+    let with_a_new_field = stored(|event| {
+        event[0] += 1;
+        event.push(0);
+    });
+    assert!(opened_with(None, &known).is_ok());
+    for (version, raw) in [(Some(9), &known), (None, &of_a_new_kind), (None, &with_a_new_field)] {
+        match opened_with(version, raw) {
+            Err(Error::Newer { seq: 1, .. }) => (),
+            other => panic!("{version:?}: {other:?}"),
+        }
     }
 }
