@@ -13,6 +13,7 @@ use crate::{
 mod explain;
 mod gates;
 mod history;
+mod remedies;
 mod sentences;
 mod states;
 mod status;

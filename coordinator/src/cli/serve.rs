@@ -72,14 +72,14 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let mut ticks = tokio::spawn(tick(handle.clone()));
     let mut telling = tokio::spawn(tell(webhook, handle));
     let mut terminated = unix::signal(unix::SignalKind::terminate())?;
-    let ended = tokio::select! {
-        end = &mut thread => Err(dead("the engine", end)),
-        end = &mut doors => Err(dead("the gRPC server", end)),
-        end = &mut effects => Err(dead("the effects", end)),
-        end = &mut ticks => Err(dead("the clock", end)),
-        end = &mut telling => Err(dead("the webhook", end)),
-        _ = terminated.recv() => Ok(()),
-        end = tokio::signal::ctrl_c() => end.context("no signals can be heard"),
+    let (ended, engine) = tokio::select! {
+        end = &mut thread => (Err(dead("the engine", end)), None),
+        end = &mut doors => (Err(dead("the gRPC server", end)), Some(thread)),
+        end = &mut effects => (Err(dead("the effects", end)), Some(thread)),
+        end = &mut ticks => (Err(dead("the clock", end)), Some(thread)),
+        end = &mut telling => (Err(dead("the webhook", end)), Some(thread)),
+        _ = terminated.recv() => (Ok(()), Some(thread)),
+        end = tokio::signal::ctrl_c() => (end.context("no signals can be heard"), Some(thread)),
     };
     // What the effects do is idempotent, so they may be cut; calls in flight get their answers.
     stop.cancel();
@@ -87,8 +87,15 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     ticks.abort();
     telling.abort();
     farewell(doors).await;
-    // The engine ends when nobody can ask it any more, and closes the log.
-    farewell(thread).await;
+    // The engine ends when nobody can ask it any more, and closes the log. If it had ended before,
+    // the others only know that it is gone, and it knows why.
+    let ended = match engine {
+        Some(thread) => match tokio::time::timeout(FAREWELL_MAX, thread).await {
+            Ok(end @ (Ok(Err(_)) | Err(_))) => Err(dead("the engine", end)),
+            Ok(Ok(Ok(()))) | Err(_) => ended,
+        },
+        None => ended,
+    };
     _ = std::fs::remove_file(&config.socket); // the next start replaces it anyway
     tracing::info!("stopped");
     ended

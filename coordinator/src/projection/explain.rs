@@ -10,9 +10,10 @@ use super::{
     View,
     history::is_noise,
     moment,
+    remedies::unblock,
     sentences::{gate_name, sentence},
     states,
-    waits::{blockers, trouble, unblock, waits_for},
+    waits::{blockers, trouble, waits_for},
     words::{of_check, of_gate},
 };
 use crate::{

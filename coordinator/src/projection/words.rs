@@ -192,7 +192,7 @@ const fn of_cluster(check: Check) -> Words {
             "the other nodes take the pods of this one, by every filter of the scheduler",
             "F20, F22",
             &[
-                "rehull plan -f <the document>: every pod, and why each node refuses it",
+                "rehull plan -f migration.yaml  # every pod, and why each node refuses it",
                 "add or free a node, or change what the pod that is named asks for",
             ],
         ),
@@ -208,7 +208,7 @@ const fn of_cluster(check: Check) -> Words {
             "nothing on the node is lost with its disk",
             "F19, F23, F27",
             &[
-                "rehull plan -f <the document>: every volume, directory and daemon with data here",
+                "rehull plan -f migration.yaml  # every volume, directory and daemon with data here",
                 "move the data to other nodes, and let its storage system take this one out",
             ],
         ),
