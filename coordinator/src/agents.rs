@@ -26,6 +26,18 @@ pub struct Agents {
     // Counts connections of all agents: a number that came back would let an old connection end a
     // young one.
     connections: Arc<AtomicU64>,
+    refused: Arc<Mutex<BTreeMap<Whom, Refused>>>,
+}
+
+/// A host that has asked to enrol, and was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// When it asked last.
+    pub at: Timestamp,
+    /// Its address.
+    pub from: String,
+    /// What it was told.
+    pub why: String,
 }
 
 struct Link {
@@ -103,8 +115,20 @@ impl Agents {
         }
     }
 
+    /// Remembers who was refused as this agent, until somebody enrols as it. The caller names
+    /// agents that are known, and no others: strangers must not fill the memory.
+    pub fn refuse(&self, whom: Whom, refused: Refused) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(whom, refused);
+    }
+
+    /// Everybody who was refused last.
+    pub fn refused(&self) -> BTreeMap<Whom, Refused> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Drops a connection of an installation before `generation`: its host is another one now.
     pub fn drop_before(&self, whom: &Whom, generation: Generation) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(whom);
         let mut links = self.links();
         if links.get(whom).is_some_and(|link| link.generation < generation) {
             links.remove(whom);

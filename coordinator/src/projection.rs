@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rehull_shared::time::Timestamp;
 
 use crate::{
-    agents::{Connected, Whom},
+    agents::{Connected, Refused, Whom},
     domain::{effect::Effect, state::Fleet},
     history::History,
 };
@@ -52,6 +52,8 @@ pub struct View<'a> {
     pub troubles: &'a BTreeMap<Effect, String>,
     /// Who is connected.
     pub connected: &'a BTreeMap<Whom, Connected>,
+    /// Who has asked to enrol and was refused.
+    pub refused: &'a BTreeMap<Whom, Refused>,
     /// What time it is.
     pub now: Timestamp,
 }

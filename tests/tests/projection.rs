@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rehull::{
+    agents::Refused,
     domain::{
         calendar::Window,
         effect::{Effect, Work},
@@ -36,7 +37,8 @@ fn look<T>(
     }
     let connected = BTreeMap::new();
     let sequence = log.len() as u64;
-    look(&View { fleet, sequence, history: &history, troubles, connected: &connected, now })
+    let (history, connected, refused) = (&history, &connected, &BTreeMap::new());
+    look(&View { fleet, sequence, history, troubles, connected, refused, now })
 }
 
 fn status(story: &Story) -> ClusterStatus {
@@ -350,6 +352,33 @@ fn every_blocker_is_told_in_words() {
         let words = projection::blocker(&Blocker::NotEnrolled { announced }, None);
         assert!(words.contains("enrolled"), "{words}");
     }
+}
+
+#[test]
+fn a_host_that_is_refused_is_told_of_with_what_helps_until_it_asks_no_more() {
+    let mut story = Story::of(&["n1"]);
+    story.reaches("n1", Gate::Os);
+    let (at, why) = (story.now, "no token is open for it".to_owned());
+    let one = Refused { at, from: "10.0.0.20".to_owned(), why };
+    let refused = BTreeMap::from([((prod(), node("n1")), one)]);
+    let told = |after: Span| {
+        let view = View {
+            fleet: &story.fleet,
+            sequence: 1,
+            history: &History::default(),
+            troubles: &BTreeMap::new(),
+            connected: &BTreeMap::new(),
+            refused: &refused,
+            now: at + after,
+        };
+        projection::explain(&view, &prod(), Some(&node("n1"))).expect("a node").unblock
+    };
+    let lines = told(Span::from_secs(60));
+    assert!(lines[0].starts_with("10.0.0.20 asked at "), "{lines:#?}");
+    assert!(lines[0].ends_with(": no token is open for it"), "{lines:#?}");
+    assert!(lines[1].starts_with("rehull agent token prod n1  # "), "{lines:#?}");
+    let later = told(Span::from_mins(6));
+    assert!(later.iter().all(|line| !line.contains(" asked at ")), "{later:#?}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn explain(story: &Story, subject: &Subject) -> ExplainResponse {
         history: &History::default(),
         troubles: &BTreeMap::new(),
         connected: &BTreeMap::new(),
+        refused: &BTreeMap::new(),
         now: story.now,
     };
     let name = match subject {

@@ -4,6 +4,7 @@ use rehull::domain::{
     command::{Command, Refusal, Report, Request},
     effect::{Work, due},
     gate::{Blocker, Gate},
+    plan::Installer,
     state::{Extent, Kind, Outcome, Phase, Progress, Step, Subject},
 };
 use rehull_shared::{
@@ -178,6 +179,42 @@ fn a_wrong_system_is_reinstalled_again_after_a_new_farewell() {
     story.passes(&on("n1"));
     assert!(matches!(story.phase(&on("n1")), Phase::Reinstalling(_)), "the old enrolment is stale");
     story.reaches("n1", Gate::JoinAdmission);
+}
+
+#[test]
+fn an_installer_is_told_another_number_only_when_a_person_wants_another_reinstall() {
+    let mut plan = plan();
+    plan.installer = Installer::Command { program: "/opt/reinstall".into(), args: Vec::new() };
+    let mut story = Story::with(plan, &["n1"]);
+    let authorised = |story: &mut Story| {
+        story.does_what_a_gate_needs("n1", Gate::Reinstall);
+        story.passes(&on("n1"));
+        installs(story)
+    };
+    story.reaches("n1", Gate::Reinstall);
+    assert_eq!(authorised(&mut story), [1]);
+    story.waits(Span::from_mins(91));
+    assert!(matches!(story.phase(&on("n1")), Phase::Held { resume: Step::Reinstall, .. }));
+    story.retries(on("n1"), false);
+    assert_eq!(installs(&story), [1], "a look does nothing again");
+    story.waits(Span::from_mins(91));
+    story.retries(on("n1"), true);
+    assert_eq!(story.gate(&on("n1")), Some(Gate::Reinstall), "admitted on new evidence");
+    assert_eq!(authorised(&mut story), [2]);
+    story.enrols("n1");
+    assert_eq!(story.gate(&on("n1")), Some(Gate::Os));
+    story.waits(Span::from_mins(16));
+    story.retries(on("n1"), true);
+    assert_eq!(authorised(&mut story), [3]);
+}
+
+/// The numbers of the reinstalls that are due.
+fn installs(story: &Story) -> Vec<u32> {
+    let number = |work| match work {
+        Work::Install { attempt, .. } => Some(attempt.0),
+        _ => None,
+    };
+    due_of(story).into_iter().filter_map(number).collect()
 }
 
 /// Found by a random walk: a host that was reinstalled once more between G7 and the join.

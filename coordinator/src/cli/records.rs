@@ -36,6 +36,7 @@ fn picture<T>(reach: &Reach, look: impl FnOnce(&View<'_>) -> T) -> Result<T, Fai
         history: &history,
         troubles: &Default::default(),
         connected: &Default::default(),
+        refused: &Default::default(),
         now: last_moment(&published.fleet, &history),
     }))
 }

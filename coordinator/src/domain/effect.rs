@@ -151,7 +151,7 @@ fn due_of_node(migration: &Migration, node: &Node, enrolled: bool, add: &mut imp
         Phase::Reinstalling(reinstall) => {
             let automatic = matches!(migration.plan.installer, Installer::Command { .. });
             if automatic && reinstall.announced_by.is_none() && !enrolled {
-                add(Work::Install { node: name(), attempt: node.attempt });
+                add(Work::Install { node: name(), attempt: node.reinstall });
             }
         }
         Phase::Planned

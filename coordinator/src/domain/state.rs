@@ -67,6 +67,8 @@ pub struct Node {
     pub planned: PlannedNode,
     /// Submissions so far.
     pub attempt: Attempt,
+    /// Which reinstall it is, or would be: the installer does each number once.
+    pub reinstall: Attempt,
     /// Its way through the gates.
     pub track: Track,
     /// When its turn came.
@@ -461,7 +463,7 @@ impl Step {
             Step::Ask(Gate::Removal) if resubmit => Step::Ask(Kind::Remove.admitted_by()),
             Step::Ask(Gate::Join) if resubmit => Step::Ask(Kind::Join.admitted_by()),
             Step::Ask(Gate::Rejoin) if resubmit => Step::Ask(Kind::Rejoin.admitted_by()),
-            Step::Ask(Gate::Os) if resubmit => Step::Ask(Gate::Reinstall),
+            Step::Reinstall | Step::Ask(Gate::Os) if resubmit => Step::Ask(Gate::Reinstall),
             step => step,
         }
     }

@@ -1,6 +1,7 @@
 //! Agents: enrolment, renewal, and the stream of a connection.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,10 +24,10 @@ use super::{
     throttle::{Allowance, Throttle},
 };
 use crate::{
-    agents::Whom,
+    agents::{Refused, Whom},
     authority::Authority,
     domain::{
-        command::{Command, Request as Wish},
+        command::{Command, Refusal, Request as Wish},
         event::Event,
         state::HostIdentity,
     },
@@ -100,6 +101,19 @@ impl Link {
         let events = self.desk.handle.history().of(&whom.0);
         let up_to = events.iter().rev().filter(|(seq, _)| *seq <= sequence);
         up_to.filter_map(|(_, recorded)| of_node(&whom.1, &recorded.event)).next()
+    }
+
+    /// Keeps a refused enrolment for operators: a host that was reinstalled once more than meant
+    /// holds a token that is used up, and nobody else knows why it does not come.
+    fn remember(&self, whom: &Whom, address: Option<IpAddr>, refusal: &Refusal) {
+        let (cluster, node) = whom;
+        let from = address.map_or_else(|| "a host".to_owned(), |address| address.to_string());
+        let why = refusal.to_string();
+        tracing::warn!(%cluster, %node, from, why, "an enrolment is refused");
+        if self.desk.handle.published().fleet.hosts.contains_key(whom) {
+            let at = (self.desk.context.clock)();
+            self.desk.context.agents.refuse(whom.clone(), Refused { at, from, why });
+        }
     }
 
     /// Carries one connection: orders out, answers in, until one side ends it.
@@ -181,7 +195,8 @@ impl Enrolment for Link {
         &self,
         request: Request<EnrolRequest>,
     ) -> Result<Response<EnrolResponse>, Status> {
-        if let Some(address) = peer::address(&request)
+        let address = peer::address(&request);
+        if let Some(address) = address
             && !self.throttle.admits(address, Instant::now())
         {
             return Err(Status::resource_exhausted("too many enrolments from this address"));
@@ -201,7 +216,10 @@ impl Enrolment for Link {
         };
         let command = Command::Of(whom.0.clone(), enrol);
         let sequence = self.desk.handle.submit(command).await.map_err(stopping)?;
-        let sequence = sequence.map_err(|refusal| refused(&refusal))?;
+        let sequence = sequence.map_err(|refusal| {
+            self.remember(&whom, address, &refusal);
+            refused(&refusal)
+        })?;
         let generation = self
             .enrolled(&whom, sequence)
             .ok_or_else(|| Status::internal("the enrolment is not in the log"))?;

@@ -76,6 +76,7 @@ impl Desk {
             history: self.handle.history(),
             troubles: &self.troubles.all(),
             connected: &self.context.agents.connected(),
+            refused: &self.context.agents.refused(),
             now: (self.context.clock)(),
         })
     }

@@ -13,7 +13,7 @@ use super::{
     remedies::unblock,
     sentences::{gate_name, sentence},
     states,
-    waits::{blockers, trouble, waits_for},
+    waits::{blockers, refused, trouble, waits_for},
     words::{of_check, of_gate},
 };
 use crate::{
@@ -43,6 +43,10 @@ pub fn explain(
         Subject::Node(name) => states::of_node(view.fleet, cluster, migration.node(name)?),
     };
     let mut unblock = unblock(view, migration, &subject);
+    if let Some(refused) = refused(view, migration, &subject) {
+        unblock.retain(|line| !line.starts_with("rehull agent token "));
+        unblock.splice(0..0, refused);
+    }
     if let Some(trouble) = trouble(view, migration, &subject) {
         unblock.insert(0, format!("what stands in the way of rehull itself: {trouble}"));
     }

@@ -18,6 +18,13 @@ const REMEDIES_MAX: usize = 12;
 /// What helps where nothing stands in the way.
 const GOES_ON: &str = "nothing: it goes on by itself";
 
+/// What helps when an agent does not answer.
+const AGENT: [&str; 3] = [
+    "ssh {address} systemctl status rehull-agent",
+    "rehull agent list {cluster}",
+    "rehull agent token {cluster} {node}  # if this system never enrolled, or was revoked",
+];
+
 /// What would unblock a subject: commands, as they are typed, and actions, most useful first. What
 /// follows a `#` says why, and a shell skips it. Never empty: where nobody needs to do anything, it
 /// says so.
@@ -140,11 +147,9 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
 /// What helps when a source does not answer.
 fn ask_source(check: Check, source: &Source) -> Vec<String> {
     match source {
-        Source::Agent(_) => vec![
-            "ssh {address} systemctl status rehull-agent".to_owned(),
-            "rehull agent list {cluster}".to_owned(),
-            "rehull agent token {cluster} {node}  # if it never enrolled, or was revoked".into(),
-        ],
+        Source::Agent(_) => AGENT.map(str::to_owned).into(),
+        // It compares what an API server says with what the agent says.
+        Source::ApiServer(_) if check == Check::NodeIsHost => AGENT.map(str::to_owned).into(),
         Source::ApiServer(address) => {
             vec![format!("kubectl --server=https://{address} get --raw=/readyz")]
         }
@@ -217,7 +222,7 @@ fn retries(
         let what = match resume {
             Step::Ask(Gate::Removal) => "run the removal again",
             Step::Ask(Gate::Join | Gate::Rejoin) => "run the join again",
-            _ => "do it again",
+            _ => "reinstall the host again",
         };
         help.push(format!("rehull migrate retry {cluster}{node} --resubmit  # {what}"));
     }

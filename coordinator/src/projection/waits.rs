@@ -1,21 +1,31 @@
 //! What something waits for, in one sentence.
 
-use rehull_shared::{ids::NodeName, text::bounded, time::Timestamp};
+use rehull_shared::{
+    ids::NodeName,
+    text::bounded,
+    time::{Span, Timestamp},
+};
 
 use super::{
     View,
     sentences::{gate_name, step},
     states, time_of_day,
 };
-use crate::domain::{
-    calendar::Closed,
-    gate::Blocker,
-    plan::Installer,
-    state::{Extent, Migration, Node, Outcome, Phase, Progress, Reinstall, Subject},
+use crate::{
+    agents::Refused,
+    domain::{
+        calendar::Closed,
+        gate::Blocker,
+        plan::Installer,
+        state::{Extent, Migration, Node, Outcome, Phase, Progress, Reinstall, Subject},
+    },
 };
 
 /// Longest sentence, in bytes.
 const SENTENCE_MAX: usize = 300;
+
+/// How long it is told that somebody was refused.
+const REFUSED_MAX: Span = Span::from_mins(5);
 
 /// Why something cannot go on, in words; with the time, also how long it still takes.
 pub fn blocker(why: &Blocker, now: Option<Timestamp>) -> String {
@@ -228,4 +238,24 @@ pub(super) fn trouble<'a>(
         effect.cluster == migration.plan.cluster && effect.work.subject() == *subject
     });
     of_subject.map(|(_, trouble)| trouble.as_str())
+}
+
+/// Who asks in vain to be a node's agent, and what to do about it. An agent asks again every 30 s at
+/// the most; one that is not heard of has gone.
+pub(super) fn refused(
+    view: &View<'_>,
+    migration: &Migration,
+    subject: &Subject,
+) -> Option<[String; 2]> {
+    let Subject::Node(node) = subject else { return None };
+    let cluster = &migration.plan.cluster;
+    let refused = view.refused.get(&(cluster.clone(), node.clone()))?;
+    let (at, Refused { from, why, .. }) = (time_of_day(refused.at), refused);
+    (view.now.since(refused.at) <= REFUSED_MAX).then(|| {
+        let token = format!(
+            "rehull agent token {cluster} {node}  # if {from} is {node}, reinstalled since its \
+             token was used: put this one into its /etc/rehull-agent/token"
+        );
+        [format!("{from} asked at {at} to be its agent: {why}"), token]
+    })
 }

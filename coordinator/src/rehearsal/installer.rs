@@ -1,6 +1,6 @@
 //! The site's installer, played: it takes its time, wipes the host, and sometimes errs.
 
-use std::{collections::BTreeMap, fs, io, sync::Arc};
+use std::{collections::BTreeMap, fs, io, path::PathBuf, sync::Arc};
 
 use futures::FutureExt;
 use rehull_shared::time::{Span, Timestamp};
@@ -22,9 +22,10 @@ const LENGTH: Span = Span::from_mins(11);
 const RUNNING: i32 = 10;
 const NOT_STARTED: i32 = 11;
 
-/// One installation. The invitation tells it from an earlier one of the same host.
+/// One installation, known by the migration and the number of the attempt.
 struct Job {
-    token: String,
+    order: (String, String),
+    token: PathBuf,
     cluster: String,
     began: Timestamp,
     done: bool,
@@ -47,9 +48,9 @@ pub(super) fn program(world: Shared) -> RunProgram {
 fn run(world: &mut World, call: &Invocation, line: &dyn Fn(String)) -> io::Result<Exit> {
     let value = |key: &str| call.env.get(key).cloned().unwrap_or_default();
     let (node, cluster) = (value("REHULL_NODE"), value("REHULL_CLUSTER"));
-    let token = fs::read_to_string(value("REHULL_TOKEN_FILE"))?;
+    let order = (value("REHULL_MIGRATION"), value("REHULL_ATTEMPT"));
     let now = world.now();
-    let job = world.installer.jobs.get(&node).filter(|job| job.token == token);
+    let job = world.installer.jobs.get(&node).filter(|job| job.order == order);
     let code = match (value("REHULL_ACTION").as_str(), job) {
         ("status", None) => NOT_STARTED,
         ("status", Some(job)) if job.done => 0,
@@ -61,9 +62,12 @@ fn run(world: &mut World, call: &Invocation, line: &dyn Fn(String)) -> io::Resul
             RUNNING
         }
         ("start", _) => {
-            world.begin_reinstall(&cluster, &node);
-            let job = Job { token, cluster, began: now, done: false };
-            world.installer.jobs.insert(node, job);
+            if job.is_none() {
+                world.begin_reinstall(&cluster, &node);
+                let token = value("REHULL_TOKEN_FILE").into();
+                let job = Job { order, token, cluster, began: now, done: false };
+                world.installer.jobs.insert(node, job);
+            }
             line("progress 0 switched on, booting from the network".to_owned());
             0
         }
@@ -74,7 +78,7 @@ fn run(world: &mut World, call: &Invocation, line: &dyn Fn(String)) -> io::Resul
 
 /// Lets installations come to their end.
 pub(super) fn step(world: &mut World, now: Timestamp) -> io::Result<()> {
-    let over: Vec<(String, String, String)> = world
+    let over: Vec<(String, String, PathBuf)> = world
         .installer
         .jobs
         .iter_mut()
@@ -92,7 +96,7 @@ pub(super) fn step(world: &mut World, now: Timestamp) -> io::Result<()> {
         };
         worker.machine.install(os)?;
         worker.machine.down = false;
-        worker.machine.put_token(&token)?;
+        worker.machine.put_token(&fs::read_to_string(token)?)?;
         world.chores.push(Chore::Start { cluster, node });
     }
     Ok(())

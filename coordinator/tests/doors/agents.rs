@@ -88,9 +88,18 @@ async fn a_token_is_good_for_one_host_and_only_once() {
     let token = coordinator.token().await;
     let wrong = coordinator.enrol("0123").await.err().unwrap();
     assert_eq!(wrong.code(), Code::PermissionDenied, "{wrong}");
+    let refused = |part: &str| {
+        let refused = coordinator.agents.refused();
+        refused.get(&whom()).is_some_and(|one| one.from == "127.0.0.1" && one.why.contains(part))
+    };
+    assert!(refused("this is not its token"), "operators are told who is refused");
     coordinator.enrol(&token).await.unwrap();
+    assert_eq!(coordinator.agents.refused().len(), 0, "somebody is there");
     let again = coordinator.enrol(&token).await.err().unwrap();
     assert_eq!(again.code(), Code::PermissionDenied, "{again}");
+    assert!(refused("it has been used"));
+    coordinator.enrol_as("stranger", &token).await.err().unwrap();
+    assert_eq!(coordinator.agents.refused().len(), 1, "strangers are not remembered");
 }
 
 #[tokio::test]

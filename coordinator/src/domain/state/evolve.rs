@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rehull_shared::{
     evidence::Check,
-    ids::{ClusterName, NodeName},
+    ids::{Attempt, ClusterName, NodeName},
     time::Timestamp,
 };
 
@@ -249,6 +249,7 @@ impl Node {
         Self {
             planned,
             attempt: Default::default(),
+            reinstall: Attempt(1),
             track: Track::new(Phase::Planned, at),
             began_at: None,
             snapshot: None,
@@ -387,13 +388,16 @@ impl Node {
         Ok(())
     }
 
-    /// What may be done again after a retry: residual actions, inputs made from today's inventory, and, if a
-    /// reinstall is to be repeated, the farewell of the system that is there now.
+    /// What may be done again after a retry: residual actions, inputs made from today's inventory,
+    /// and, if that was asked for, the reinstall. A system that is there by now but is the wrong
+    /// one must say farewell, too.
     fn forget_for_retry(&mut self, resubmit: bool) {
         self.forget_residues();
-        let wrong_system =
-            matches!(self.track.phase, Phase::Held { resume: Step::Ask(Gate::Os), .. });
-        if resubmit && wrong_system {
+        let Phase::Held { resume, .. } = &self.track.phase else { return };
+        if resubmit && resume.retried(true) == Step::Ask(Gate::Reinstall) {
+            self.reinstall.0 += 1;
+        }
+        if resubmit && *resume == Step::Ask(Gate::Os) {
             self.farewell = None;
         }
     }

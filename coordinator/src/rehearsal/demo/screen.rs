@@ -120,6 +120,7 @@ impl Screen {
             history: &History::default(),
             troubles: &BTreeMap::new(),
             connected: &BTreeMap::new(),
+            refused: &BTreeMap::new(),
             now,
         };
         for cluster in projection::status(&view, None).clusters {
