@@ -310,6 +310,7 @@ fn node(name: &str, address: &str) -> Node {
     Node {
         planned: PlannedNode { name, address: address.into(), canary: false },
         attempt: Attempt(0),
+        reinstall: Attempt(1),
         track: track(Phase::Planned),
         began_at: None,
         snapshot: None,

@@ -227,6 +227,7 @@ fn node(name: &str, address: &str) -> Node {
             canary: false,
         },
         attempt: Attempt(0),
+        reinstall: Attempt(1),
         track: track(Phase::Planned),
         began_at: None,
         snapshot: None,
