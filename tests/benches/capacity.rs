@@ -101,8 +101,8 @@ fn cluster() -> (Model, Duration, Duration) {
     }
     let mut workload = 0;
     while made < PODS {
-        let replicas = (1 + chance.below(90)).min(PODS - made);
-        let first = chance.below(NODES);
+        let replicas = (1 + chance.below(90) as usize).min(PODS - made);
+        let first = chance.below(NODES as u64) as usize;
         let template = template(workload);
         let pods: Vec<Pod> = (0..replicas)
             .map(|replica| {

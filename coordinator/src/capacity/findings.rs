@@ -136,8 +136,8 @@ pub enum What {
 pub enum Weight {
     /// Nobody can accept it: something must change.
     Blocks,
-    /// It blocks, but is a loss that a person may accept.
-    NeedsApproval,
+    /// It blocks, although a person could accept it: approvals do not exist yet.
+    Acceptable,
     /// It is only shown.
     Shown,
 }
@@ -184,12 +184,13 @@ impl Finding {
             What::Unforeseeable { .. }
             | What::Pinned { .. }
             | What::Bare
-            | What::SingleReplica { .. }
             | What::HostPath { only_reads: false, .. }
             | What::LocalVolume { .. }
             | What::StorageDaemon { .. }
-            | What::StaticPod => Weight::NeedsApproval,
+            | What::StaticPod => Weight::Acceptable,
+            // Whoever runs one pod of a workload knows that it is away while it moves.
             What::MayComeBack
+            | What::SingleReplica { .. }
             | What::AllReplicasHere { .. }
             | What::Critical { .. }
             | What::DnsOnOneNode { .. }
@@ -229,7 +230,7 @@ impl Weight {
     pub fn words(self) -> &'static str {
         match self {
             Self::Blocks => "blocks",
-            Self::NeedsApproval => "needs approval",
+            Self::Acceptable => "blocks",
             Self::Shown => "shown",
         }
     }

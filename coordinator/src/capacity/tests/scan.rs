@@ -39,7 +39,7 @@ fn a_pod_without_a_controller_is_named_and_not_placed() {
     let bare = json!({"metadata": {"ownerReferences": []}});
     cluster.two_nodes().pod("lone", "n1", bare);
     let report = cluster.drain("n1");
-    assert_eq!(all(&report), ["shop/lone: no controller would make it anew (needs approval)"]);
+    assert_eq!(all(&report), ["shop/lone: no controller would make it anew (blocks)"]);
     assert_eq!(report.placement.pods, 0);
     assert_eq!(report.findings[0].about.uid, "uid-lone");
 }
@@ -50,7 +50,7 @@ fn a_workload_of_one_pod_is_named_with_the_deployment_behind_it() {
     cluster.two_nodes().deployment("web", 1, json!({"containers": []}));
     cluster.pod("web-1", "n1", json!({}));
     let report = cluster.drain("n1");
-    let line = "Deployment shop/web: its only pod is here: away while it moves (needs approval)";
+    let line = "Deployment shop/web: its only pod is here: away while it moves (shown)";
     assert_eq!(all(&report), [line]);
     assert_eq!(report.findings[0].about.uid, "uid-web");
     // Of several pods, that all are here is shown.
@@ -68,8 +68,7 @@ fn a_workload_of_one_pod_is_named_with_the_deployment_behind_it() {
 
 #[test]
 fn pods_pinned_to_the_node_are_named_once_with_the_reason() {
-    let pinned =
-        |by: &str| vec![format!("shop/a-1: may run on this node only: {by} (needs approval)")];
+    let pinned = |by: &str| vec![format!("shop/a-1: may run on this node only: {by} (blocks)")];
     let host = "kubernetes.io/hostname";
     let many = |cluster: &mut Cluster| {
         cluster.two_nodes().deployment("a", 2, json!({"containers": []}));
@@ -126,7 +125,7 @@ fn data_on_the_host_is_named_by_its_path_and_its_volume() {
     assert_eq!(
         all(&cluster.drain("n1")),
         [
-            "shop/a-1: may keep data in /data of the host (needs approval)",
+            "shop/a-1: may keep data in /data of the host (blocks)",
             "shop/a-1: reads /etc/localtime of the host (shown)",
             "shop/a-1: loses its emptyDir: t (shown)"
         ]
@@ -147,7 +146,7 @@ fn local_volumes_are_named_by_uid_mounted_or_not_and_those_of_zones_are_not_loca
     cluster.builder.volume(&on("there", "kubernetes.io/hostname", json!(["a2"])));
     cluster.builder.volume(&on("zone", "zone", json!(["a"])));
     let report = cluster.drain("a1");
-    let line = "PersistentVolume here: is on the disk of the host (needs approval)";
+    let line = "PersistentVolume here: is on the disk of the host (blocks)";
     assert_eq!(all(&report), [line]);
     assert_eq!(report.findings[0].about.uid, "uid-here");
 }
@@ -163,8 +162,8 @@ fn storage_daemons_and_foreign_static_pods_are_named() {
     assert_eq!(
         all(&cluster.drain("n1")),
         [
-            "shop/d-1: is a part of Longhorn, and may hold data here (needs approval)",
-            "shop/keepalived-n1: is made from a file on the host (needs approval)"
+            "shop/d-1: is a part of Longhorn, and may hold data here (blocks)",
+            "shop/keepalived-n1: is made from a file on the host (blocks)"
         ]
     );
 }
@@ -217,7 +216,7 @@ fn critical_pods_are_shown_and_a_critical_singleton_is_said_to_be_one() {
     cluster.two_nodes().deployment("m", 1, json!({"containers": []}));
     cluster.pod("m-1", "n1", critical.clone());
     let line = "Deployment shop/m: its only pod is here (system-cluster-critical): away while it \
-                moves (needs approval)";
+                moves (shown)";
     assert_eq!(all(&cluster.drain("n1")), [line]);
     cluster.builder.priority_class(&class);
     cluster.two_nodes().deployment("m", 2, json!({"containers": []}));
@@ -232,6 +231,6 @@ fn what_others_decide_is_not_foreseen() {
     cluster.pod("a-1", "n1", spec(json!({"schedulerName": "volcano"})));
     cluster.pod("a-2", "n2", json!({}));
     let line = "shop/a-1: nobody can say where it would go: scheduler \"volcano\" places it \
-                (needs approval)";
+                (blocks)";
     assert_eq!(all(&cluster.drain("n1")), [line]);
 }

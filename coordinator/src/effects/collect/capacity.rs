@@ -65,7 +65,7 @@ pub(super) async fn disruptions(server: &Server, node: &NodeName) -> Result<Verd
     })
 }
 
-/// What blocks a check. What a person may accept blocks, too, until it is accepted.
+/// What blocks a check; a loss blocks, too.
 fn against(report: &Report, check: Check) -> Option<Verdict> {
     let findings = report.findings.iter().filter(|one| one.check() == check);
     let blocking: Vec<String> =
