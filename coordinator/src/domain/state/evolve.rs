@@ -10,8 +10,8 @@ use rehull_shared::{
 };
 
 use super::{
-    Asked, Deletion, Extent, Fleet, Host, Kind, Leftovers, Migration, Node, Operation, Outcome,
-    Phase, Progress, Reinstall, Step, Subject, Track,
+    Asked, Deletion, Extent, Fleet, Host, Kind, Leftovers, Migration, Node, Operation, Phase,
+    Progress, Reinstall, Step, Subject, Track,
 };
 use crate::domain::{
     event::{Event, Recorded},
@@ -521,16 +521,5 @@ fn node_of(event: &Event) -> Result<&NodeName, Corrupt> {
         | Event::NodeAborted { node }
         | Event::AbortRequested { subject: Subject::Node(node), .. } => Ok(node),
         other => Err(corrupt(other, "no node", "named")),
-    }
-}
-
-// Kept beside `Outcome` so that an outcome can never be read without its uncertainty.
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Outcome::Succeeded => "says Succeeded",
-            Outcome::Failed => "says Failed",
-            Outcome::Unknown => "unknown",
-        })
     }
 }
