@@ -27,7 +27,12 @@ pub async fn understand(
 ) -> Result<(Plan, Vec<PlannedNode>), Fault> {
     let spec = &migration.spec;
     let mut plan = draft(spec)?;
-    let unreachable = |trouble: Trouble| Fault::of("spec.management", trouble.to_string());
+    let unreachable = |trouble: Trouble| {
+        let path = "spec.management";
+        let words = trouble.to_string();
+        let words = words.strip_prefix(path).and_then(|rest| rest.strip_prefix(": "));
+        Fault::of(path, words.map_or_else(|| trouble.to_string(), str::to_owned))
+    };
     let client = clients.get(&plan, Endpoint::Management).await.map_err(unreachable)?;
     let found = stored(&client, &plan.namespace, &plan.cluster).await;
     let found = found.map_err(|trouble| Fault::of("spec.cluster", trouble.to_string()))?;
