@@ -175,17 +175,9 @@ fn repos(operations: &Operations, target: &ProfileId) -> Result<Vec<String>, Fau
 }
 
 fn calendar(windows: &[Window], freezes: &[Freeze]) -> Result<Calendar, Fault> {
-    for (number, window) in windows.iter().enumerate() {
-        let at = |(field, why)| Fault::of(format!("spec.windows[{number}].{field}"), why);
-        window.check().map_err(at)?;
-    }
-    for (number, freeze) in freezes.iter().enumerate() {
-        if freeze.to <= freeze.from {
-            let why = format!("is not after from, {}", freeze.from);
-            return Err(Fault::of(format!("spec.freezes[{number}].to"), why));
-        }
-    }
-    Ok(Calendar { windows: windows.to_vec(), freezes: freezes.to_vec() })
+    let calendar = Calendar { windows: windows.to_vec(), freezes: freezes.to_vec() };
+    calendar.check().map_err(|(path, why)| Fault::of(path, why))?;
+    Ok(calendar)
 }
 
 fn plan_installer(installer: &Installer) -> Result<plan::Installer, Fault> {

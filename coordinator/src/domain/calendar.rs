@@ -66,6 +66,24 @@ pub enum Closed {
 }
 
 impl Calendar {
+    /// Whether every window can be understood, and every freeze ends after it begins.
+    ///
+    /// # Errors
+    /// The path of the field in a document, and what is wrong with it.
+    pub fn check(&self) -> Result<(), (String, String)> {
+        for (number, window) in self.windows.iter().enumerate() {
+            let at = |(field, why)| (format!("spec.windows[{number}].{field}"), why);
+            window.check().map_err(at)?;
+        }
+        for (number, freeze) in self.freezes.iter().enumerate() {
+            if freeze.to <= freeze.from {
+                let why = format!("is not after from, {}", freeze.from);
+                return Err((format!("spec.freezes[{number}].to"), why));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether something that takes so long may begin now.
     pub fn is_open(&self, length: Span, now: Timestamp) -> bool {
         let open = |window: &Window| window.is_open(length, now);

@@ -6,7 +6,6 @@ use rehull_shared::{
 };
 
 use super::{
-    calendar::Calendar,
     command::{Command, Refusal, Request},
     event::{Event, Recorded},
     gate::Gate,
@@ -232,19 +231,6 @@ impl Desk<'_> {
     }
 }
 
-/// What is wrong with windows and freezes.
-fn fault_of_calendar(calendar: &Calendar) -> Option<String> {
-    let windows = calendar.windows.iter().enumerate().map(|(number, window)| {
-        let (field, why) = window.check().err()?;
-        Some(format!("spec.windows[{number}].{field}: {why}"))
-    });
-    let freezes = calendar.freezes.iter().enumerate().map(|(number, freeze)| {
-        let ends = freeze.from < freeze.to;
-        (!ends).then(|| format!("spec.freezes[{number}].to: is not after from, {}", freeze.from))
-    });
-    windows.chain(freezes).flatten().next()
-}
-
 /// What is wrong with a plan, beyond what its types already forbid.
 fn fault_of(plan: &Plan, nodes: &[PlannedNode], cluster: &ClusterName) -> Option<String> {
     let names: std::collections::BTreeSet<_> = nodes.iter().map(|node| &node.name).collect();
@@ -263,8 +249,8 @@ fn fault_of(plan: &Plan, nodes: &[PlannedNode], cluster: &ClusterName) -> Option
         Some("spec.policy.maxOut: only 1 is possible until capacity can be proved".to_owned())
     } else if !(1..=10).contains(&plan.policy.poll_interval.as_secs()) {
         Some("spec.policy.pollInterval: from 1s to 10s, or answers are too old when judged".into())
-    } else if let Some(why) = fault_of_calendar(&plan.calendar) {
-        Some(why)
+    } else if let Err((path, why)) = plan.calendar.check() {
+        Some(format!("{path}: {why}"))
     } else if !under.is_empty() && plan.unsafe_because.is_none() {
         let under: Vec<String> = under.iter().map(ToString::to_string).collect();
         let list = under.join(", ");

@@ -26,8 +26,8 @@ use crate::{
         plan::{Access, Installer, Plan, PlannedNode},
         policy::Policy,
         state::{
-            Deletion, Extent, Fleet, Inputs, Kind, Leftovers, Migration, Node, Operation,
-            OperationIntent, Phase, Progress, Subject, Track,
+            Extent, Fleet, Inputs, Kind, Migration, Node, Operation, OperationIntent, Phase,
+            Progress, Subject, Track,
         },
     },
     rehearsal::api::Api,
@@ -307,23 +307,10 @@ fn fleet() -> Fleet {
 
 fn node(name: &str, address: &str) -> Node {
     let name = name.parse().unwrap();
-    Node {
-        planned: PlannedNode { name, address: address.into(), canary: false },
-        attempt: Attempt(0),
-        reinstall: Attempt(1),
-        track: track(Phase::Planned),
-        began_at: None,
-        snapshot: None,
-        drain: None,
-        inputs: None,
-        resubmitted: 0,
-        operations: Vec::new(),
-        leftovers: Leftovers::Untouched,
-        deletion: Deletion::Untouched,
-        farewell: None,
-        given_away: false,
-        verified: None,
-    }
+    let planned = PlannedNode { name, address: address.into(), canary: false };
+    let mut node = Node::new(planned, Timestamp::default());
+    node.track.round = Round(1);
+    node
 }
 
 fn track(phase: Phase) -> Track {

@@ -23,8 +23,8 @@ use crate::domain::{
     plan::{Access, Installer, Plan, PlannedNode},
     policy::Policy,
     state::{
-        Deletion, Extent, Inputs, Kind, Leftovers, Migration, Node, Operation, OperationIntent,
-        Outcome, Phase, Progress, Snapshot, Step, Track,
+        Extent, Inputs, Kind, Migration, Node, Operation, OperationIntent, Outcome, Phase,
+        Progress, Snapshot, Step, Track,
     },
 };
 
@@ -220,27 +220,11 @@ pub(super) fn out(node: &mut Node, gate: Gate) {
 }
 
 fn node(name: &str, address: &str) -> Node {
-    Node {
-        planned: PlannedNode {
-            name: name.parse().unwrap(),
-            address: address.into(),
-            canary: false,
-        },
-        attempt: Attempt(0),
-        reinstall: Attempt(1),
-        track: track(Phase::Planned),
-        began_at: None,
-        snapshot: None,
-        drain: None,
-        inputs: None,
-        resubmitted: 0,
-        operations: Vec::new(),
-        leftovers: Leftovers::Untouched,
-        deletion: Deletion::Untouched,
-        farewell: None,
-        given_away: false,
-        verified: None,
-    }
+    let name = name.parse().unwrap();
+    let planned = PlannedNode { name, address: address.into(), canary: false };
+    let mut node = Node::new(planned, NOW);
+    node.track.round = Round(1);
+    node
 }
 
 fn track(phase: Phase) -> Track {

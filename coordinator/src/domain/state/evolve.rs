@@ -245,7 +245,8 @@ impl Migration {
 }
 
 impl Node {
-    fn new(planned: PlannedNode, at: Timestamp) -> Self {
+    /// A node that waits for its turn.
+    pub(crate) fn new(planned: PlannedNode, at: Timestamp) -> Self {
         Self {
             planned,
             attempt: Default::default(),
