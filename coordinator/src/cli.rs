@@ -214,6 +214,32 @@ enum Migrate {
         #[arg(conflicts_with_all = ["retry", "resubmit", "abort", "delete_node"])]
         go_on: bool,
     },
+    /// Accepts what blocks, item by item: `rehull explain` and `rehull plan` show their numbers.
+    Approve {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node; without it, for every node of the cluster.
+        node: Option<NodeName>,
+        /// The number of an item; may be given more than once.
+        #[arg(long = "item", required = true)]
+        items: Vec<String>,
+        /// Why: everybody reads it, as long as the log is kept.
+        #[arg(long)]
+        why: String,
+        /// For how long, at most 720h.
+        #[arg(long = "for", default_value = "24h")]
+        valid: Span,
+    },
+    /// Takes approvals back. What has passed its gate with them is not undone.
+    Disapprove {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node; without it, the cluster itself.
+        node: Option<NodeName>,
+        /// The number of an item; may be given more than once.
+        #[arg(long = "item", required = true)]
+        items: Vec<String>,
+    },
     /// Gives up a node, or all of them: what was touched is put back. Only before the point of no
     /// return.
     Abort {
@@ -270,7 +296,7 @@ enum Agent {
         cluster: ClusterName,
         /// The node.
         node: NodeName,
-        /// How long the token is valid, at most 7d.
+        /// How long the token is valid, at most 168h.
         #[arg(long, default_value = "1h")]
         valid: Span,
     },
@@ -362,6 +388,12 @@ async fn migrate(reach: &Reach, command: Migrate) -> Result<ExitCode, Failure> {
             (Decision { abort: true, .. }, node) => ask::abort(reach, cluster, node).await,
             (Decision { resubmit, .. }, node) => ask::retry(reach, cluster, node, resubmit).await,
         },
+        Migrate::Approve { cluster, node, items, why, valid } => {
+            ask::approve(reach, cluster, node, items, why, valid).await
+        }
+        Migrate::Disapprove { cluster, node, items } => {
+            ask::disapprove(reach, cluster, node, items).await
+        }
         Migrate::Abort { cluster, node } => ask::abort(reach, cluster, node).await,
         Migrate::ConfirmReinstalled { cluster, node, typed } => {
             ask::confirm_reinstalled(reach, cluster, node, typed).await
@@ -399,6 +431,9 @@ mod tests {
             "migrate resolve prod worker1 --delete-node",
             "migrate resolve prod worker1 --rollback-join",
             "migrate resolve prod worker1 --rollback-join --go-on",
+            "migrate approve prod --item 0123456789ab --why agreed",
+            "migrate approve prod worker1 --item 0123456789ab --item ba9876543210 --why x --for 2h",
+            "migrate disapprove prod worker1 --item 0123456789ab",
             "migrate abort prod",
             "migrate abort prod worker1",
             "migrate confirm-reinstalled prod worker1 --typed worker1",
@@ -425,6 +460,8 @@ mod tests {
             "migrate pause",
             "migrate retry Prod",
             "migrate hold prod worker1",
+            "migrate approve prod worker1 --why x",
+            "migrate approve prod worker1 --item 0123456789ab",
             "migrate resolve prod worker1",
             "migrate resolve prod --delete-node",
             "migrate resolve prod --rollback-join",

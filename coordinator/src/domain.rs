@@ -1,5 +1,6 @@
 //! The rules: pure, synchronous, without clock, chance or IO. In reading order.
 
+pub mod approval;
 pub mod calendar;
 #[expect(missing_docs, reason = "the fields of commands mean what their types say")]
 pub mod command;

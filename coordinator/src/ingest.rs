@@ -41,6 +41,7 @@ mod history;
 mod operators;
 mod peer;
 mod throttle;
+mod wishes;
 
 /// Largest message that is read, in bytes: a report of a host with 512 processes has 100 KiB.
 const MESSAGE_MAX: usize = 256 * 1024;

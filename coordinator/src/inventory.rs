@@ -15,7 +15,7 @@ mod secrets;
 
 pub use edit::without;
 pub use etcd::member_names_in;
-pub use secrets::{Secrets, passwords};
+pub use secrets::{Password, Secrets, passwords};
 
 /// The groups that an inventory must have.
 const GROUPS: [&str; 3] = ["kube_control_plane", "kube_node", "etcd"];

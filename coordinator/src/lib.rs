@@ -14,6 +14,7 @@ pub mod engine;
 pub mod history;
 pub mod ingest;
 pub mod inventory;
+mod items;
 pub mod kubean;
 pub mod log;
 mod pods;

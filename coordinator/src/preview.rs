@@ -25,7 +25,7 @@ use crate::{
         state::{Fleet, Subject},
     },
     effects::{Context, pass},
-    projection,
+    items, projection,
 };
 
 /// Subjects that are asked at the same time.
@@ -114,9 +114,10 @@ fn weighed(model: &Model, nodes: &[NodeName]) -> (Vec<Found>, usize) {
 
 fn shown(node: &NodeName, finding: Finding) -> Found {
     let (weight, check) = (finding.weight().words().to_owned(), finding.check().to_string());
+    let item = items::of_finding(&finding).map(|item| item.id()).unwrap_or_default();
     let Object { kind, namespace, name, uid } = finding.about;
     let what = finding.what.to_string();
-    Found { node: node.to_string(), weight, check, kind, namespace, name, uid, what }
+    Found { node: node.to_string(), weight, check, kind, namespace, name, uid, what, item }
 }
 
 fn warnings(plan: &Plan, left_out: usize) -> Vec<String> {

@@ -213,6 +213,8 @@ pub enum Check {
     NodeFilesGone,
     /// The agent of the old installation has said farewell.
     FarewellSaid,
+    /// Whoever accepted the loss of data on the node still does (F19).
+    ApprovalsHold,
     /// The host runs the target OS (F32).
     OsIsTarget,
     /// The installation is new: other boot id and machine id than before (F33, F34).

@@ -2,6 +2,7 @@
 //! must hold in every log. `SEED=` repeats one walk.
 
 use rehull::domain::{
+    approval::Item,
     command::{Command, Report, Request},
     gate::Gate,
     plan::Plan,
@@ -32,7 +33,7 @@ fn step(story: &mut Story, chance: &mut Chance) {
     let subject = some_subject(chance);
     let name = NODES[chance.below(2) as usize];
     let by = "ann".to_owned();
-    let request = match chance.below(26) {
+    let request = match chance.below(27) {
         0 | 1 if looks_at_operation(story, &subject) => return nothing_happened(story, &subject),
         2 if looks_at_operation(story, &subject) => return all_but_one(story, &subject, chance),
         0..=8 => return answer(story, &subject, chance),
@@ -69,6 +70,15 @@ fn step(story: &mut Story, chance: &mut Chance) {
             let wanted = Request::DeleteNode { node: node(name), by };
             _ = story.tries(Command::Of(rehull_tests::story::prod(), wanted));
             return all_but_one(story, &on(name), chance);
+        }
+        21 => {
+            let (identity, what) = ("PersistentVolume 1".to_owned(), "PersistentVolume".to_owned());
+            let item = Item { check: Check::DataElsewhere, identity, what };
+            let until = story.now + Span::from_mins(chance.below(60) as u32);
+            match chance.below(3) {
+                0 => Request::Disapprove { subject, items: vec![item.id()], by },
+                _ => Request::Approve { subject, items: vec![item], why: "why".into(), until, by },
+            }
         }
         20 => Request::RollBack { node: node(name), go_on: chance.below(2) == 0, by },
         _ => return report(story, name, chance),

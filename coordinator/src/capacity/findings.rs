@@ -136,7 +136,7 @@ pub enum What {
 pub enum Weight {
     /// Nobody can accept it: something must change.
     Blocks,
-    /// It blocks, although a person could accept it: approvals do not exist yet.
+    /// It blocks until a person accepts it.
     Acceptable,
     /// It is only shown.
     Shown,
@@ -181,22 +181,42 @@ impl Finding {
             | What::NoDisruption { .. }
             | What::ManyBudgets { .. }
             | What::DnsAtRisk { .. } => Weight::Blocks,
-            What::Unforeseeable { .. }
-            | What::Pinned { .. }
-            | What::Bare
-            | What::HostPath { only_reads: false, .. }
-            | What::LocalVolume { .. }
-            | What::StorageDaemon { .. }
-            | What::StaticPod => Weight::Acceptable,
+            _ if self.acceptable().is_some() => Weight::Acceptable,
             // Whoever runs one pod of a workload knows that it is away while it moves.
-            What::MayComeBack
+            _ => Weight::Shown,
+        }
+    }
+
+    /// What a person would accept with it, so that nothing else can take its place; `None` if
+    /// nobody can accept it, or needs to.
+    pub fn acceptable(&self) -> Option<String> {
+        let Object { kind, namespace, name, uid } = &self.about;
+        let uid = if uid.is_empty() { format!("{namespace}/{name}") } else { uid.clone() };
+        let word = match &self.what {
+            What::HostPath { path, only_reads: false } => {
+                return Some(format!("hostPath {path} of {namespace}"));
+            }
+            What::Unforeseeable { .. } => "unforeseeable",
+            What::Pinned { .. } => "pinned",
+            What::Bare => "bare",
+            What::LocalVolume { .. } => "local",
+            What::StorageDaemon { .. } => "storage",
+            What::StaticPod => "static",
+            What::DoesNotFit { .. }
+            | What::MayNotFit { .. }
+            | What::CannotRestart { .. }
+            | What::NoDisruption { .. }
+            | What::ManyBudgets { .. }
+            | What::DnsAtRisk { .. }
+            | What::MayComeBack
             | What::SingleReplica { .. }
             | What::AllReplicasHere { .. }
             | What::Critical { .. }
             | What::DnsOnOneNode { .. }
             | What::HostPath { only_reads: true, .. }
-            | What::EmptyDir { .. } => Weight::Shown,
-        }
+            | What::EmptyDir { .. } => return None,
+        };
+        Some(format!("{kind} {uid} {word}"))
     }
 
     /// The check that it belongs to.
@@ -230,7 +250,7 @@ impl Weight {
     pub fn words(self) -> &'static str {
         match self {
             Self::Blocks => "blocks",
-            Self::Acceptable => "blocks",
+            Self::Acceptable => "needs approval",
             Self::Shown => "shown",
         }
     }

@@ -11,8 +11,8 @@ use rehull_proto::v1::{
     ExplainRequest, Intent, ListAgentsRequest, PlanRequest, StartRequest, StatusRequest,
     StatusResponse, TokenRequest,
     intent::{
-        Abort, ConfirmReinstalled, DeleteNode, Hold, Pause, Resume, Retry, RevokeAgent, RollBack,
-        Wish,
+        Abort, Approve, ConfirmReinstalled, DeleteNode, Disapprove, Hold, Pause, Resume, Retry,
+        RevokeAgent, RollBack, Wish,
     },
 };
 use rehull_shared::{
@@ -54,8 +54,7 @@ pub(super) async fn retry(
     node: Option<NodeName>,
     resubmit: bool,
 ) -> Result<ExitCode, Failure> {
-    let node = node.map(String::from).unwrap_or_default();
-    submit(reach, cluster, Wish::Retry(Retry { node, resubmit })).await
+    submit(reach, cluster, Wish::Retry(Retry { node: named(node), resubmit })).await
 }
 
 pub(super) async fn hold(
@@ -64,8 +63,29 @@ pub(super) async fn hold(
     node: Option<NodeName>,
     why: String,
 ) -> Result<ExitCode, Failure> {
-    let node = node.map(String::from).unwrap_or_default();
-    submit(reach, cluster, Wish::Hold(Hold { node, why })).await
+    submit(reach, cluster, Wish::Hold(Hold { node: named(node), why })).await
+}
+
+pub(super) async fn approve(
+    reach: &Reach,
+    cluster: ClusterName,
+    node: Option<NodeName>,
+    items: Vec<String>,
+    why: String,
+    valid: Span,
+) -> Result<ExitCode, Failure> {
+    let (node, valid_seconds) = (named(node), valid.as_secs());
+    submit(reach, cluster, Wish::Approve(Approve { node, items, why, valid_seconds })).await
+}
+
+pub(super) async fn disapprove(
+    reach: &Reach,
+    cluster: ClusterName,
+    node: Option<NodeName>,
+    items: Vec<String>,
+) -> Result<ExitCode, Failure> {
+    let node = named(node);
+    submit(reach, cluster, Wish::Disapprove(Disapprove { node, items })).await
 }
 
 pub(super) async fn abort(
@@ -73,8 +93,7 @@ pub(super) async fn abort(
     cluster: ClusterName,
     node: Option<NodeName>,
 ) -> Result<ExitCode, Failure> {
-    let node = node.map(String::from).unwrap_or_default();
-    submit(reach, cluster, Wish::Abort(Abort { node })).await
+    submit(reach, cluster, Wish::Abort(Abort { node: named(node) })).await
 }
 
 pub(super) async fn delete_node(
@@ -154,8 +173,7 @@ pub(super) async fn explain(
     cluster: ClusterName,
     node: Option<NodeName>,
 ) -> Result<ExitCode, Failure> {
-    let node = node.map(String::from).unwrap_or_default();
-    let request = ExplainRequest { cluster: cluster.into(), node };
+    let request = ExplainRequest { cluster: cluster.into(), node: named(node) };
     let answer = connect(reach).await?.explain(request).await?.into_inner();
     output::print(reach.output, &answer, output::explain)
 }
@@ -193,8 +211,8 @@ pub(super) async fn agents(
     output::print(reach.output, &answer, output::agents)
 }
 
-fn named(cluster: Option<ClusterName>) -> String {
-    cluster.map(String::from).unwrap_or_default()
+fn named<T: Into<String>>(name: Option<T>) -> String {
+    name.map(Into::into).unwrap_or_default()
 }
 
 /// What the coordinator says of a document, with the file that it is in.

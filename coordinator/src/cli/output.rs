@@ -146,9 +146,11 @@ pub(super) fn explain(explained: &ExplainResponse) -> String {
             .collect();
         out += &table(["  VERDICT", "CHECK", "SOURCE", "OBSERVED", "SEEN"], &rows);
     }
-    for (title, lines) in
-        [("What would unblock it", &explained.unblock), ("What happened last", &explained.history)]
-    {
+    for (title, lines) in [
+        ("What was accepted", &explained.approvals),
+        ("What would unblock it", &explained.unblock),
+        ("What happened last", &explained.history),
+    ] {
         if !lines.is_empty() {
             out += &format!("\n{title}\n");
             for line in lines {
@@ -219,7 +221,11 @@ fn found(found: &[Found]) -> String {
             (kind, "") => format!("{kind} {}", one.name),
             (kind, namespace) => format!("{kind} {namespace}/{}", one.name),
         };
-        _ = writeln!(out, "  {:<14}  {about}: {}", one.weight, one.what);
+        let item = match one.item.as_str() {
+            "" => String::new(),
+            item => format!(" (item {item})"),
+        };
+        _ = writeln!(out, "  {:<14}  {about}: {}{item}", one.weight, one.what);
     }
     out
 }

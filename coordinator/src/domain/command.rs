@@ -3,10 +3,12 @@
 use rehull_shared::{
     evidence::Evidence,
     ids::{ClusterName, Generation, NodeName},
+    time::Timestamp,
 };
 use uuid::Uuid;
 
 use super::{
+    approval::Item,
     event::CopiedPart,
     plan::{Plan, PlannedNode},
     state::{Drain, Extent, HostIdentity, Inputs, Outcome, Process, Snapshot, Subject, Token},
@@ -37,6 +39,10 @@ pub enum Request {
     Retry { subject: Subject, resubmit: bool, by: String },
     /// Hold a subject at its next safe point, for a reason.
     Hold { subject: Subject, why: String, by: String },
+    /// Accept items that speak against a subject's checks, until a time.
+    Approve { subject: Subject, items: Vec<Item>, why: String, until: Timestamp, by: String },
+    /// Take approvals back, by the numbers of their items.
+    Disapprove { subject: Subject, items: Vec<String>, by: String },
     /// Give a node up and put it back to what it was, or all of them and the migration with them;
     /// only before the point of no return.
     Abort { subject: Subject, by: String },
@@ -103,6 +109,8 @@ impl Request {
             Request::Resume { .. } => "resume",
             Request::Retry { .. } => "retry",
             Request::Hold { .. } => "hold",
+            Request::Approve { .. } => "approve",
+            Request::Disapprove { .. } => "disapprove",
             Request::Abort { .. } => "abort",
             Request::DeleteNode { .. } => "delete-node",
             Request::RollBack { .. } => "roll-back",

@@ -14,6 +14,7 @@ use super::{
 };
 
 mod abort;
+mod approvals;
 mod enrolment;
 mod gates;
 mod holds;
@@ -116,6 +117,10 @@ impl Desk<'_> {
             Request::Resume { by } => self.resume(by)?,
             Request::Retry { subject, resubmit, by } => self.retry(subject, *resubmit, by)?,
             Request::Hold { subject, why, by } => self.hold(subject, why, by)?,
+            Request::Approve { subject, items, why, until, by } => {
+                self.approve(subject, items, why, *until, by)?;
+            }
+            Request::Disapprove { subject, items, by } => self.disapprove(subject, items, by)?,
             Request::Abort { subject, by } => self.abort(subject, by)?,
             Request::DeleteNode { node, by } => self.want_deletion(node, by)?,
             Request::RollBack { node, go_on, by } => self.roll_back(node, *go_on, by)?,
@@ -174,6 +179,7 @@ impl Desk<'_> {
         let mut subjects = vec![Subject::Cluster];
         let active = migration.nodes.iter().filter(|node| node.is_active());
         subjects.extend(active.map(|node| Subject::Node(node.planned.name.clone())));
+        self.end_approvals();
         for subject in subjects {
             self.enforce_deadline(&subject);
         }

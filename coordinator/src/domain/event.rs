@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
+    approval::Item,
     gate::{Blocker, Gate, Proof},
     plan::{Plan, PlannedNode},
     state::{
@@ -81,6 +82,12 @@ pub enum Event {
     HoldRequested { subject: Subject, why: String, by: String },
     /// A person has asked to go on.
     RetryRequested { subject: Subject, resubmit: bool, by: String },
+
+    /// A person has accepted something that speaks against a check, for a while.
+    Approved { subject: Subject, item: Item, by: String, why: String, until: Timestamp },
+    /// An approval counts for nothing any more: `by` has taken it back, or its time has come. `item`
+    /// is the number of what was accepted.
+    ApprovalEnded { subject: Subject, item: String, by: Option<String> },
 
     /// What the node was is stored.
     SnapshotRecorded { node: NodeName, snapshot: Snapshot },
@@ -197,6 +204,8 @@ impl Event {
             Event::Held { .. } => "Held",
             Event::HoldRequested { .. } => "HoldRequested",
             Event::RetryRequested { .. } => "RetryRequested",
+            Event::Approved { .. } => "Approved",
+            Event::ApprovalEnded { .. } => "ApprovalEnded",
             Event::SnapshotRecorded { .. } => "SnapshotRecorded",
             Event::DrainProgressed { .. } => "DrainProgressed",
             Event::InputsPrepared { .. } => "InputsPrepared",
@@ -237,6 +246,8 @@ impl Event {
             | Event::Held { subject, .. }
             | Event::HoldRequested { subject, .. }
             | Event::RetryRequested { subject, .. }
+            | Event::Approved { subject, .. }
+            | Event::ApprovalEnded { subject, .. }
             | Event::AbortRequested { subject, .. } => match subject {
                 Subject::Node(node) => Some(node),
                 Subject::Cluster => None,

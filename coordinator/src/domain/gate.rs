@@ -188,6 +188,7 @@ impl Gate {
                         need(NodeCordoned, ApiServers, Brief, Once),
                         need(NodeDrained, ApiServers, Brief, Once),
                         need(NodesReady, ApiServers, Brief, Once),
+                        once(DataElsewhere, ApiServers),
                         need(HostIsNode, Agent, Brief, Once),
                     ]
                 }
@@ -213,6 +214,7 @@ impl Gate {
                         need(NodeAbsent, ApiServers, Brief, Once),
                         once(NodeRecorded, Coordinator),
                         once(HostRecorded, Coordinator),
+                        once(ApprovalsHold, Coordinator),
                         once(FarewellSaid, Coordinator),
                     ]
                 }

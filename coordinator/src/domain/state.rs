@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
+    approval::{Approval, Item},
     gate::{Asked, Bench, Blocker, Dossier, Gate},
     plan::{Plan, PlannedNode},
 };
@@ -113,6 +114,8 @@ pub struct Track {
     pub since: Timestamp,
     /// Why it will be held at its next safe point, if somebody wants that.
     pub hold: Option<Blocker>,
+    /// What people have accepted, by number, with what has ended.
+    pub approvals: BTreeMap<String, Approval>,
 }
 
 /// Where a node, or the cluster itself, is. Data lives in the phase in which it means something.
@@ -337,6 +340,15 @@ impl Migration {
             Subject::Cluster => Some(&self.track),
             Subject::Node(name) => self.node(name).map(|node| &node.track),
         }
+    }
+
+    /// The approval that counts now for an item, of the subject or of the whole cluster.
+    pub fn approval(&self, subject: &Subject, item: &Item, now: Timestamp) -> Option<&Approval> {
+        let id = item.id();
+        [subject, &Subject::Cluster]
+            .into_iter()
+            .filter_map(|subject| self.track(subject)?.approvals.get(&id))
+            .find(|approval| approval.item.is(item) && approval.holds(now))
     }
 
     /// The bench that judges a subject.

@@ -19,6 +19,7 @@ use crate::{
     agents::Answer,
     clients::Endpoint,
     domain::{
+        approval::{Approval, Item},
         command::{Report, Request},
         gate::Gate,
         state::{Node, Phase, Process, Subject},
@@ -161,7 +162,7 @@ impl Pass<'_> {
         let blobs = &self.context.blobs;
         checks(gate, Witness::Coordinator)
             .map(|check| {
-                let verdict = records::appraise(check, self.migration, node, blobs);
+                let verdict = records::appraise(check, self.migration, node, blobs, now);
                 ((check, Source::Coordinator), (now, verdict))
             })
             .collect()
@@ -228,9 +229,9 @@ impl Pass<'_> {
                 let baseline = self.objects(node)?.pending;
                 cluster::no_new_pending(server.pending().await?, &baseline, now)
             }
-            Check::CapacityElsewhere => capacity::elsewhere(server, name()?).await?,
-            Check::DisruptionsAllowed => capacity::disruptions(server, name()?).await?,
-            Check::DataElsewhere => capacity::data(server, name()?).await?,
+            Check::CapacityElsewhere | Check::DisruptionsAllowed | Check::DataElsewhere => {
+                self.preflight(check, server, name()?).await?
+            }
             other => Verdict::unknown(format!("no API server can answer {other} of a cluster")),
         })
     }
@@ -301,6 +302,20 @@ impl Pass<'_> {
             }
             other => Verdict::unknown(format!("no API server can answer {other} of a node")),
         })
+    }
+
+    /// Items that nobody has accepted, and words about those that somebody has.
+    fn unaccepted(&self, subject: &Subject, items: Vec<Item>) -> (Vec<Item>, String) {
+        let (mut open, mut accepted) = (Vec::new(), String::new());
+        for item in items {
+            match self.migration.approval(subject, &item, self.now()) {
+                Some(Approval { by, until, .. }) => {
+                    accepted += &format!("; {by} accepts until {until}: {}", item.words());
+                }
+                None => open.push(item),
+            }
+        }
+        (open, accepted)
     }
 
     /// What was recorded of a node before it was touched.

@@ -7,7 +7,7 @@ use rehull_proto::v1::{Process as Found, Processes, order_done::Outcome as Answe
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict},
     ids::{Generation, Round},
-    time::Span,
+    time::{Span, Timestamp},
 };
 use serde_json::json;
 
@@ -16,6 +16,7 @@ use super::testing::{
 };
 use crate::{
     domain::{
+        approval::{Approval, Item},
         command::{Report, Request},
         effect::Work,
         gate::{Asked, Dossier, Gate},
@@ -184,7 +185,7 @@ async fn a_preflight_tries_evictions_without_carrying_them_out() {
     let requests = world.pass(look(Gate::Preflight)).await.unwrap();
     all_say(&requests, Check::DisruptionsAllowed, "pass", "1 pods could be evicted");
     all_say(&requests, Check::CapacityElsewhere, "pass", "1 pods fit on 1 other nodes");
-    all_say(&requests, Check::DataElsewhere, "pass", "no data that matters");
+    all_say(&requests, Check::DataElsewhere, "pass", "no data that anybody would miss");
     all_say(&requests, Check::NodesReady, "pass", "2 nodes are Ready");
     assert!(world.workload.store().get("pods", "default", "web-1").is_some());
     // Objects allow it, the server does not.
@@ -221,6 +222,51 @@ async fn a_preflight_names_the_pod_the_node_and_the_reason() {
     all_say(&requests, Check::DisruptionsAllowed, "fail", why);
     let why = "default/web-1: may keep data in /data of the host";
     all_say(&requests, Check::DataElsewhere, "fail", why);
+}
+
+#[tokio::test]
+async fn what_a_person_has_accepted_passes_until_its_time_is_over() {
+    let mut world = with_nodes();
+    let mut keeper = pod("web-1", "worker1", "ReplicaSet");
+    let volumes = json!([{"name": "d", "hostPath": {"path": "/data"}}]);
+    keeper.spec.as_mut().unwrap().volumes = from(volumes);
+    let container = &mut keeper.spec.as_mut().unwrap().containers[0];
+    container.volume_mounts = from(json!([{"name": "d", "mountPath": "/d"}]));
+    world.run(keeper);
+    let check = Check::DataElsewhere;
+    let item = |path: &str| Item {
+        check,
+        identity: format!("hostPath {path} of default"),
+        what: "words of that day".to_owned(),
+    };
+    let numbered = format!("may keep data in /data of the host (item {})", item("/data").id());
+    let requests = world.pass(look(Gate::Preflight)).await.unwrap();
+    all_say(&requests, check, "fail", &numbered);
+
+    let approval = |path: &str, until: Timestamp| {
+        let (by, why) = ("ann".to_owned(), "it is a cache".to_owned());
+        let item = item(path);
+        (item.id(), Approval { item, by, why, until, ended: false })
+    };
+    let later = NOW + Span::from_mins(1);
+    for (approved, word) in [
+        (approval("/data", later), "pass"),
+        (approval("/data", NOW), "fail"),
+        (approval("/other", later), "fail"),
+    ] {
+        world.migration.nodes[0].track.approvals = [approved].into();
+        let requests = world.pass(look(Gate::Preflight)).await.unwrap();
+        all_say(&requests, check, word, &numbered);
+    }
+    // Of the whole cluster, it counts for each of its nodes; of another node, it does not.
+    let approved = approval("/data", later);
+    world.migration.nodes[0].track.approvals.clear();
+    world.migration.nodes[1].track.approvals = [approved.clone()].into();
+    let requests = world.pass(look(Gate::Preflight)).await.unwrap();
+    all_say(&requests, check, "fail", &numbered);
+    world.migration.track.approvals = [approved].into();
+    let requests = world.pass(look(Gate::Preflight)).await.unwrap();
+    all_say(&requests, check, "pass", "ann accepts until");
 }
 
 #[tokio::test]

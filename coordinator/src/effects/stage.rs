@@ -314,5 +314,11 @@ fn node(name: &str, address: &str) -> Node {
 }
 
 fn track(phase: Phase) -> Track {
-    Track { round: Round(1), phase, since: Timestamp::default(), hold: None }
+    Track {
+        round: Round(1),
+        phase,
+        since: Timestamp::default(),
+        hold: None,
+        approvals: Default::default(),
+    }
 }

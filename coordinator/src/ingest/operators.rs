@@ -6,12 +6,12 @@ use futures::{Stream, StreamExt};
 use rehull_proto::v1::{
     ExplainRequest, ExplainResponse, HistoryEntry, HistoryRequest, Intent, ListAgentsRequest,
     ListAgentsResponse, PlanRequest, PlanResponse, Receipt, StartRequest, StatusRequest,
-    StatusResponse, TokenRequest, TokenResponse, VerifyLogRequest, VerifyProgress, intent::Wish,
+    StatusResponse, TokenRequest, TokenResponse, VerifyLogRequest, VerifyProgress,
     operator_server::Operator,
 };
 use rehull_shared::{
     ids::{BadName, ClusterName, NodeName},
-    text::{SEEN_BYTES_MAX, bounded, sha256_hex},
+    text::sha256_hex,
     time::Span,
 };
 use tokio::sync::mpsc;
@@ -19,11 +19,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{Desk, documents, history, peer, refused, stopping};
+use super::{Desk, documents, history, peer, refused, stopping, wishes};
 use crate::{
     domain::{
         command::{Command, Request as Rule},
-        state::{Subject, Token},
+        state::Token,
     },
     projection::{self, View},
 };
@@ -108,7 +108,7 @@ impl Operator for Operators {
         let Intent { cluster, wish, .. } = request.into_inner();
         let cluster = parsed::<ClusterName>(&cluster)?;
         let wish = wish.ok_or_else(|| Status::invalid_argument("the intent has no wish"))?;
-        let (rule, said) = rule_of(&cluster, wish, by)?;
+        let (rule, said) = wishes::rule_of(&self.desk, &cluster, wish, by).await?;
         let revoked = match &rule {
             Rule::RevokeAgent { node, .. } => Some((cluster.clone(), node.clone())),
             _ => None,
@@ -256,73 +256,11 @@ fn picture(desk: &Desk, cluster: Option<&ClusterName>) -> Result<StatusResponse,
     }
 }
 
-fn unknown(cluster: &ClusterName, node: Option<&NodeName>) -> Status {
+pub(super) fn unknown(cluster: &ClusterName, node: Option<&NodeName>) -> Status {
     Status::not_found(match node {
         Some(node) => format!("no migration of {cluster} with a node {node} is known"),
         None => format!("no migration of {cluster} is known: see `rehull status`"),
     })
-}
-
-fn rule_of(cluster: &ClusterName, wish: Wish, by: String) -> Result<(Rule, String), Status> {
-    Ok(match wish {
-        Wish::Pause(_) => (
-            Rule::Pause { by },
-            format!("{cluster} is paused: what runs goes on to its next safe point"),
-        ),
-        Wish::Resume(_) => (Rule::Resume { by }, format!("{cluster} goes on")),
-        Wish::Retry(retry) => {
-            let subject = subject(&retry.node)?;
-            let said = format!("{subject} is looked at again");
-            (Rule::Retry { subject, resubmit: retry.resubmit, by }, said)
-        }
-        Wish::Hold(hold) => {
-            let (subject, why) = (subject(&hold.node)?, hold.why.trim().to_owned());
-            if why.is_empty() {
-                return Err(Status::invalid_argument("a hold needs a reason: give --why"));
-            }
-            let said = format!("{subject} will be held at its next safe point");
-            (Rule::Hold { subject, why: bounded(&why, SEEN_BYTES_MAX), by }, said)
-        }
-        Wish::Abort(abort) => {
-            let subject = subject(&abort.node)?;
-            let said = match &subject {
-                Subject::Cluster => {
-                    format!("{cluster} is given up: nodes that were touched go back")
-                }
-                Subject::Node(node) => format!("{node} is given up: it goes back to what it was"),
-            };
-            (Rule::Abort { subject, by }, said)
-        }
-        Wish::DeleteNode(delete) => {
-            let node: NodeName = parsed(&delete.node)?;
-            let said = format!("the Node {node} is deleted as soon as its host is proved clean");
-            (Rule::DeleteNode { node, by }, said)
-        }
-        Wish::RevokeAgent(revoke) => {
-            let node: NodeName = parsed(&revoke.node)?;
-            let said = format!(
-                "the agent of {node} is revoked: its certificate opens nothing; it enrols again \
-                 with the token of `rehull agent token {cluster} {node}`"
-            );
-            (Rule::RevokeAgent { node, by }, said)
-        }
-        Wish::RollBack(back) => {
-            let (node, go_on): (NodeName, bool) = (parsed(&back.node)?, back.go_on);
-            let others = if go_on { "the others go on" } else { "no other node begins" };
-            let said = format!("{node} joins again with the system that it has; {others}");
-            (Rule::RollBack { node, go_on, by }, said)
-        }
-        Wish::ConfirmReinstalled(confirm) => {
-            let node: NodeName = parsed(&confirm.node)?;
-            let said = format!("noted: {node} is reinstalled; its enrolment will prove it");
-            (Rule::ConfirmReinstalled { node, by }, said)
-        }
-    })
-}
-
-/// The cluster, or a node of it if one is named.
-fn subject(node: &str) -> Result<Subject, Status> {
-    if node.is_empty() { Ok(Subject::Cluster) } else { parsed(node).map(Subject::Node) }
 }
 
 pub(super) fn parsed<T: std::str::FromStr<Err = BadName>>(text: &str) -> Result<T, Status> {

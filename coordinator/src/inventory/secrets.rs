@@ -24,18 +24,28 @@ const LINE_MIN: usize = 8;
 /// What a secret is replaced by.
 const MASK: &str = "***";
 
-/// Paths and lines of passwords of hosts that stand in a text as they are (F67). Values that
+/// A password of a host, by everything but its value.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Password {
+    /// The variable that it is the value of.
+    pub variable: String,
+    /// Path and line of it.
+    pub place: String,
+}
+
+/// The passwords of hosts that stand in a text as they are (F67). Values that
 /// Kubean or Ansible decrypts (`VAULT;`, `!vault`) and expressions are none.
 ///
 /// # Errors
 /// A [`Fault`] if the text is not YAML.
-pub fn passwords(text: &str) -> Result<Vec<String>, Fault> {
+pub fn passwords(text: &str) -> Result<Vec<Password>, Fault> {
     let mut found = Vec::new();
     Tree::parse(text)?.walk("", &mut |path, entry| {
         let key = entry.key.to_lowercase();
         let of_host = key.starts_with("ansible_") && key.contains("pass");
         if of_host && entry.value.text().is_some_and(is_plain) {
-            found.push(format!("{path} (line {})", entry.line));
+            let (variable, line) = (entry.key.clone(), entry.line);
+            found.push(Password { variable, place: format!("{path} (line {line})") });
         }
     });
     Ok(found)
@@ -148,7 +158,8 @@ mod tests {
         let found = passwords(text).unwrap();
         let meant =
             ["all.hosts.n1.ansible_password (line 4)", "all.hosts.n1.ansible_ssh_pass (line 6)"];
-        assert_eq!(found, meant);
+        assert_eq!(found.iter().map(|it| it.place.as_str()).collect::<Vec<_>>(), meant);
+        assert_eq!(found[1].variable, "ansible_ssh_pass");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     domain::{
+        approval::Approval,
         event::Event,
         gate::{Blocker, Dossier, Gate, Need},
         state::{Kind, Migration, Phase, Progress, Step, Subject},
@@ -68,6 +69,7 @@ pub fn explain(
             .unwrap_or_default(),
         needs: gate.map(|gate| needs(view, migration, &subject, gate)).unwrap_or_default(),
         unblock,
+        approvals: approvals(view, migration, &subject),
         history: history(view, cluster, &subject),
     })
 }
@@ -107,6 +109,19 @@ fn needs(view: &View<'_>, migration: &Migration, subject: &Subject, gate: Gate) 
         }
     }
     rows
+}
+
+/// What was accepted of a subject, and of its whole cluster, as far as it still counts.
+fn approvals(view: &View<'_>, migration: &Migration, subject: &Subject) -> Vec<String> {
+    let mut subjects = vec![&Subject::Cluster, subject];
+    subjects.dedup();
+    let tracks = subjects.into_iter().filter_map(|subject| migration.track(subject));
+    let all = tracks.flat_map(|track| track.approvals.values());
+    all.filter(|approval| approval.holds(view.now))
+        .map(|Approval { item, by, why, until, .. }| {
+            format!("{} by {by} until {until}: {why}", item.words())
+        })
+        .collect()
 }
 
 fn row(need: &Need, source: &Source, verdict: &str, seen: String, at: String) -> NeedStatus {

@@ -7,6 +7,7 @@ use rehull_shared::{
 
 use super::{View, waits::blockers, words::of_check};
 use crate::domain::{
+    approval::items_in,
     gate::{Blocker, Gate},
     plan::{Access, Installer},
     state::{Extent, Migration, Node, Phase, Reinstall, Step, Subject},
@@ -105,7 +106,12 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
     };
     for why in why {
         match why {
-            Blocker::Contradicted { check, .. } => {
+            Blocker::Contradicted { check, seen, .. } => {
+                for item in items_in(seen) {
+                    add(&format!(
+                        "rehull migrate approve {{cluster}} {{node}} --item {item} --why '...'"
+                    ));
+                }
                 of_check(*check).remedy.iter().for_each(|text| add(text));
             }
             // What is unknown may well be fine: first somebody must be able to say so.

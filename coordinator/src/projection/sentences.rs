@@ -92,6 +92,15 @@ fn of_evidence(event: &Event) -> Option<String> {
         Event::HoldRequested { subject, why, by } => {
             format!("{by} wants {subject} to be held at its next safe point: {why}")
         }
+        Event::Approved { subject, item, by, why, until } => {
+            format!("{subject}: {by} accepts until {until}: {} Why: {why}", item.words())
+        }
+        Event::ApprovalEnded { subject, item, by: Some(by) } => {
+            format!("{subject}: {by} took the approval of item {item} back.")
+        }
+        Event::ApprovalEnded { subject, item, by: None } => {
+            format!("{subject}: the time of the approval of item {item} is over.")
+        }
         Event::RetryRequested { subject, resubmit: false, by } => {
             format!("{by} asked to look at {subject} again.")
         }

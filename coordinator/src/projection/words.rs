@@ -84,6 +84,7 @@ pub const fn of_check(check: Check) -> Words {
         | Check::PortsFree
         | Check::NodeFilesGone
         | Check::FarewellSaid
+        | Check::ApprovalsHold
         | Check::OsIsTarget
         | Check::InstallationNew
         | Check::AddressesKept

@@ -5,7 +5,7 @@ use rehull::{domain::gate::Gate, engine};
 use rehull_proto::v1::{
     ExplainRequest, Intent, PlanRequest, StartRequest, StatusRequest, TokenRequest,
     VerifyLogRequest,
-    intent::{ConfirmReinstalled, Pause, Resume, Wish},
+    intent::{Approve, ConfirmReinstalled, Disapprove, Pause, Resume, Wish},
 };
 use serde_json::json;
 use tonic::Code;
@@ -94,6 +94,43 @@ async fn a_document_is_tried_out_and_nothing_is_changed() {
     assert!(coordinator.world.calls().iter().all(reads), "{:?}", coordinator.world.calls());
     let status = operator.status(StatusRequest::default()).await.unwrap().into_inner();
     assert!(status.clusters.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_there_can_be_accepted_by_its_number_and_nothing_else() {
+    let coordinator = coordinator().await;
+    register(&coordinator);
+    let mut operator = coordinator.operator().await;
+    operator.start(start()).await.unwrap();
+    let open = INVENTORY.replace("ip: 10.0.0.11", "ip: 10.0.0.11, ansible_password: hunter2");
+    coordinator.world.store().edit("configmaps", "kubean-system", "prod-hosts-conf", |map| {
+        map["data"]["hosts.yml"] = open.clone().into();
+    });
+    let approve = |item: &str, why: &str, valid_seconds| {
+        let (node, items, why) = ("worker1".to_owned(), vec![item.to_owned()], why.to_owned());
+        intent(Wish::Approve(Approve { node, items, why, valid_seconds }))
+    };
+    let item = "7ea002e0bdb2";
+    for (wish, code, words) in [
+        (approve(item, " ", 60), Code::InvalidArgument, "needs a reason"),
+        (approve(item, "agreed", 31 * 86_400), Code::InvalidArgument, "720h at the most"),
+        (approve("HOSTS", "agreed", 60), Code::InvalidArgument, "is no number of an item"),
+        (approve("0123456789ab", "agreed", 60), Code::NotFound, "has the number 0123456789ab now"),
+    ] {
+        let refused = operator.submit(wish).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+        assert!(refused.message().contains(words), "{refused}");
+    }
+    let receipt = operator.submit(approve(item, "agreed", 60)).await.unwrap().into_inner();
+    assert!(receipt.said.contains("worker1: 1 item is accepted until"), "{}", receipt.said);
+    let request = ExplainRequest { cluster: "prod".to_owned(), node: "worker1".to_owned() };
+    let told = operator.explain(request.clone()).await.unwrap().into_inner();
+    let line = format!("ansible_password (line 4) (item {item}) by ");
+    assert!(told.approvals[0].contains(&line), "{:?}", told.approvals);
+    assert!(!format!("{told:?}").contains("hunter2"));
+    let back = Disapprove { node: "worker1".to_owned(), items: vec![item.to_owned()] };
+    operator.submit(intent(Wish::Disapprove(back))).await.unwrap();
+    assert!(operator.explain(request).await.unwrap().into_inner().approvals.is_empty());
 }
 
 #[tokio::test]

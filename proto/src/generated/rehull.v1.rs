@@ -1195,6 +1195,9 @@ pub struct Found {
     /// In words, without the object.
     #[prost(string, tag = "8")]
     pub what: ::prost::alloc::string::String,
+    /// The number by which it can be approved; empty if nobody can, or needs to.
+    #[prost(string, tag = "9")]
+    pub item: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1237,7 +1240,7 @@ pub struct Intent {
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub by: ::prost::alloc::string::String,
-    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub wish: ::core::option::Option<intent::Wish>,
 }
 /// Nested message and enum types in `Intent`.
@@ -1273,6 +1276,33 @@ pub mod intent {
         /// The reason, in words.
         #[prost(string, tag = "2")]
         pub why: ::prost::alloc::string::String,
+    }
+    /// Accepts items that speak against checks.
+    #[derive(serde::Serialize)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Approve {
+        /// Empty for the cluster itself.
+        #[prost(string, tag = "1")]
+        pub node: ::prost::alloc::string::String,
+        /// Numbers of items, as `explain` and `plan` show them.
+        #[prost(string, repeated, tag = "2")]
+        pub items: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+        /// The reason, in words.
+        #[prost(string, tag = "3")]
+        pub why: ::prost::alloc::string::String,
+        /// From now on; 0 for a day.
+        #[prost(uint32, tag = "4")]
+        pub valid_seconds: u32,
+    }
+    /// Takes approvals back.
+    #[derive(serde::Serialize)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Disapprove {
+        /// Empty for the cluster itself.
+        #[prost(string, tag = "1")]
+        pub node: ::prost::alloc::string::String,
+        #[prost(string, repeated, tag = "2")]
+        pub items: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     }
     #[derive(serde::Serialize)]
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1324,6 +1354,10 @@ pub mod intent {
         RevokeAgent(RevokeAgent),
         #[prost(message, tag = "11")]
         RollBack(RollBack),
+        #[prost(message, tag = "12")]
+        Approve(Approve),
+        #[prost(message, tag = "13")]
+        Disapprove(Disapprove),
     }
 }
 #[derive(serde::Serialize)]
@@ -1443,6 +1477,9 @@ pub struct ExplainResponse {
     /// What happened last, oldest first.
     #[prost(string, repeated, tag = "9")]
     pub history: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// What was accepted and still counts: item, who, until when, why.
+    #[prost(string, repeated, tag = "10")]
+    pub approvals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -39,7 +39,7 @@ fn a_pod_without_a_controller_is_named_and_not_placed() {
     let bare = json!({"metadata": {"ownerReferences": []}});
     cluster.two_nodes().pod("lone", "n1", bare);
     let report = cluster.drain("n1");
-    assert_eq!(all(&report), ["shop/lone: no controller would make it anew (blocks)"]);
+    assert_eq!(all(&report), ["shop/lone: no controller would make it anew (needs approval)"]);
     assert_eq!(report.placement.pods, 0);
     assert_eq!(report.findings[0].about.uid, "uid-lone");
 }
@@ -68,7 +68,8 @@ fn a_workload_of_one_pod_is_named_with_the_deployment_behind_it() {
 
 #[test]
 fn pods_pinned_to_the_node_are_named_once_with_the_reason() {
-    let pinned = |by: &str| vec![format!("shop/a-1: may run on this node only: {by} (blocks)")];
+    let pinned =
+        |by: &str| vec![format!("shop/a-1: may run on this node only: {by} (needs approval)")];
     let host = "kubernetes.io/hostname";
     let many = |cluster: &mut Cluster| {
         cluster.two_nodes().deployment("a", 2, json!({"containers": []}));
@@ -125,7 +126,7 @@ fn data_on_the_host_is_named_by_its_path_and_its_volume() {
     assert_eq!(
         all(&cluster.drain("n1")),
         [
-            "shop/a-1: may keep data in /data of the host (blocks)",
+            "shop/a-1: may keep data in /data of the host (needs approval)",
             "shop/a-1: reads /etc/localtime of the host (shown)",
             "shop/a-1: loses its emptyDir: t (shown)"
         ]
@@ -146,7 +147,7 @@ fn local_volumes_are_named_by_uid_mounted_or_not_and_those_of_zones_are_not_loca
     cluster.builder.volume(&on("there", "kubernetes.io/hostname", json!(["a2"])));
     cluster.builder.volume(&on("zone", "zone", json!(["a"])));
     let report = cluster.drain("a1");
-    let line = "PersistentVolume here: is on the disk of the host (blocks)";
+    let line = "PersistentVolume here: is on the disk of the host (needs approval)";
     assert_eq!(all(&report), [line]);
     assert_eq!(report.findings[0].about.uid, "uid-here");
 }
@@ -162,8 +163,8 @@ fn storage_daemons_and_foreign_static_pods_are_named() {
     assert_eq!(
         all(&cluster.drain("n1")),
         [
-            "shop/d-1: is a part of Longhorn, and may hold data here (blocks)",
-            "shop/keepalived-n1: is made from a file on the host (blocks)"
+            "shop/d-1: is a part of Longhorn, and may hold data here (needs approval)",
+            "shop/keepalived-n1: is made from a file on the host (needs approval)"
         ]
     );
 }
@@ -231,6 +232,6 @@ fn what_others_decide_is_not_foreseen() {
     cluster.pod("a-1", "n1", spec(json!({"schedulerName": "volcano"})));
     cluster.pod("a-2", "n2", json!({}));
     let line = "shop/a-1: nobody can say where it would go: scheduler \"volcano\" places it \
-                (blocks)";
+                (needs approval)";
     assert_eq!(all(&cluster.drain("n1")), [line]);
 }

@@ -86,7 +86,7 @@ impl Desk<'_> {
         Err(not_now(subject, phase, fault))
     }
 
-    fn phase_of(&self, subject: &Subject) -> Result<&Phase, Refusal> {
+    pub(super) fn phase_of(&self, subject: &Subject) -> Result<&Phase, Refusal> {
         if let Subject::Node(node) = subject {
             self.knows(node)?;
         }
@@ -95,7 +95,7 @@ impl Desk<'_> {
     }
 }
 
-fn not_now(subject: &Subject, phase: &Phase, why: &str) -> Refusal {
+pub(super) fn not_now(subject: &Subject, phase: &Phase, why: &str) -> Refusal {
     let phase = phase.word().to_owned();
     Refusal::NotNow { subject: subject.clone(), phase, why: why.to_owned() }
 }

@@ -14,6 +14,7 @@ use super::{
     Progress, Reinstall, Step, Subject, Track,
 };
 use crate::domain::{
+    approval::Approval,
     event::{Event, Recorded},
     gate::{Blocker, Dossier, Gate},
     plan::PlannedNode,
@@ -140,7 +141,9 @@ impl Migration {
             | Event::GatePassed { subject, .. }
             | Event::Held { subject, .. }
             | Event::HoldRequested { subject, .. }
-            | Event::RetryRequested { subject, .. } => self.evolve_track(subject, event, at)?,
+            | Event::RetryRequested { subject, .. }
+            | Event::Approved { subject, .. }
+            | Event::ApprovalEnded { subject, .. } => self.evolve_track(subject, event, at)?,
             event => {
                 let name = node_of(event)?;
                 let node = self.nodes.iter_mut().find(|node| &node.planned.name == name);
@@ -233,6 +236,16 @@ impl Migration {
             }
             (phase, Event::HoldRequested { why, by, .. }) if !phase.is_over() => {
                 track.hold = Some(Blocker::HeldBy { by: by.clone(), why: why.clone() });
+            }
+            (phase, Event::Approved { item, by, why, until, .. }) if !phase.is_over() => {
+                let (item, by, why) = (item.clone(), by.clone(), why.clone());
+                let approval = Approval { item, by, why, until: *until, ended: false };
+                track.approvals.insert(approval.item.id(), approval);
+            }
+            (_, Event::ApprovalEnded { item, .. })
+                if track.approvals.get(item).is_some_and(|approval| !approval.ended) =>
+            {
+                track.approvals.get_mut(item).expect("it is there").ended = true;
             }
             (Phase::Held { resume, .. }, Event::RetryRequested { resubmit, .. }) => {
                 let next = resume.retried(*resubmit);
@@ -459,7 +472,8 @@ impl Operation {
 
 impl Track {
     fn new(phase: Phase, since: Timestamp) -> Self {
-        Self { round: Default::default(), phase, since, hold: None }
+        let (round, approvals) = Default::default();
+        Self { round, phase, since, hold: None, approvals }
     }
 
     fn enter(&mut self, phase: Phase, at: Timestamp) {

@@ -8,6 +8,7 @@ use rehull_shared::{
 
 use super::{
     super::{
+        Pass,
         api::few,
         evictions::{self, Answer, evict},
     },
@@ -15,36 +16,55 @@ use super::{
 };
 use crate::{
     capacity::{Placement, Report, Weight},
-    pods,
+    domain::{approval::Item, state::Subject},
+    items, pods,
 };
 
-/// The other nodes take the pods of this one.
-pub(super) async fn elsewhere(server: &Server, node: &NodeName) -> Result<Verdict, Verdict> {
-    let Some(report) = server.report(node).await? else {
-        return Ok(missing(node));
-    };
-    let against = against(report, Check::CapacityElsewhere);
-    Ok(against.unwrap_or_else(|| Verdict::pass(words(&report.placement))))
-}
-
-/// Nothing on the node is lost with its disk.
-pub(super) async fn data(server: &Server, node: &NodeName) -> Result<Verdict, Verdict> {
-    let Some(report) = server.report(node).await? else {
-        return Ok(missing(node));
-    };
-    let against = against(report, Check::DataElsewhere);
-    Ok(against.unwrap_or_else(|| Verdict::pass("no data that matters is on the disk of the host")))
-}
-
-/// Every movable pod of the node could be evicted now, and nobody would miss it: as far as objects
-/// tell, and the API server says yes to the eviction without carrying it out.
-pub(super) async fn disruptions(server: &Server, node: &NodeName) -> Result<Verdict, Verdict> {
-    let Some(report) = server.report(node).await? else {
-        return Ok(missing(node));
-    };
-    if let Some(against) = against(report, Check::DisruptionsAllowed) {
-        return Ok(against);
+impl Pass<'_> {
+    /// Answers a check of the preflight about a node.
+    pub(super) async fn preflight(
+        &self,
+        check: Check,
+        server: &Server,
+        node: &NodeName,
+    ) -> Result<Verdict, Verdict> {
+        let Some(report) = server.report(node).await? else {
+            return Ok(Verdict::fail(format!("Node {node} does not exist")));
+        };
+        let (mut against, items) = sorted(report, check);
+        let (open, accepted) = self.unaccepted(&Subject::Node(node.clone()), items);
+        against.extend(open.iter().map(Item::words));
+        if !against.is_empty() {
+            return Ok(Verdict::fail(few(against)));
+        }
+        let passes = match check {
+            Check::CapacityElsewhere => words(&report.placement),
+            Check::DisruptionsAllowed => match evictable(server, node).await? {
+                Ok(words) => words,
+                Err(refused) => return Ok(Verdict::fail(refused)),
+            },
+            _ => "no data that anybody would miss is on the disk of the host".to_owned(),
+        };
+        Ok(Verdict::pass(passes + &accepted))
     }
+}
+
+/// What blocks a check for good, and what does until a person accepts it.
+fn sorted(report: &Report, check: Check) -> (Vec<String>, Vec<Item>) {
+    let (mut blocking, mut items) = (Vec::new(), Vec::new());
+    for finding in report.findings.iter().filter(|finding| finding.check() == check) {
+        match items::of_finding(finding) {
+            Some(item) => items.push(item),
+            None if finding.weight() == Weight::Blocks => blocking.push(finding.to_string()),
+            None => (),
+        }
+    }
+    (blocking, items)
+}
+
+/// Whether every movable pod of the node could be evicted now: the API server says yes to the
+/// eviction without carrying it out. The inner error names those that could not.
+async fn evictable(server: &Server, node: &NodeName) -> Result<Result<String, String>, Verdict> {
     let moving: Vec<&Pod> =
         server.pods(node).await?.iter().filter(|pod| pods::is_movable(pod)).collect();
     let budgets = server.budgets().await?;
@@ -60,17 +80,9 @@ pub(super) async fn disruptions(server: &Server, node: &NodeName) -> Result<Verd
         }
     }
     Ok(match refused.is_empty() {
-        true => Verdict::pass(format!("{} pods could be evicted", moving.len())),
-        false => Verdict::fail(few(refused)),
+        true => Ok(format!("{} pods could be evicted", moving.len())),
+        false => Err(few(refused)),
     })
-}
-
-/// What blocks a check; a loss blocks, too.
-fn against(report: &Report, check: Check) -> Option<Verdict> {
-    let findings = report.findings.iter().filter(|one| one.check() == check);
-    let blocking: Vec<String> =
-        findings.filter(|one| one.weight() < Weight::Shown).map(ToString::to_string).collect();
-    (!blocking.is_empty()).then(|| Verdict::fail(few(blocking)))
 }
 
 /// How the pods were placed, and how much choice was left.
@@ -86,8 +98,4 @@ fn words(placement: &Placement) -> String {
         words += &format!("; {pod} had the fewest to choose from: {choice}");
     }
     words
-}
-
-fn missing(node: &NodeName) -> Verdict {
-    Verdict::fail(format!("Node {node} does not exist"))
 }

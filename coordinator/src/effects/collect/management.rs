@@ -19,8 +19,9 @@ use super::{
 };
 use crate::{
     clients::{Endpoint, Trouble, server_of},
-    domain::state::Subject,
-    inventory::{self, Inventory, passwords},
+    domain::{approval::Item, state::Subject},
+    inventory::{self, Inventory},
+    items,
     kubean::{ClusterOperation, stored},
 };
 
@@ -34,7 +35,7 @@ impl Pass<'_> {
             Check::ManagementSeparate => self.management_separate().await,
             Check::KubeconfigUsable => self.kubeconfig_usable().await,
             Check::VersionsPinned => self.versions_pinned().await,
-            Check::InventoryUnderstood => self.inventory_understood().await,
+            Check::InventoryUnderstood => self.inventory_understood(subject).await,
             Check::NoForeignOperation => self.no_foreign_operation().await,
             Check::InputsStored => self.inputs_as_planned(subject).await,
             Check::InputsRemoved => self.inputs_removed().await,
@@ -158,7 +159,7 @@ impl Pass<'_> {
         Ok(Verdict::pass(format!("{image}; {} kubelets run {planned}", kubelets.len())))
     }
 
-    async fn inventory_understood(&self) -> Result<Verdict, Trouble> {
+    async fn inventory_understood(&self, subject: &Subject) -> Result<Verdict, Trouble> {
         let plan = &self.migration.plan;
         let found =
             stored(&self.management_client().await?, &plan.namespace, &plan.cluster).await?;
@@ -169,16 +170,11 @@ impl Pass<'_> {
         if let Err(fault) = inventory::member_names_in(&found.vars) {
             return Ok(Verdict::fail(format!("variables: {fault}")));
         }
-        for (what, text) in [("inventory", &found.inventory), ("variables", &found.vars)] {
-            let paths = passwords(text).map_err(|fault| Trouble::new(what, fault))?;
-            if !paths.is_empty() {
-                let why = format!(
-                    "{what}: passwords stand in plain text at {}: use sshAuthRef, or let Kubean \
-                     encrypt them (VAULT;)",
-                    few(paths)
-                );
-                return Ok(Verdict::fail(why));
-            }
+        let (open, accepted) = self.unaccepted(subject, items::of_inventory(&found)?);
+        if !open.is_empty() {
+            let open = few(open.iter().map(Item::words));
+            let why = format!("{open}: use sshAuthRef, or let Kubean encrypt them (VAULT;)");
+            return Ok(Verdict::fail(why));
         }
         let workers: BTreeSet<&NodeName> = inventory.workers().collect();
         for node in &self.migration.nodes {
@@ -193,7 +189,8 @@ impl Pass<'_> {
             }
         }
         let (hosts, nodes) = (inventory.hosts.len(), self.migration.nodes.len());
-        Ok(Verdict::pass(format!("{hosts} hosts, {nodes} of them planned, no plain passwords")))
+        let passwords = if accepted.is_empty() { ", no plain passwords" } else { &accepted };
+        Ok(Verdict::pass(format!("{hosts} hosts, {nodes} of them planned{passwords}")))
     }
 
     /// No operation of the cluster may run now, not even one of ours: every gate that asks this

@@ -1,7 +1,11 @@
 //! What the coordinator's own log and store of snapshots say.
 
-use rehull_shared::evidence::{Check, Verdict};
+use rehull_shared::{
+    evidence::{Check, Verdict},
+    time::Timestamp,
+};
 
+use super::super::api::few;
 use crate::{
     blobs::Blobs,
     domain::state::{Migration, Node},
@@ -13,6 +17,7 @@ pub(super) fn appraise(
     migration: &Migration,
     node: Option<&Node>,
     blobs: &Blobs,
+    now: Timestamp,
 ) -> Verdict {
     let snapshot = node.and_then(|node| node.snapshot.as_ref());
     match check {
@@ -29,7 +34,26 @@ pub(super) fn appraise(
             }
             None => Verdict::fail("the agent has not said farewell"),
         },
+        Check::ApprovalsHold => match node {
+            Some(node) => approvals(node, now),
+            None => Verdict::unknown("approvals of data are those of a node"),
+        },
         other => Verdict::unknown(format!("the coordinator's records do not speak of {other}")),
+    }
+}
+
+/// Whether everything about data that was ever accepted of a node still is: it is lost with the disk.
+fn approvals(node: &Node, now: Timestamp) -> Verdict {
+    let of_data = node.track.approvals.values().filter(|it| it.item.check == Check::DataElsewhere);
+    let (hold, ended): (Vec<_>, Vec<_>) = of_data.partition(|approval| approval.holds(now));
+    match ended.is_empty() {
+        true if hold.is_empty() => Verdict::pass("no data on the host was ever in question"),
+        true => Verdict::pass(few(hold
+            .iter()
+            .map(|it| format!("{} accepts {}", it.by, it.item.words())))),
+        false => Verdict::fail(few(ended
+            .iter()
+            .map(|it| format!("the approval of {} has ended: {}", it.by, it.item.words())))),
     }
 }
 
@@ -44,17 +68,19 @@ fn stored(what: &str, hash: Option<&str>, blobs: &Blobs) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use rehull_shared::ids::Generation;
+    use rehull_shared::{ids::Generation, time::Span};
 
     use super::*;
-    use crate::effects::testing::{migration, says, snapshot};
+    use crate::domain::approval::{Approval, Item};
+    use crate::effects::testing::{NOW, migration, says, snapshot};
 
     #[test]
     fn records_count_only_if_they_can_be_read() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(dir.path()).unwrap();
         let mut plan = migration();
-        let judge = |check, plan: &Migration| appraise(check, plan, plan.nodes.first(), &blobs);
+        let judge =
+            |check, plan: &Migration| appraise(check, plan, plan.nodes.first(), &blobs, NOW);
         says(&judge(Check::NodeRecorded, &plan), "fail", "is not stored yet");
         says(&judge(Check::ObjectsExported, &plan), "fail", "is not stored yet");
         let hash = blobs.put(b"{}").unwrap();
@@ -70,12 +96,35 @@ mod tests {
     }
 
     #[test]
+    fn data_is_given_up_only_while_whoever_accepted_that_still_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let mut plan = migration();
+        let judge = |plan: &Migration| {
+            appraise(Check::ApprovalsHold, plan, plan.nodes.first(), &blobs, NOW)
+        };
+        says(&judge(&plan), "pass", "no data on the host was ever in question");
+        let mut approve = |check, until, ended| {
+            let [identity, what, by, why] =
+                ["hostPath /d of shop", "/d", "ann", "cache"].map(str::to_owned);
+            let approval = Approval { item: Item { check, identity, what }, by, why, until, ended };
+            plan.nodes[0].track.approvals = [(approval.item.id(), approval)].into();
+            judge(&plan)
+        };
+        let later = NOW + Span::from_secs(1);
+        says(&approve(Check::DataElsewhere, later, false), "pass", "ann accepts /d");
+        says(&approve(Check::DataElsewhere, NOW, false), "fail", "the approval of ann has ended");
+        says(&approve(Check::DataElsewhere, later, true), "fail", "the approval of ann has ended");
+        says(&approve(Check::DisruptionsAllowed, NOW, true), "pass", "");
+    }
+
+    #[test]
     fn a_farewell_is_known_by_its_generation() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(dir.path()).unwrap();
         let mut plan = migration();
         let judge =
-            |plan: &Migration| appraise(Check::FarewellSaid, plan, plan.nodes.first(), &blobs);
+            |plan: &Migration| appraise(Check::FarewellSaid, plan, plan.nodes.first(), &blobs, NOW);
         says(&judge(&plan), "fail", "has not said farewell");
         plan.nodes[0].farewell = Some(Generation(3));
         says(&judge(&plan), "pass", "generation 3");

@@ -78,6 +78,11 @@ pub(super) const fn words_of(check: Check) -> Words {
             "",
             &["ssh {address} systemctl status rehull-agent", "rehull agent list {cluster}"],
         ),
+        Check::ApprovalsHold => words(
+            "whoever accepted the loss of data on the node still does",
+            "F19",
+            &["rehull explain {cluster} {node}  # who accepted what, and until when"],
+        ),
         Check::OsIsTarget => words(
             "the host runs the target OS",
             "F32",

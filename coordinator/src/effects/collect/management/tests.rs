@@ -141,7 +141,11 @@ async fn the_inventory_must_be_understood_and_hold_no_passwords() {
     set(&stage, "prod-vars-conf", "group_vars.yml", "etcd_member_name: etcd1\n".into());
     says(&look(&stage, Check::InventoryUnderstood).await, "fail", "variables: line 1");
     set(&stage, "prod-vars-conf", "group_vars.yml", "ansible_become_pass: hunter2\n".into());
-    says(&look(&stage, Check::InventoryUnderstood).await, "fail", "variables: passwords");
+    says(
+        &look(&stage, Check::InventoryUnderstood).await,
+        "fail",
+        "variables: a password in plain text at ansible_become_pass (line 1) (item ",
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,109 @@
+//! What a person could accept now: items, as the checks find them in the world.
+
+use std::collections::BTreeMap;
+
+use rehull_shared::evidence::Check;
+
+use crate::{
+    capacity::Finding,
+    clients::{Endpoint, Trouble, objects},
+    domain::{
+        approval::Item,
+        state::{Migration, Subject},
+    },
+    effects::Context,
+    inventory::passwords,
+    kubean::{Stored, stored},
+};
+
+/// What speaks against a subject's checks now and could be accepted.
+///
+/// # Errors
+/// A [`Trouble`] if one of the clusters cannot be read.
+pub(crate) async fn of(
+    migration: &Migration,
+    subject: &Subject,
+    context: &Context,
+) -> Result<Vec<Item>, Trouble> {
+    let plan = &migration.plan;
+    let management = context.clients.get(plan, Endpoint::Management).await?;
+    let mut items = of_inventory(&stored(&management, &plan.namespace, &plan.cluster).await?)?;
+    if let Subject::Node(node) = subject {
+        let workload = context.clients.get(plan, Endpoint::Workload).await?;
+        let model = objects::model(&workload).await;
+        let model = model.map_err(|failure| failure.with("what runs in the cluster"))?;
+        let report = model.examine(&[node.as_str()]);
+        let findings = report.map(|report| report.findings).unwrap_or_default();
+        items.extend(findings.iter().filter_map(of_finding));
+    }
+    Ok(items)
+}
+
+/// A finding of the preflight, if a person could accept it.
+pub(crate) fn of_finding(finding: &Finding) -> Option<Item> {
+    let identity = finding.acceptable()?;
+    Some(Item { check: finding.check(), identity, what: finding.to_string() })
+}
+
+/// Passwords in plain text in an inventory and its variables, by the names of their variables (F67).
+///
+/// # Errors
+/// A [`Trouble`] if one of the texts is not YAML.
+pub(crate) fn of_inventory(stored: &Stored) -> Result<Vec<Item>, Trouble> {
+    let mut items = Vec::new();
+    for (text, content) in [("inventory", &stored.inventory), ("variables", &stored.vars)] {
+        let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for found in passwords(content).map_err(|fault| Trouble::new(text, fault))? {
+            places.entry(found.variable).or_default().push(found.place);
+        }
+        items.extend(places.into_iter().map(|(variable, places)| Item {
+            check: Check::InventoryUnderstood,
+            identity: format!("{text} {variable}"),
+            what: match places.as_slice() {
+                [place] => format!("{text}: a password in plain text at {place}"),
+                [first, ..] => {
+                    format!("{text}: {} passwords in plain text, as at {first}", places.len())
+                }
+                [] => unreachable!("a variable was found at a place"),
+            },
+        }));
+    }
+    Ok(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capacity::{Object, What};
+
+    fn found(what: What) -> Finding {
+        let [kind, namespace, name, uid] = ["Pod", "shop", "db-0", "u-1"].map(str::to_owned);
+        Finding { about: Object { kind, namespace, name, uid }, what }
+    }
+
+    #[test]
+    fn data_in_a_directory_is_known_by_its_path_and_a_pod_by_its_uid() {
+        let path = || What::HostPath { path: "/data".into(), only_reads: false };
+        let directory = of_finding(&found(path())).unwrap();
+        assert_eq!(directory.identity, "hostPath /data of shop");
+        assert_eq!(directory.check, Check::DataElsewhere);
+        let mut next = found(path());
+        next.about.uid = "u-2".to_owned();
+        assert!(of_finding(&next).unwrap().is(&directory), "another pod keeps the same data there");
+
+        let bare = of_finding(&found(What::Bare)).unwrap();
+        assert_eq!(bare.identity, "Pod u-1 bare");
+        let mut next = found(What::Bare);
+        next.about.uid = "u-2".to_owned();
+        assert!(!of_finding(&next).unwrap().is(&bare), "it is another pod of the same name");
+    }
+
+    #[test]
+    fn what_blocks_for_good_or_is_only_shown_is_no_item() {
+        let shown = What::EmptyDir { volumes: vec!["cache".into()] };
+        let blocks = What::ManyBudgets { budgets: Vec::new() };
+        for what in [shown, blocks] {
+            assert_eq!(of_finding(&found(what)), None);
+        }
+    }
+}
