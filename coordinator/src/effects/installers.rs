@@ -76,9 +76,6 @@ mod code {
 /// An invitation outlives the reinstall that it is for by this much: clocks differ.
 const TOKEN_SLACK: Span = Span::from_mins(30);
 
-/// An invitation that ends sooner is replaced by a new one before the program is called.
-const TOKEN_LIFE_MIN: Span = Span::from_mins(15);
-
 /// Longest words of progress, in bytes.
 const WORDS_MAX: usize = 200;
 
@@ -137,7 +134,8 @@ impl Pass<'_> {
         told.map(|(percent, seen)| installer(node, percent, &seen, false)).into_iter().collect()
     }
 
-    /// A request to open a new invitation, if the one in the file is not open, or not for long.
+    /// A request to open a new invitation, if the one in the file is not open, or not until this
+    /// reinstall must be over: the program has handed it on by then, and is not called to begin again.
     fn invitation(&self, node: &NodeName, file: &Path) -> Result<Option<Request>, Trouble> {
         let key = (self.effect.cluster.clone(), node.clone());
         let open = self.fleet.hosts.get(&key).and_then(|host| host.token.as_ref());
@@ -146,9 +144,10 @@ impl Pass<'_> {
             Err(why) if why.kind() == io::ErrorKind::NotFound => None,
             Err(why) => return Err(Trouble::new(file.display(), why)),
         };
-        let now = self.now();
+        let (now, since) = (self.now(), self.node(node)?.track.since);
+        let needed = since + self.migration.plan.policy.reinstall_deadline;
         let is_open = open.is_some_and(|token| {
-            Some(&token.sha256) == kept.as_ref() && token.expires > now + TOKEN_LIFE_MIN
+            Some(&token.sha256) == kept.as_ref() && token.expires > needed.max(now)
         });
         if is_open {
             return Ok(None);
