@@ -104,7 +104,10 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
             help.push(text);
         }
     };
-    for why in why {
+    // How far an operation got says most, and stands last: what follows from it would be cut off.
+    let is_operation = |why: &&Blocker| matches!(why, Blocker::Operation { .. });
+    let operations = why.iter().filter(is_operation);
+    for why in operations.chain(why.iter().filter(|why| !is_operation(why))) {
         match why {
             Blocker::Contradicted { check, seen, .. } => {
                 for item in items_in(seen) {
