@@ -139,7 +139,8 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
                     }
                     Extent::NotStarted => {
                         add(&format!(
-                            "kubectl -n {namespace} get job,pod -l job-name=kubean-{name}-job"
+                            "kubectl {{management}} -n {namespace} get job,pod \
+                             -l job-name=kubean-{name}-job"
                         ));
                     }
                     Extent::NotReset => add(
