@@ -43,7 +43,7 @@ mod index;
 mod labels;
 mod model;
 mod notes;
-mod quantity;
+pub(crate) mod quantity;
 mod resources;
 mod room;
 mod scan;

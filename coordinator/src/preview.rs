@@ -97,7 +97,7 @@ async fn found(plan: &Plan, nodes: &[PlannedNode], context: &Context) -> (Vec<Fo
 }
 
 /// The findings of each node, as many as are shown, and how many are left out.
-fn weighed(model: &Model, nodes: &[NodeName]) -> (Vec<Found>, usize) {
+pub(crate) fn weighed(model: &Model, nodes: &[NodeName]) -> (Vec<Found>, usize) {
     let mut all = Vec::new();
     for (place, node) in nodes.iter().enumerate() {
         let report = model.examine(&[node.as_str()]);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rehull::{
     log,
-    rehearsal::demo::{Options, Outcome, rehearse},
+    rehearsal::demo::{Fault, Options, Outcome, rehearse},
 };
 
 /// Rehearses, and gives what became of it with the log as text.
@@ -24,7 +24,7 @@ async fn every_fault_is_caught_and_the_log_follows_from_the_seed() {
         tokio::join!(demo(7, at("one")), demo(7, at("again")), demo(8, at("other")));
     for outcome in [&one, &other] {
         assert!(outcome.is_good(), "{outcome:#?}");
-        assert_eq!(outcome.faults.len(), 4);
+        assert_eq!(outcome.faults.len(), Fault::ALL.len());
     }
     assert_eq!(one.head, again.head, "the same seed, the same log");
     assert!(text == same, "the same seed, the same export");

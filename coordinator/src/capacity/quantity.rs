@@ -3,12 +3,12 @@
 //! Grammar: `k8s.io/apimachinery/pkg/api/resource/quantity.go`.
 
 /// A quantity in whole units, rounded up; as much as fits if it is larger, `None` if it is none.
-pub(super) fn units(text: &str) -> Option<i64> {
+pub(crate) fn units(text: &str) -> Option<i64> {
     ceil(text, 0)
 }
 
 /// A quantity in thousandths, rounded up.
-pub(super) fn thousandths(text: &str) -> Option<i64> {
+pub(crate) fn thousandths(text: &str) -> Option<i64> {
     ceil(text, 3)
 }
 

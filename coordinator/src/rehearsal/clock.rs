@@ -7,33 +7,35 @@ use std::sync::{
 
 use rehull_shared::time::{Span, Timestamp};
 
-/// When every rehearsal begins: 2025-03-03T06:00:00Z, a Monday. It lies behind the real time, so
-/// that certificates, which live in real time, do not look old to agents.
-const BEGIN: Timestamp = Timestamp::from_millis(1_740_981_600_000);
+/// When what is made up begins: 2025-03-03T06:00:00Z, a Monday.
+pub(super) const BEGIN: Timestamp = Timestamp::from_millis(1_740_981_600_000);
 
 /// A clock that only [`Clock::advance`] moves; all clones are one.
 #[derive(Clone, Debug)]
-pub(super) struct Clock(Arc<AtomicI64>);
+pub(super) struct Clock {
+    now: Arc<AtomicI64>,
+    begin: Timestamp,
+}
 
 impl Clock {
     /// A clock at the beginning of a rehearsal.
-    pub(super) fn new() -> Self {
-        Self(Arc::new(AtomicI64::new(BEGIN.as_millis())))
+    pub(super) fn new(begin: Timestamp) -> Self {
+        Self { now: Arc::new(AtomicI64::new(begin.as_millis())), begin }
     }
 
     /// What time it is.
     pub(super) fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+        Timestamp::from_millis(self.now.load(Ordering::SeqCst))
     }
 
     /// How long it has run.
     pub(super) fn elapsed(&self) -> Span {
-        self.now().since(BEGIN)
+        self.now().since(self.begin)
     }
 
     /// Lets time pass.
     pub(super) fn advance(&self, span: Span) {
-        self.0.fetch_add(i64::from(span.as_secs()) * 1000, Ordering::SeqCst);
+        self.now.fetch_add(i64::from(span.as_secs()) * 1000, Ordering::SeqCst);
     }
 
     /// As everybody else takes it.

@@ -1,6 +1,7 @@
-//! A simulated workload cluster: control planes, workers on hosts, what kubespray does to them.
+//! A simulated workload cluster: the objects of an original, its workers on hosts, and what
+//! kubespray does to them.
 
-use std::{io, path::Path};
+use std::{collections::BTreeSet, io, path::Path};
 
 use rehull_shared::{
     ids::{ClusterName, NodeName},
@@ -9,136 +10,154 @@ use rehull_shared::{
 use serde_json::{Value, json};
 
 use super::{
-    SECRETS,
-    api::{Api, kubernetes_time, store::Store},
+    api::{Api, store::Store},
     machine::{Machine, Os},
-    workloads,
+    watch::Watch,
+    workloads::{self, is_on, text},
 };
-
-/// The Kubernetes version of every rehearsed cluster.
-pub(super) const KUBERNETES: &str = "v1.27.5";
 
 /// How long a kubelet takes from its start until its node is Ready.
 const NODE_START: Span = Span::from_secs(20);
 
-/// How a cluster is laid out.
-pub(super) struct Layout {
-    pub(super) name: &'static str,
-    pub(super) control_planes: u32,
-    pub(super) workers: u32,
-    /// Third number of its addresses.
-    pub(super) network: u32,
+/// Labels that a kubelet gives its node by itself.
+const KUBELET_LABELS: [&str; 5] = [
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+];
+
+/// A cluster as it is before its rehearsal: made up for the demo, or read from its APIs.
+pub(super) struct Original {
+    /// Its name.
+    pub(super) name: ClusterName,
+    /// The document of its migration.
+    pub(super) document: String,
+    /// The workers that migrate, and their addresses. Their hosts are played.
+    pub(super) workers: Vec<(NodeName, String)>,
+    /// `host:port` of every API server.
+    pub(super) servers: Vec<String>,
+    /// The OS that they leave, and the one that they reach.
+    pub(super) systems: (&'static Os, &'static Os),
+    /// Objects of the management cluster.
+    pub(super) management: Vec<Value>,
+    /// Objects of the cluster itself.
+    pub(super) workload: Vec<Value>,
 }
 
 /// A workload cluster.
 pub(super) struct Site {
     pub(super) name: ClusterName,
     pub(super) api: Api,
-    pub(super) network: u32,
-    pub(super) control_planes: Vec<(String, String)>,
+    pub(super) target: &'static Os,
     pub(super) workers: Vec<Worker>,
+    /// What its clients may have noticed.
+    pub(super) watch: Watch,
+    /// Nodes on which no pod starts.
+    stuck: BTreeSet<String>,
+    servers: Vec<String>,
+    /// Nodes that nobody touches, and that were Ready.
+    others: Vec<String>,
+    /// Pods that were not well before: nothing in a rehearsal heals them.
+    sick: BTreeSet<String>,
+    /// The version behind which nothing has changed but time.
+    settled: Option<String>,
 }
 
-/// A worker: its host, and since when its kubelet is there.
+/// A worker: its host, its Node as it was, and since when its kubelet is there.
 pub(super) struct Worker {
     pub(super) machine: Machine,
+    before: Value,
     joined: Timestamp,
 }
 
 impl Site {
-    /// A cluster with everything that runs in it.
+    /// A copy of a cluster, with hosts in `hosts`.
     pub(super) fn new(
-        layout: &Layout,
+        original: Original,
         seed: &str,
         api: Api,
         hosts: &Path,
         certificate: &str,
         now: Timestamp,
     ) -> io::Result<Self> {
-        let address = |number: u32| format!("10.20.{}.{number}", layout.network);
-        let control_planes: Vec<(String, String)> = (1..=layout.control_planes)
-            .map(|number| (format!("{}-control{number}", layout.name), address(10 + number)))
-            .collect();
+        let Original { name, workers: planned, servers, systems, workload, .. } = original;
+        let (source, target) = systems;
+        api.store().adopt(workload);
         let mut workers = Vec::new();
-        for number in 1..=layout.workers {
-            let name = format!("{}-worker{number}", layout.name);
-            let root = hosts.join(&name);
-            let seed = format!("{seed}/{}", layout.name);
-            let name: NodeName = name.parse().map_err(io::Error::other)?;
-            let at = address(20 + number);
-            let mut machine = Machine::new(&root, &seed, name, at, certificate.to_owned())?;
+        for (node, address) in planned {
+            let before = api.store().get("nodes", "", node.as_str()).cloned();
+            let missing = || io::Error::other(format!("{name} has no Node {node}"));
+            let before = before.ok_or_else(missing)?;
+            let (root, seed) = (hosts.join(node.as_str()), format!("{seed}/{name}"));
+            let certificate = certificate.to_owned();
+            let mut machine = Machine::new(&root, &seed, node, address, certificate, source)?;
             machine.make_worker()?;
-            workers.push(Worker { machine, joined: now });
+            workers.push(Worker { machine, before, joined: now });
         }
-        let name = layout.name.parse().map_err(io::Error::other)?;
-        let network = layout.network;
-        let mut site = Self { name, api, network, control_planes, workers };
-        site.furnish(now);
+        let (others, sick) = {
+            let store = &*api.store();
+            let ours = |node: &Value| {
+                workers.iter().any(|worker| node["metadata"]["name"] == *worker.name())
+            };
+            let others = store.list("nodes").filter(|node| is_on(node, "Ready") && !ours(node));
+            let sick = store.list("pods").filter(|pod| !is_on(pod, "Ready"));
+            (
+                others.map(|node| text(&node["metadata"]["name"])).collect(),
+                sick.map(|pod| text(&pod["metadata"]["uid"])).collect(),
+            )
+        };
+        let (watch, stuck, settled) = (Watch::default(), BTreeSet::new(), None);
+        let mut site =
+            Self { name, api, target, workers, watch, stuck, servers, others, sick, settled };
+        // A cluster that has run for a while: what is to be there is there, and up.
+        site.step(now);
+        site.step(now + Span::from_secs(30));
+        site.step(now + Span::from_secs(30));
+        site.watch = Watch::default();
         Ok(site)
-    }
-
-    fn furnish(&mut self, now: Timestamp) {
-        let api = self.api.clone();
-        let store = &mut *api.store();
-        for name in ["default", "kube-system", "kube-public", "kube-node-lease", "shop"] {
-            store.put(json!({
-                "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name },
-                "status": { "phase": "Active" },
-            }));
-        }
-        for (namespace, name) in
-            [("kube-system", "kubeadm-config"), ("kube-public", "cluster-info")]
-        {
-            store.put(json!({
-                "apiVersion": "v1", "kind": "ConfigMap",
-                "metadata": { "name": name, "namespace": namespace },
-                "data": { "rehearsed": "yes" },
-            }));
-        }
-        for (name, address) in &self.control_planes {
-            let mut node = control_plane(name, address);
-            ready_at_once(&mut node, now);
-            store.put(node);
-            renew_lease(store, name, now);
-        }
-        for (number, worker) in self.workers.iter().enumerate() {
-            let mut node = node_of(&worker.machine);
-            give_character(&mut node, number);
-            ready_at_once(&mut node, now);
-            register(store, node);
-            renew_lease(store, worker.machine.name.as_str(), now);
-        }
-        workloads::install(store);
-        // A cluster that has run for a while: every pod is up.
-        workloads::step(store, now);
-        workloads::step(store, now + Span::from_secs(30));
     }
 
     /// Lets kubelets and controllers move.
     pub(super) fn step(&mut self, now: Timestamp) {
         let api = self.api.clone();
         let store = &mut *api.store();
-        for (name, _) in &self.control_planes {
+        let untouched = self.settled.as_ref() == Some(&store.version());
+        let mut settled = untouched;
+        for name in &self.others {
             renew_lease(store, name, now);
-            workloads::set_ready(store, name, "True", now);
         }
         for worker in &mut self.workers {
             worker.machine.settle();
             let name = worker.machine.name.as_str();
-            if !worker.machine.has_kubelet() || store.get("nodes", "", name).is_none() {
+            let Some(node) = store.get("nodes", "", name).cloned() else { continue };
+            if !worker.machine.has_kubelet() {
+                settled &= !is_on(&node, "Ready"); // its lease will be too old
                 continue; // a kubelet whose node was deleted registers only when it starts again
             }
             renew_lease(store, name, now);
-            if worker.joined + NODE_START <= now {
+            let ready = is_on(&node, "Ready");
+            settled &= ready;
+            // One that was down before the rehearsal stays so until it is made anew.
+            let old = node["metadata"]["uid"] == worker.before["metadata"]["uid"];
+            let well = !old || is_on(&worker.before, "Ready");
+            if !ready && well && worker.joined + NODE_START <= now {
                 workloads::set_ready(store, name, "True", now);
             }
         }
-        workloads::step(store, now);
+        if !settled {
+            let waits = workloads::step(store, &self.sick, &self.stuck, now);
+            self.watch.look(store, now);
+            self.settled = (!waits).then(|| store.version());
+        } else {
+            self.settled = Some(store.version()); // only leases were renewed
+        }
     }
 
     /// The worker of this name.
     pub(super) fn worker(&mut self, name: &str) -> Option<&mut Worker> {
-        self.workers.iter_mut().find(|worker| worker.machine.name.as_str() == name)
+        self.workers.iter_mut().find(|worker| worker.name() == name)
     }
 
     /// What `remove-node.yml` does, but for the programs whose names end like the survivors.
@@ -157,45 +176,90 @@ impl Site {
         if let Some(worker) = self.worker(name) {
             worker.machine.make_worker()?;
             worker.joined = now;
-            register(&mut api.store(), node_of(&worker.machine));
+            register(&mut api.store(), worker.fresh());
         }
         Ok(())
     }
 
-    /// Addresses of all its API servers.
-    pub(super) fn has_server(&self, address: &str) -> bool {
-        self.control_planes.iter().any(|(_, own)| format!("{own}:6443") == address)
+    /// Whether pods start on a node from here on.
+    pub(super) fn let_start(&mut self, node: &str, may: bool) {
+        if may {
+            self.stuck.remove(node);
+        } else {
+            self.stuck.insert(node.to_owned());
+        }
+        self.settled = None;
     }
 
-    /// The inventory, as Kubean keeps it.
-    pub(super) fn inventory(&self) -> String {
-        let mut hosts = String::new();
-        let workers = self.workers.iter().map(|w| (w.machine.name.as_str(), &w.machine.address));
-        let planes = self.control_planes.iter().map(|(name, address)| (name.as_str(), address));
-        for (name, address) in planes.clone().chain(workers.clone()) {
-            hosts += &format!(
-                "    {name}:\n      ip: {address}\n      access_ip: {address}\n      \
-                 ansible_host: {address}\n      ansible_user: root\n      \
-                 ansible_become_password: VAULT;{}\n",
-                SECRETS[0]
-            );
-        }
-        let group = |names: &mut dyn Iterator<Item = &str>| -> String {
-            names.map(|name| format!("        {name}:\n")).collect()
-        };
-        let planes = group(&mut planes.map(|(name, _)| name));
-        let workers = group(&mut workers.map(|(name, _)| name));
-        format!(
-            "all:\n  hosts:\n{hosts}  children:\n    kube_control_plane:\n      hosts:\n{planes}\
-             \x20   kube_node:\n      hosts:\n{workers}    etcd:\n      hosts:\n{planes}    \
-             k8s_cluster:\n      children:\n        kube_control_plane:\n        kube_node:\n"
-        )
+    /// Whether one of its API servers listens there.
+    pub(super) fn has_server(&self, address: &str) -> bool {
+        self.servers.iter().any(|own| own == address)
+    }
+
+    /// Whether the worker is a Ready node with the new OS, and carries what it carried.
+    pub(super) fn is_as_wished(&self, worker: &Worker) -> bool {
+        let store = self.api.store();
+        let node = store.get("nodes", "", worker.name());
+        node.is_some_and(|node| {
+            let before = &worker.before;
+            let kept = |field: &str| {
+                let all = before["metadata"][field].as_object();
+                all.into_iter().flatten().all(|(key, value)| {
+                    // What is under these domains belongs to the running system.
+                    let system = ["kubernetes.io/", "projectcalico.org/", "rehull.dev/"];
+                    system.iter().any(|domain| key.contains(domain))
+                        || node["metadata"][field][key] == *value
+                })
+            };
+            node["status"]["nodeInfo"]["osImage"] == self.target.pretty
+                && is_on(node, "Ready")
+                && kept("labels")
+                && kept("annotations")
+                && node["spec"]["unschedulable"].as_bool().unwrap_or(false)
+                    == before["spec"]["unschedulable"].as_bool().unwrap_or(false)
+        })
+    }
+}
+
+impl Worker {
+    pub(super) fn name(&self) -> &str {
+        self.machine.name.as_str()
+    }
+
+    /// The Node that a new kubelet registers: the same hardware, and nothing of what people have
+    /// put on it over the years.
+    fn fresh(&self) -> Value {
+        let (before, machine) = (&self.before, &self.machine);
+        let labels = before["metadata"]["labels"].as_object().into_iter().flatten();
+        let labels = labels.filter(|(key, _)| KUBELET_LABELS.contains(&key.as_str()));
+        let labels: serde_json::Map<String, Value> =
+            labels.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let status = &before["status"];
+        let mut info = status["nodeInfo"].clone();
+        info["osImage"] = json!(machine.os.pretty);
+        info["kernelVersion"] = json!(machine.os.kernel);
+        info["machineID"] = json!(machine.machine_id());
+        info["bootID"] = json!(machine.boot_id());
+        info["systemUUID"] = json!(machine.product_uuid());
+        json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": { "name": self.name(), "labels": labels, "annotations": {
+                "kubeadm.alpha.kubernetes.io/cri-socket": "unix:///run/containerd/containerd.sock",
+                "volumes.kubernetes.io/controller-managed-attach-detach": "true",
+            } },
+            "spec": {},
+            "status": {
+                "capacity": status["capacity"], "allocatable": status["allocatable"],
+                "nodeInfo": info, "addresses": status["addresses"],
+                "conditions": [{ "type": "Ready", "status": "False" }],
+            },
+        })
     }
 }
 
 /// A Node and what belongs to it.
 fn register(store: &mut Store, node: Value) {
-    let name = workloads::text(&node["metadata"]["name"]);
+    let name = text(&node["metadata"]["name"]);
     store.put(node);
     let owner = owner_of(store, &name);
     store.put(json!({
@@ -219,70 +283,4 @@ fn renew_lease(store: &mut Store, node: &str, now: Timestamp) {
 fn owner_of(store: &Store, node: &str) -> Value {
     let uid = store.get("nodes", "", node).map(|object| &object["metadata"]["uid"]);
     json!({ "apiVersion": "v1", "kind": "Node", "name": node, "uid": uid })
-}
-
-fn ready_at_once(node: &mut Value, now: Timestamp) {
-    node["status"]["conditions"] = json!([{
-        "type": "Ready", "status": "True", "lastTransitionTime": kubernetes_time(now),
-    }]);
-}
-
-fn node_of(machine: &Machine) -> Value {
-    let info = info(machine.os, &machine.machine_id(), &machine.boot_id(), &machine.product_uuid());
-    node(machine.name.as_str(), &machine.address, info)
-}
-
-fn control_plane(name: &str, address: &str) -> Value {
-    let id = |what| rehull_shared::text::sha256_hex(format!("{name}/{what}").as_bytes());
-    let mut node =
-        node(name, address, info(&super::machine::OLD, &id("m")[..32], &id("b"), &id("p")));
-    node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] = json!("");
-    node["spec"]["taints"] =
-        json!([{ "key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule" }]);
-    node
-}
-
-/// What people have put on a node over the years; a fresh kubelet brings none of it.
-fn give_character(node: &mut Value, number: usize) {
-    let zone = ["a", "b", "c"][number % 3];
-    node["metadata"]["labels"]["topology.kubernetes.io/zone"] = json!(zone);
-    node["metadata"]["labels"]["tier"] = json!(if number == 0 { "gold" } else { "silver" });
-    node["metadata"]["annotations"]["example.com/owner"] = json!("team-shop");
-}
-
-fn node(name: &str, address: &str, info: Value) -> Value {
-    let room = json!({ "cpu": "8", "memory": "32Gi", "pods": "110", "ephemeral-storage": "180Gi" });
-    json!({
-        "apiVersion": "v1", "kind": "Node",
-        "metadata": {
-            "name": name,
-            "labels": {
-                "kubernetes.io/hostname": name, "kubernetes.io/os": "linux",
-                "kubernetes.io/arch": "amd64", "beta.kubernetes.io/os": "linux",
-                "beta.kubernetes.io/arch": "amd64",
-            },
-            "annotations": {
-                "kubeadm.alpha.kubernetes.io/cri-socket": "unix:///run/containerd/containerd.sock",
-                "volumes.kubernetes.io/controller-managed-attach-detach": "true",
-            },
-        },
-        "spec": {},
-        "status": {
-            "capacity": room, "allocatable": room, "nodeInfo": info,
-            "addresses": [
-                { "type": "InternalIP", "address": address },
-                { "type": "Hostname", "address": name },
-            ],
-            "conditions": [{ "type": "Ready", "status": "False" }],
-        },
-    })
-}
-
-fn info(os: &Os, machine_id: &str, boot_id: &str, system_uuid: &str) -> Value {
-    json!({
-        "osImage": os.pretty, "kernelVersion": os.kernel, "kubeletVersion": KUBERNETES,
-        "kubeProxyVersion": KUBERNETES, "containerRuntimeVersion": "containerd://1.7.1",
-        "operatingSystem": "linux", "architecture": "amd64",
-        "machineID": machine_id, "bootID": boot_id, "systemUUID": system_uuid,
-    })
 }

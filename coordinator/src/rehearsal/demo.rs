@@ -3,23 +3,22 @@
 //! It succeeds only if every fault struck and was caught by the gate that is there for it, nothing
 //! happened that must never happen, and the fleet ended as it was wished.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::path::PathBuf;
 
 use rehull_shared::{text::sha256_hex, time::Span};
 
-pub use super::driver::Error;
 use super::{
-    cluster::Layout,
-    driver::{Driver, Script, Turn},
-    faults::Fault,
+    clock::BEGIN,
+    driver::Script,
+    faults::Faults,
+    play::{Played, directory, play},
+    prepared::Layout,
 };
-use crate::{domain::event::Recorded, engine::Published, log};
+pub use super::{driver::Error, faults::Fault, play::Scene, record::Caught};
+use crate::log;
 
-mod record;
 mod screen;
 
-pub use record::Caught;
-use record::Record;
 pub use screen::run;
 
 /// What is asked of a demo.
@@ -51,14 +50,6 @@ pub struct Outcome {
     pub operations: usize,
 }
 
-/// What can be seen of a rehearsal under way.
-pub enum Scene<'a> {
-    /// Something is on disk.
-    Event(&'a Recorded),
-    /// A turn is over.
-    Turn(&'a Published, rehull_shared::time::Timestamp),
-}
-
 impl Outcome {
     /// Whether everything was caught, and nothing went wrong.
     pub fn is_good(&self) -> bool {
@@ -74,68 +65,35 @@ pub async fn rehearse(
     options: &Options,
     show: &mut dyn FnMut(Scene<'_>),
 ) -> Result<Outcome, Error> {
-    let dir = directory(options)?;
+    let (dir, _) = directory(options.keep.as_ref(), "rehull-demo-")?;
     let script = script(options.seed);
     let faults = script.faults.clone();
-    let mut driver = Driver::begin(&dir, script).await?;
-    let mut record = Record::default();
-    loop {
-        let turn = driver.turn(&mut |_, _, _| None).await?;
-        let published = driver.coordinator.handle.published();
-        for event in record.take(driver.coordinator.handle.history(), &published) {
-            show(Scene::Event(&event));
-        }
-        show(Scene::Turn(&published, driver.clock().now()));
-        if turn == Turn::Finished {
-            break;
-        }
+    let played = play(&dir, script, show).await?;
+    let Played { dir, record, deeds, idle, mut violations, took, operations, as_wished, .. } =
+        played;
+    violations.extend(idle.iter().map(|(node, fault)| format!("{fault} never struck {node}")));
+    if !as_wished {
+        violations.push("not every worker is Ready with the new OS and its labels".to_owned());
     }
-    let (violations, operations) = {
-        let mut world = driver.world().lock();
-        let mut violations = std::mem::take(&mut world.violations);
-        let left = faults.iter().filter(|(node, _)| !world.struck.contains_key(*node));
-        violations
-            .extend(left.map(|(node, fault)| format!("{} never struck {node}", fault.name())));
-        if !world.is_as_wished() {
-            violations.push("not every worker is Ready with the new OS and its labels".to_owned());
-        }
-        (violations, world.operator.seen())
-    };
-    let faults = record.verdicts(&faults, &driver.deeds);
-    let took = driver.clock().elapsed();
-    let dir = driver.end().await?;
-    _ = fs::remove_dir_all(dir.join("tokens")); // used up, and nobody's concern
+    let faults = record.verdicts(&faults, &deeds);
     let head = log::verify(&dir.join("log"), |_, _| ())?;
     let evidence = record.evidence;
     Ok(Outcome { dir, head, faults, violations, took, evidence, operations })
 }
 
-fn directory(options: &Options) -> Result<PathBuf, Error> {
-    match &options.keep {
-        None => Ok(tempfile::Builder::new().prefix("rehull-demo-").tempdir()?.keep()),
-        Some(dir) if dir.join("log").exists() => {
-            let why = format!("{} holds a log already; choose another directory", dir.display());
-            Err(Error::Stuck(why))
-        }
-        Some(dir) => {
-            fs::create_dir_all(dir)?;
-            Ok(dir.clone())
-        }
-    }
-}
+/// The clusters of the demo: as many workers as there are faults.
+const LAYOUTS: [Layout; 3] = [
+    Layout { name: "north", control_planes: 3, workers: 3, network: 1 },
+    Layout { name: "south", control_planes: 1, workers: 5, network: 2 },
+    Layout { name: "east", control_planes: 1, workers: 5, network: 3 },
+];
 
-/// Two clusters, and every fault on a node of its own, which one the seed says.
-pub(super) fn script(seed: u64) -> Script {
-    let layouts = vec![
-        Layout { name: "north", control_planes: 3, workers: 3, network: 1 },
-        Layout { name: "south", control_planes: 1, workers: 2, network: 2 },
-    ];
-    let workers = layouts.iter().flat_map(|layout| {
-        (1..=layout.workers).map(move |number| format!("{}-worker{number}", layout.name))
-    });
+/// Every fault on a node of its own, which one the seed says.
+fn script(seed: u64) -> Script {
     let seed = seed.to_string();
-    let mut order: Vec<String> = workers.collect();
+    let mut order: Vec<String> = LAYOUTS.iter().flat_map(Layout::worker_names).collect();
     order.sort_by_key(|node| sha256_hex(format!("{seed}/fault/{node}").as_bytes()));
-    let faults: BTreeMap<String, Fault> = order.into_iter().zip(Fault::ALL).collect();
-    Script { seed, layouts, faults }
+    let faults: Faults = order.into_iter().zip(Fault::ALL).collect();
+    let originals = LAYOUTS.iter().map(Layout::original).collect();
+    Script { seed, begin: BEGIN, originals, faults }
 }

@@ -6,35 +6,33 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
 };
 
 use rehull_shared::{
     ids::{ClusterName, NodeName},
-    text::sha256_hex,
-    time::Span,
+    time::{Span, Timestamp},
 };
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
     clock::Clock,
-    cluster::{KUBERNETES, Layout},
+    cluster::Original,
     coordinator::{Coordinator, Parts},
-    faults::Fault,
-    person::{Deed, Person, Remedy},
-    world::{Chore, IMAGE, Shared},
+    faults::Faults,
+    person::{Deed, Person},
+    world::Shared,
 };
 use crate::{
     agents::Whom,
-    authority, document,
+    authority,
+    clients::Trouble,
+    document,
     domain::{
         command::{Command, Request},
         effect::{Effect, due},
-        state::Token,
+        gate::Gate,
+        state::Phase,
     },
     effects, engine, log,
 };
@@ -43,14 +41,13 @@ use crate::{
 const STEP: Span = Span::from_secs(5);
 const QUIET_STEP: Span = Span::from_secs(15);
 
-/// Virtual time after which a rehearsal that has not ended never will.
-const LENGTH_MAX: Span = Span::from_secs(3 * 86_400);
+/// Virtual time without an event after which a rehearsal goes nowhere: windows open once a week.
+const IDLE_MAX: Span = Span::from_secs(8 * 86_400);
 
-/// Real time that an agent may take to come or go.
-const AGENT_MAX: Duration = Duration::from_secs(30);
+mod hosts;
+mod people;
 
-/// How long the first invitations are good.
-const TOKEN_LIFE: Span = Span::from_mins(60);
+use hosts::Agent;
 
 /// A rehearsal could not be carried on.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +64,9 @@ pub enum Error {
     /// No certificates.
     #[error(transparent)]
     Authority(#[from] authority::Error),
+    /// The cluster cannot be read.
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
     /// A part of the coordinator has died.
     #[error("{0} has died: {1}")]
     Part(&'static str, String),
@@ -78,8 +78,9 @@ pub enum Error {
 /// What a rehearsal is about.
 pub(super) struct Script {
     pub(super) seed: String,
-    pub(super) layouts: Vec<Layout>,
-    pub(super) faults: BTreeMap<String, Fault>,
+    pub(super) begin: Timestamp,
+    pub(super) originals: Vec<Original>,
+    pub(super) faults: Faults,
 }
 
 /// Whether the coordinator dies before a pass has said what it has done: `Some` number of reports
@@ -92,8 +93,10 @@ pub(super) type Fate<'a> = &'a mut dyn FnMut(&Effect, usize, u64) -> Option<usiz
 pub(super) enum Turn {
     /// There is more to do.
     Goes,
-    /// Every migration is complete.
+    /// Every migration is over.
     Finished,
+    /// What is held can neither be helped nor left out.
+    Stopped,
     /// The coordinator is to die here.
     Cut,
 }
@@ -105,30 +108,28 @@ pub(super) struct Driver {
     agents: BTreeMap<Whom, Agent>,
     person: Person,
     pub(super) deeds: Vec<Deed>,
+    /// When the last event was seen, and its number.
+    news: (Timestamp, u64),
     _hosts: TempDir,
-}
-
-/// The agent of one host.
-struct Agent {
-    stop: CancellationToken,
-    task: JoinHandle<Result<(), rehull_agent::Error>>,
 }
 
 impl Driver {
     /// Builds the world, opens the coordinator in `dir`, enrols every host and starts a migration
     /// of every cluster.
     pub(super) async fn begin(dir: &Path, script: Script) -> Result<Self, Error> {
-        let Script { seed, layouts, faults } = script;
-        let (clock, hosts) = (Clock::new(), TempDir::with_prefix("rehull-hosts-")?);
-        let world = Shared::new(&layouts, faults, &seed, clock.clone(), hosts.path())?;
+        let Script { seed, begin, originals, faults } = script;
+        let (clock, hosts) = (Clock::new(begin), TempDir::with_prefix("rehull-hosts-")?);
+        let documents: Vec<(ClusterName, String)> =
+            originals.iter().map(|one| (one.name.clone(), one.document.clone())).collect();
+        let world = Shared::new(originals, faults, &seed, clock.clone(), hosts.path())?;
         let parts = Parts::new(dir.to_owned(), clock, world, &seed)?;
         let coordinator = Coordinator::open(&parts).await?;
         let (agents, person) = (BTreeMap::new(), Person::new(&seed));
-        let mut driver =
-            Self { parts, coordinator, agents, person, deeds: Vec::new(), _hosts: hosts };
+        let (deeds, news) = (Vec::new(), (begin, 0));
+        let mut driver = Self { parts, coordinator, agents, person, deeds, news, _hosts: hosts };
         driver.enrol_hosts().await?;
-        for layout in &layouts {
-            driver.start(layout.name, &seed).await?;
+        for (cluster, document) in &documents {
+            driver.start(cluster, document, &seed).await?;
         }
         Ok(driver)
     }
@@ -153,12 +154,7 @@ impl Driver {
             world.sites.iter().flat_map(of).collect()
         };
         for (cluster, node) in hosts {
-            let secret = self.parts.secret();
-            let sha256 = sha256_hex(secret.as_bytes());
-            let token = Token { sha256, expires: self.clock().now() + TOKEN_LIFE };
-            let by = "demo".to_owned();
-            let request = Request::IssueToken { node: node.clone(), token, by };
-            self.submit(Command::Of(cluster.clone(), request)).await?;
+            let secret = self.invite(&cluster, &node).await?;
             if let Some(worker) =
                 self.parts.world.lock().site(cluster.as_str()).and_then(|s| s.worker(node.as_str()))
             {
@@ -169,15 +165,20 @@ impl Driver {
         Ok(())
     }
 
-    async fn start(&mut self, cluster: &str, seed: &str) -> Result<(), Error> {
+    async fn start(
+        &mut self,
+        cluster: &ClusterName,
+        document: &str,
+        seed: &str,
+    ) -> Result<(), Error> {
         let refused = |why: String| Error::Stuck(format!("the document of {cluster}: {why}"));
-        let migration = document::parse(&migration(cluster)).map_err(|f| refused(f.to_string()))?;
+        let migration = document::parse(document).map_err(|fault| refused(fault.to_string()))?;
         let clients = &self.coordinator.context.clients;
         let (plan, nodes) = document::understand(&migration, clients)
             .await
             .map_err(|fault| refused(fault.to_string()))?;
         let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{seed}/{cluster}").as_bytes());
-        let (cluster, by) = (plan.cluster.clone(), "operator".to_owned());
+        let (cluster, by) = (cluster.clone(), "operator".to_owned());
         let start = Request::Start { id, plan: Box::new(plan), nodes, by };
         self.submit(Command::Of(cluster, start)).await
     }
@@ -193,6 +194,8 @@ impl Driver {
         self.parts.world.lock().step()?;
         self.do_chores().await?;
         self.submit(Command::Tick).await?;
+        self.meet_turns();
+        self.do_chores().await?;
         for effect in due(&self.coordinator.handle.published().fleet) {
             let commands = self.pass(&effect).await;
             let is_cut = self.say(&effect, commands, fate).await?;
@@ -201,20 +204,40 @@ impl Driver {
                 return Ok(Turn::Cut);
             }
         }
-        self.let_person_act().await?;
+        if !self.let_person_act().await? {
+            return Ok(Turn::Stopped);
+        }
+        self.reinstall_by_hand().await?;
         let after = self.coordinator.handle.published();
         if !after.fleet.migrations.is_empty()
             && after.fleet.migrations.values().all(|migration| migration.is_finished())
         {
             return Ok(Turn::Finished);
         }
-        let clock = self.clock();
-        if clock.elapsed() > LENGTH_MAX {
+        let now = self.clock().now();
+        if after.sequence != self.news.1 {
+            self.news = (now, after.sequence);
+        } else if now.since(self.news.0) > IDLE_MAX {
             let troubles = self.coordinator.troubles.all();
-            return Err(Error::Stuck(format!("after {LENGTH_MAX}; troubles: {troubles:?}")));
+            let why = format!("nothing has happened for {IDLE_MAX}; troubles: {troubles:?}");
+            return Err(Error::Stuck(why));
         }
-        clock.advance(if after.sequence == before { QUIET_STEP } else { STEP });
+        self.clock().advance(if after.sequence == before { QUIET_STEP } else { STEP });
         Ok(Turn::Goes)
+    }
+
+    /// Tells the world whose turn it is.
+    fn meet_turns(&self) {
+        let fleet = self.coordinator.handle.published().fleet;
+        let mut world = self.parts.world.lock();
+        for (cluster, migration) in &fleet.migrations {
+            for node in &migration.nodes {
+                let asked = matches!(node.track.phase, Phase::Asking { gate: Gate::Preflight, .. });
+                if asked {
+                    world.meet_turn(cluster.as_str(), node.planned.name.as_str());
+                }
+            }
+        }
     }
 
     /// Says what a pass has seen or done. True if the coordinator dies over it.
@@ -248,109 +271,6 @@ impl Driver {
         requests.into_iter().map(of).collect()
     }
 
-    async fn let_person_act(&mut self) -> Result<(), Error> {
-        let (fleet, now) = (self.coordinator.handle.published().fleet, self.clock().now());
-        for deed in self.person.looks(&fleet, now).map_err(Error::Stuck)? {
-            if let (Remedy::StopKubelet, Some(node)) = (deed.remedy, deed.node())
-                && let Some(worker) = self
-                    .parts
-                    .world
-                    .lock()
-                    .site(deed.cluster.as_str())
-                    .and_then(|site| site.worker(node.as_str()))
-            {
-                worker.machine.stop(|exe| exe.ends_with("/kubelet"))?;
-            }
-            self.submit(deed.command()).await?;
-            self.deeds.push(deed);
-        }
-        Ok(())
-    }
-
-    async fn do_chores(&mut self) -> Result<(), Error> {
-        let chores = std::mem::take(&mut self.parts.world.lock().chores);
-        for chore in chores {
-            let (Chore::Stop { cluster, node } | Chore::Start { cluster, node }) = &chore;
-            let whom: Whom = (
-                cluster.parse().map_err(io::Error::other)?,
-                node.parse().map_err(io::Error::other)?,
-            );
-            match chore {
-                Chore::Stop { .. } => self.stop_agent(&whom).await?,
-                Chore::Start { .. } => self.start_agent(whom).await?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Starts the agent of a host, and waits until it is linked with its newest enrolment.
-    async fn start_agent(&mut self, whom: Whom) -> Result<(), Error> {
-        let settings = self.settings(&whom)?;
-        let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
-        let task = tokio::spawn(rehull_agent::run(settings, stopped));
-        let before = self.generation(&whom);
-        self.agents.insert(whom.clone(), Agent { stop, task });
-        self.wait(&format!("the agent of {} does not enrol", whom.1), |driver| {
-            driver.generation(&whom) > before && driver.is_linked(&whom)
-        })
-        .await
-    }
-
-    fn settings(&self, whom: &Whom) -> Result<rehull_agent::config::Settings, Error> {
-        let (cluster, node) = whom.clone();
-        let mut world = self.parts.world.lock();
-        let worker = world.site(cluster.as_str()).and_then(|site| site.worker(node.as_str()));
-        let machine = &worker.ok_or_else(|| Error::Stuck(format!("there is no {node}")))?.machine;
-        let ca = self.parts.authority.sha256().parse().map_err(io::Error::other)?;
-        Ok(rehull_agent::config::Settings {
-            coordinator: self.parts.address()?,
-            cluster,
-            node,
-            ca,
-            token_file: machine.path("/etc/rehull-agent/token"),
-            state_dir: machine.path("/var/lib/rehull-agent"),
-            beat: None,
-            retry: Duration::from_millis(10),
-            host: machine.host(),
-            clock: self.parts.clock.reader(),
-            log: Arc::new(|_| ()),
-        })
-    }
-
-    async fn stop_agent(&mut self, whom: &Whom) -> Result<(), Error> {
-        let Some(agent) = self.agents.remove(whom) else { return Ok(()) };
-        agent.stop.cancel();
-        let ended = agent.task.await;
-        ended
-            .map_err(|panic| Error::Part("an agent", panic.to_string()))?
-            .map_err(io::Error::other)?;
-        self.wait(&format!("the link of {} stays", whom.1), |driver| {
-            !driver.coordinator.context.agents.connected().contains_key(whom)
-        })
-        .await
-    }
-
-    fn generation(&self, whom: &Whom) -> u64 {
-        let fleet = self.coordinator.handle.published().fleet;
-        fleet.hosts.get(whom).map_or(0, |host| host.generation.0)
-    }
-
-    fn is_linked(&self, whom: &Whom) -> bool {
-        let connected = self.coordinator.context.agents.connected();
-        connected.get(whom).is_some_and(|link| link.generation.0 == self.generation(whom))
-    }
-
-    /// Waits in real time, while virtual time stands still.
-    async fn wait(&self, what: &str, over: impl Fn(&Self) -> bool) -> Result<(), Error> {
-        let waiting = async {
-            while !over(self) {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(AGENT_MAX, waiting).await.map_err(|_| Error::Stuck(what.to_owned()))
-    }
-
     /// Ends everything. Gives the directory of the log.
     pub(super) async fn end(mut self) -> Result<PathBuf, Error> {
         for whom in self.agents.keys().cloned().collect::<Vec<_>>() {
@@ -359,28 +279,6 @@ impl Driver {
         self.coordinator.close().await?;
         Ok(self.parts.dir)
     }
-}
-
-/// The document of a rehearsed migration: production values throughout.
-fn migration(cluster: &str) -> String {
-    format!(
-        "apiVersion: rehull.dev/v1alpha1
-kind: Migration
-metadata:
-  name: {cluster}
-spec:
-  cluster: {cluster}
-  source: centos-7.9
-  target: ubuntu-22.04
-  operations:
-    image: {IMAGE}
-    kubernetesVersion: {KUBERNETES}
-  controlPlanes: Exclude
-  installer:
-    command:
-      program: /usr/local/sbin/reinstall
-"
-    )
 }
 
 #[cfg(test)]

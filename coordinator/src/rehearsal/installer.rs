@@ -1,6 +1,6 @@
 //! The site's installer, played: it takes its time, wipes the host, and sometimes errs.
 
-use std::{collections::BTreeMap, fs, io, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs, io, sync::Arc};
 
 use futures::FutureExt;
 use rehull_shared::time::{Span, Timestamp};
@@ -25,7 +25,8 @@ const NOT_STARTED: i32 = 11;
 /// One installation, known by the migration and the number of the attempt.
 struct Job {
     order: (String, String),
-    token: PathBuf,
+    /// With which the agent of the new system enrols.
+    token: String,
     cluster: String,
     began: Timestamp,
     done: bool,
@@ -63,10 +64,8 @@ fn run(world: &mut World, call: &Invocation, line: &dyn Fn(String)) -> io::Resul
         }
         ("start", _) => {
             if job.is_none() {
-                world.begin_reinstall(&cluster, &node);
-                let token = value("REHULL_TOKEN_FILE").into();
-                let job = Job { order, token, cluster, began: now, done: false };
-                world.installer.jobs.insert(node, job);
+                let token = fs::read_to_string(value("REHULL_TOKEN_FILE"))?;
+                begin(world, (&cluster, &node), order, token);
             }
             line("progress 0 switched on, booting from the network".to_owned());
             0
@@ -76,9 +75,42 @@ fn run(world: &mut World, call: &Invocation, line: &dyn Fn(String)) -> io::Resul
     Ok(Exit { code: Some(code), tail: String::new() })
 }
 
+/// Begins an installation: the host is wiped.
+fn begin(world: &mut World, whom: (&str, &str), order: (String, String), token: String) {
+    let (cluster, node) = whom;
+    world.begin_reinstall(cluster, node);
+    let (cluster, began) = (cluster.to_owned(), world.now());
+    let job = Job { order, token, cluster, began, done: false };
+    world.installer.jobs.insert(node.to_owned(), job);
+}
+
+/// A person at the console. Begins with what `token` gives if this order is a new one, and says
+/// whether the installation is over.
+pub(super) fn by_hand(
+    world: &mut World,
+    whom: (&str, &str),
+    order: (String, String),
+    token: Option<String>,
+) -> bool {
+    let job = world.installer.jobs.get(whom.1).filter(|job| job.order == order);
+    match (job, token) {
+        (Some(job), _) => job.done,
+        (None, Some(token)) => {
+            begin(world, whom, order, token);
+            false
+        }
+        (None, None) => false,
+    }
+}
+
+/// Whether an installation of this order has begun.
+pub(super) fn has_begun(world: &World, node: &str, order: &(String, String)) -> bool {
+    world.installer.jobs.get(node).is_some_and(|job| job.order == *order)
+}
+
 /// Lets installations come to their end.
 pub(super) fn step(world: &mut World, now: Timestamp) -> io::Result<()> {
-    let over: Vec<(String, String, PathBuf)> = world
+    let over: Vec<(String, String, String)> = world
         .installer
         .jobs
         .iter_mut()
@@ -89,14 +121,22 @@ pub(super) fn step(world: &mut World, now: Timestamp) -> io::Result<()> {
         })
         .collect();
     for (node, cluster, token) in over {
-        let wrong = world.strike(&node, &[Fault::WrongOs]).is_some();
-        let os = if wrong { &machine::WRONG } else { &machine::NEW };
-        let Some(worker) = world.site(&cluster).and_then(|site| site.worker(&node)) else {
-            continue;
-        };
-        worker.machine.install(os)?;
+        let wrong = [Fault::NotReinstalled, Fault::WrongOs, Fault::MovedAddress];
+        let fault = world.strike(&node, &wrong);
+        let Some(site) = world.site(&cluster) else { continue };
+        let target = site.target;
+        let Some(worker) = site.worker(&node) else { continue };
         worker.machine.down = false;
-        worker.machine.put_token(&fs::read_to_string(token)?)?;
+        if fault == Some(Fault::NotReinstalled) {
+            world.chores.push(Chore::Restart { cluster, node });
+            continue;
+        }
+        let os = if fault == Some(Fault::WrongOs) { &machine::WRONG } else { target };
+        worker.machine.install(os)?;
+        if fault == Some(Fault::MovedAddress) {
+            worker.machine.take_address(Some("169.254.17.4"))?;
+        }
+        worker.machine.put_token(&token)?;
         world.chores.push(Chore::Start { cluster, node });
     }
     Ok(())

@@ -4,21 +4,30 @@
 //! then Job and pod, the actor annotation with the first poll that finds the pod running, the end by
 //! polling the Job.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use rehull_shared::time::{Span, Timestamp};
 use serde_json::{Value, json};
 
-use super::{
-    SECRETS,
-    api::store::Store,
-    faults::Fault,
-    workloads::text,
-    world::{NAMESPACE, World},
+use super::{SECRETS, api::store::Store, faults::Fault, workloads::text, world::World};
+use crate::{
+    inventory::Inventory,
+    kubean::{INVENTORY_KEY, annotation::MIGRATION},
 };
 
 /// How long the operator takes to find a running pod: its poll interval.
 const POLL: Span = Span::from_secs(5);
+
+/// What can go wrong with a removal that runs.
+const REMOVALS: &[Fault] = &[
+    Fault::SucceededDidNothing,
+    Fault::FailedDidAll,
+    Fault::SurvivingProcess,
+    Fault::SurvivingKubelet,
+];
 
 /// One operation at work.
 #[derive(Clone, Debug)]
@@ -41,6 +50,8 @@ enum Stage {
 #[derive(Default)]
 pub(super) struct Operator {
     runs: BTreeMap<String, Run>,
+    /// Nodes whose operations it does not see.
+    pub(super) sleeps_over: BTreeSet<String>,
 }
 
 /// What an operation is to do.
@@ -60,12 +71,18 @@ impl Operator {
 pub(super) fn step(world: &mut World, now: Timestamp) -> io::Result<()> {
     let api = world.management.clone();
     let operations: Vec<Value> = api.store().list("clusteroperations").cloned().collect();
-    for operation in operations.iter().filter(|op| op["metadata"]["deletionTimestamp"].is_null()) {
+    // Those of others are as they are: history, or somebody's at work.
+    let ours = |op: &&Value| !op["metadata"]["annotations"][MIGRATION].is_null();
+    let alive = |op: &&Value| op["metadata"]["deletionTimestamp"].is_null();
+    for operation in operations.iter().filter(ours).filter(alive) {
         let uid = text(&operation["metadata"]["uid"]);
-        if text(&operation["status"]["status"]) == "Succeeded"
-            && !world.operator.runs.contains_key(&uid)
-        {
-            continue; // history from before the rehearsal
+        if let Some(Playbook::Remove(node)) = playbook(operation) {
+            if world.strike(&node, &[Fault::OperatorDown]).is_some() {
+                world.operator.sleeps_over.insert(node.clone());
+            }
+            if world.operator.sleeps_over.contains(&node) {
+                continue;
+            }
         }
         let name = text(&operation["metadata"]["name"]);
         let run = world.operator.runs.entry(uid.clone());
@@ -114,6 +131,11 @@ fn pod_of(operation: &str) -> String {
     format!("kubean-{operation}-job-x7k2p")
 }
 
+/// The operator's namespace: that of its inputs.
+fn home(operation: &Value) -> String {
+    text(&operation["spec"]["hostsConfRef"]["namespace"])
+}
+
 /// Owner, label, Job, pod, status: what the operator writes before anything runs.
 fn adopt(store: &mut Store, operation: &Value) {
     let name = text(&operation["metadata"]["name"]);
@@ -124,6 +146,7 @@ fn adopt(store: &mut Store, operation: &Value) {
     };
     let uid = &operation["metadata"]["uid"];
     let ours = reference("ClusterOperation", "kubean.io/v1alpha1", &name, uid);
+    let home = home(operation);
     let job = format!("kubean-{name}-job");
     let owner = store.get("clusters", "", &cluster).map(|found| found["metadata"]["uid"].clone());
     let time = store.time();
@@ -131,17 +154,17 @@ fn adopt(store: &mut Store, operation: &Value) {
     store.put(json!({
         "apiVersion": "batch/v1", "kind": "Job",
         "metadata": {
-            "name": job, "namespace": NAMESPACE, "labels": labels, "ownerReferences": ours,
+            "name": job, "namespace": home, "labels": labels, "ownerReferences": ours,
         },
         "spec": { "backoffLimit": 0, "template": { "spec": { "containers": [] } } },
         "status": { "active": 1, "startTime": time },
     }));
-    let made = store.get("jobs", NAMESPACE, &job).map(|made| made["metadata"]["uid"].clone());
+    let made = store.get("jobs", &home, &job).map(|made| made["metadata"]["uid"].clone());
     let image = &operation["spec"]["image"];
     store.put(json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
-            "name": pod_of(&name), "namespace": NAMESPACE, "labels": labels,
+            "name": pod_of(&name), "namespace": home, "labels": labels,
             "ownerReferences": reference("Job", "batch/v1", &job, &json!(made)),
         },
         "spec": { "nodeName": "management1", "restartPolicy": "Never",
@@ -160,10 +183,10 @@ fn adopt(store: &mut Store, operation: &Value) {
             reference("Cluster", "kubean.io/v1alpha1", &cluster, &json!(owner));
         op["metadata"]["labels"]["clusterName"] = json!(cluster);
         op["spec"]["entrypointSHRef"] =
-            json!({ "name": format!("{name}-entrypoint"), "namespace": NAMESPACE });
+            json!({ "name": format!("{name}-entrypoint"), "namespace": home });
         op["status"] = json!({
             "status": "Running", "action": op["spec"]["action"], "startTime": time,
-            "jobRef": { "name": job, "namespace": NAMESPACE },
+            "jobRef": { "name": job, "namespace": home },
         });
     });
 }
@@ -178,8 +201,12 @@ fn play(world: &mut World, operation: &Value, now: Timestamp) -> io::Result<bool
     }
     match playbook {
         Playbook::Remove(node) => {
-            let survivors: &[&str] = match world.strike(&node, Fault::removals()) {
+            let survivors: &[&str] = match world.strike(&node, REMOVALS) {
                 Some(Fault::SucceededDidNothing) => return Ok(true),
+                Some(Fault::FailedDidAll) => {
+                    world.site(&cluster).map_or(Ok(()), |site| site.remove(&node, &[]))?;
+                    return Ok(false);
+                }
                 Some(Fault::SurvivingProcess) => &["/kube-proxy", "/containerd-shim-runc-v2"],
                 Some(Fault::SurvivingKubelet) => &["/kubelet", "/containerd"],
                 _ => &[],
@@ -188,7 +215,13 @@ fn play(world: &mut World, operation: &Value, now: Timestamp) -> io::Result<bool
         }
         Playbook::Join(node) => {
             world.check_join(&cluster, &node);
-            world.site(&cluster).map_or(Ok(()), |site| site.join(&node, now))?;
+            let stuck = world.strike(&node, &[Fault::PodsDoNotStart]).is_some();
+            if let Some(site) = world.site(&cluster) {
+                if stuck {
+                    site.let_start(&node, false);
+                }
+                site.join(&node, now)?;
+            }
         }
     }
     Ok(true)
@@ -211,15 +244,17 @@ fn playbook(operation: &Value) -> Option<Playbook> {
 /// Ansible knows a host only if the operation's own inventory names it.
 fn is_in_inventory(store: &Store, operation: &Value, node: &str) -> bool {
     let name = text(&operation["spec"]["hostsConfRef"]["name"]);
-    let map = store.get("configmaps", NAMESPACE, &name);
-    let hosts = map.and_then(|map| map["data"]["hosts.yml"].as_str());
-    hosts.is_some_and(|hosts| hosts.lines().any(|line| line.trim() == format!("{node}:")))
+    let map = store.get("configmaps", &home(operation), &name);
+    let hosts = map.and_then(|map| map["data"][INVENTORY_KEY].as_str());
+    let inventory = hosts.and_then(|hosts| Inventory::parse(hosts).ok());
+    let name = node.parse().ok();
+    name.is_some_and(|name| inventory.is_some_and(|all| all.host(&name).is_some()))
 }
 
 fn end_pod(store: &mut Store, run: &Run, operation: &Value, ok: bool) {
-    let time = store.time();
+    let (time, home) = (store.time(), home(operation));
     let action = text(&operation["spec"]["action"]);
-    *store.log_of(NAMESPACE, &pod_of(&run.name)) = format!(
+    *store.log_of(&home, &pod_of(&run.name)) = format!(
         "PLAY [{action}] ****\nTASK [rehearsed : nothing is really done] ****\nok: [all]\n\
          login at registry.example with {}\nok: [all] => {{\"ansible_become_pass\": \"{}\"}}\n\
          ok: [all] => ansible_become_password: VAULT;{}\nPLAY RECAP ****\n{}\n",
@@ -228,16 +263,19 @@ fn end_pod(store: &mut Store, run: &Run, operation: &Value, ok: bool) {
         SECRETS[0],
         if ok { "failed=0" } else { "failed=1: could not match supplied host pattern" }
     );
-    store.edit("pods", NAMESPACE, &pod_of(&run.name), |pod| {
+    store.edit("pods", &home, &pod_of(&run.name), |pod| {
         pod["status"]["phase"] = json!(if ok { "Succeeded" } else { "Failed" });
         pod["status"]["containerStatuses"][0]["state"] =
             json!({ "terminated": { "exitCode": i32::from(!ok), "finishedAt": time } });
     });
-    store.edit("jobs", NAMESPACE, &format!("kubean-{}-job", run.name), |job| {
+    store.edit("jobs", &home, &format!("kubean-{}-job", run.name), |job| {
         let kind = if ok { "Complete" } else { "Failed" };
         job["status"] = json!({
             "startTime": job["status"]["startTime"], "completionTime": time,
-            "conditions": [{ "type": kind, "status": "True", "lastTransitionTime": time }],
+            "conditions": [{
+                "type": kind, "status": "True", "lastTransitionTime": time,
+                "reason": if ok { "CompletionsReached" } else { "BackoffLimitExceeded" },
+            }],
         });
     });
 }

@@ -9,6 +9,8 @@ use rehull_agent::host::directory::Directory;
 use rehull_shared::{ids::NodeName, text::sha256_hex};
 use uuid::Uuid;
 
+use crate::domain::profile::ProfileId;
+
 /// An operating system that can be installed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Os {
@@ -21,7 +23,7 @@ pub(super) struct Os {
 }
 
 /// The OS to leave.
-pub(super) const OLD: Os = Os {
+const OLD: Os = Os {
     pretty: "CentOS Linux 7 (Core)",
     id: "centos",
     version: "7",
@@ -30,7 +32,7 @@ pub(super) const OLD: Os = Os {
 };
 
 /// The OS to reach.
-pub(super) const NEW: Os = Os {
+const NEW: Os = Os {
     pretty: "Ubuntu 22.04.5 LTS",
     id: "ubuntu",
     version: "22.04",
@@ -46,6 +48,15 @@ pub(super) const WRONG: Os = Os {
     kernel: "6.8.0-51-generic",
     resolved: true,
 };
+
+impl Os {
+    /// The one of a profile.
+    pub(super) fn of(profile: &ProfileId) -> io::Result<&'static Self> {
+        let profile = profile.profile();
+        let known = [&OLD, &NEW].into_iter().find(|os| profile.matches(os.id, os.version));
+        known.ok_or_else(|| io::Error::other(format!("nobody can rehearse {}", profile.id)))
+    }
+}
 
 /// What runs on a worker: program, whether in a pod, and the ports that it listens on.
 const PROCESSES: &[(&str, bool, &[u16])] = &[
@@ -99,13 +110,14 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// A host with the old OS, in `root`.
+    /// A host with an OS, in `root`.
     pub(super) fn new(
         root: &Path,
         seed: &str,
         name: NodeName,
         address: String,
         certificate: String,
+        os: &'static Os,
     ) -> io::Result<Self> {
         let mut machine = Self {
             directory: Directory::new(root),
@@ -114,13 +126,13 @@ impl Machine {
             name,
             address,
             installs: 0,
-            os: &OLD,
+            os,
             down: false,
             started: 0,
             running: Vec::new(),
             certificate,
         };
-        machine.install(&OLD)?;
+        machine.install(os)?;
         Ok(machine)
     }
 
@@ -195,6 +207,12 @@ impl Machine {
         }
         self.directory.process(1, "/usr/lib/systemd/systemd", 1, false)?;
         self.listen()
+    }
+
+    /// Has another address than everybody expects, or its own again.
+    pub(super) fn take_address(&self, address: Option<&str>) -> io::Result<()> {
+        let address = address.unwrap_or(&self.address);
+        self.directory.file("/sys/class/net/eth0/addresses", format!("{address}\n"))
     }
 
     /// What kubespray does to make it a worker.

@@ -243,9 +243,7 @@ impl Record {
             }
             Sign::Held(..) | Sign::NeverRan(_) | Sign::NobodyEnrolled => {
                 let (at, resume, why) = traces().find_map(|(at, trace)| match trace {
-                    Trace::Held { why, resume } => {
-                        Some((at, *resume, shows(sign, *resume, why)?))
-                    }
+                    Trace::Held { why, resume } => Some((at, *resume, shows(sign, *resume, why)?)),
                     _ => None,
                 })?;
                 let deed = after(deeds, at, |deed| deed.is_about(node))?;
@@ -296,11 +294,7 @@ fn shows(sign: Sign, resume: Step, why: &[Blocker]) -> Option<&Blocker> {
     why.iter().find(is_sign)
 }
 
-fn after<'a>(
-    deeds: &'a [Deed],
-    at: Timestamp,
-    is_meant: impl Fn(&Deed) -> bool,
-) -> Option<&'a Deed> {
+fn after(deeds: &[Deed], at: Timestamp, is_meant: impl Fn(&Deed) -> bool) -> Option<&Deed> {
     deeds.iter().find(|deed| deed.at >= at && is_meant(deed))
 }
 

@@ -13,36 +13,38 @@ use rehull_shared::{
     text::sha256_hex,
     time::{Span, Timestamp},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    SECRETS,
     api::Api,
     clock::Clock,
-    cluster::{KUBERNETES, Layout, Site},
-    faults::Fault,
+    cluster::{Original, Site},
+    faults::{Fault, Faults},
     installer::{self, Installer},
     kubean::{self, Operator},
-    machine,
 };
 use crate::{
     clients::{Connect, Endpoint, Trouble},
     domain::plan::Plan,
 };
 
-/// Namespace of Kubean's operator.
+mod mishaps;
+
+/// Namespace of Kubean's operator in clusters that are made up.
 pub(super) const NAMESPACE: &str = "kubean-system";
 
-/// Image of every rehearsed operation.
+/// Image of every operation that is made up.
 pub(super) const IMAGE: &str = "registry.example/kubean-io/spray-job:v0.12.2";
 
 /// What the driver must do for the world, as it takes time that is real.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Chore {
-    /// A host goes down, and its agent with it.
+    /// A host goes down, or only its agent.
     Stop { cluster: String, node: String },
-    /// A host is up with a new system: its agent starts.
+    /// A host is up with a new system: its agent starts, and enrols.
     Start { cluster: String, node: String },
+    /// The agent of the system that was there starts again.
+    Restart { cluster: String, node: String },
 }
 
 /// Everything that is simulated.
@@ -53,10 +55,12 @@ pub(super) struct World {
     pub(super) sites: Vec<Site>,
     pub(super) operator: Operator,
     pub(super) installer: Installer,
-    /// Faults that have not struck yet, by node.
-    pending: BTreeMap<String, Fault>,
-    /// Faults that have struck, by node.
-    pub(super) struck: BTreeMap<String, Fault>,
+    /// Faults that have not struck yet.
+    pending: Faults,
+    /// Faults that have struck.
+    pub(super) struck: Faults,
+    /// Objects that faults have put up, by node: a budget, a volume, an operation.
+    marks: BTreeMap<(String, Fault), (String, String)>,
     pub(super) chores: Vec<Chore>,
     /// What must never happen, and did.
     pub(super) violations: Vec<String>,
@@ -67,22 +71,24 @@ pub(super) struct World {
 pub(super) struct Shared(Arc<Mutex<World>>);
 
 impl Shared {
-    /// A world whose every detail follows from `seed`; its hosts are directories in `hosts`.
+    /// A world whose every detail follows from its originals and `seed`; its hosts are directories
+    /// in `hosts`.
     pub(super) fn new(
-        layouts: &[Layout],
-        faults: BTreeMap<String, Fault>,
+        originals: Vec<Original>,
+        faults: Faults,
         seed: &str,
         clock: Clock,
         hosts: &Path,
     ) -> io::Result<Self> {
-        let certificate = certificate().map_err(io::Error::other)?;
+        let certificate = certificate(clock.now()).map_err(io::Error::other)?;
         let management = Api::new(&format!("{seed}/management"), clock.reader());
         let mut sites = Vec::new();
-        for layout in layouts {
-            let api = Api::new(&format!("{seed}/{}", layout.name), clock.reader());
-            sites.push(Site::new(layout, seed, api, hosts, &certificate, clock.now())?);
+        for mut original in originals {
+            management.store().adopt(std::mem::take(&mut original.management));
+            let api = Api::new(&format!("{seed}/{}", original.name), clock.reader());
+            sites.push(Site::new(original, seed, api, hosts, &certificate, clock.now())?);
         }
-        let mut world = World {
+        let world = World {
             clock,
             seed: seed.to_owned(),
             management,
@@ -90,11 +96,11 @@ impl Shared {
             operator: Operator::default(),
             installer: Installer::default(),
             pending: faults,
-            struck: BTreeMap::new(),
+            struck: Faults::new(),
+            marks: BTreeMap::new(),
             chores: Vec::new(),
             violations: Vec::new(),
         };
-        world.furnish();
         Ok(Self(Arc::new(Mutex::new(world))))
     }
 
@@ -114,57 +120,6 @@ impl Shared {
 }
 
 impl World {
-    /// The management cluster as Kubean has left it.
-    fn furnish(&mut self) {
-        let store = &mut *self.management.store();
-        for name in ["default", "kube-system", NAMESPACE] {
-            store.put(json!({
-                "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name },
-                "status": { "phase": "Active" },
-            }));
-        }
-        for site in &self.sites {
-            let name = site.name.as_str();
-            let server = format!("https://10.20.{}.10:6443", site.network);
-            let kubeconfig = json!({
-                "apiVersion": "v1", "kind": "Config", "current-context": "admin",
-                "clusters": [{ "name": "c", "cluster": { "server": server } }],
-                "contexts": [{ "name": "admin", "context": { "cluster": "c", "user": "u" } }],
-                "users": [{ "name": "u", "user": { "token": SECRETS[2] } }],
-            });
-            let reference =
-                |what: &str| json!({ "name": format!("{name}-{what}"), "namespace": NAMESPACE });
-            for (what, key, content) in [
-                ("hosts-conf", "hosts.yml", site.inventory()),
-                ("vars-conf", "group_vars.yml", variables()),
-                ("kubeconf", "config", kubeconfig.to_string()),
-            ] {
-                store.put(json!({
-                    "apiVersion": "v1", "kind": "ConfigMap", "metadata": reference(what),
-                    "data": { key: content },
-                }));
-            }
-            store.put(json!({
-                "apiVersion": "kubean.io/v1alpha1", "kind": "Cluster", "metadata": { "name": name },
-                "spec": {
-                    "hostsConfRef": reference("hosts-conf"), "varsConfRef": reference("vars-conf"),
-                    "kubeconfRef": reference("kubeconf"),
-                },
-            }));
-            store.put(json!({
-                "apiVersion": "kubean.io/v1alpha1", "kind": "ClusterOperation",
-                "metadata": {
-                    "name": format!("{name}-install"), "labels": { "clusterName": name },
-                },
-                "spec": {
-                    "cluster": name, "image": IMAGE, "actionType": "playbook",
-                    "action": "cluster.yml",
-                },
-                "status": { "status": "Succeeded" },
-            }));
-        }
-    }
-
     /// What time it is.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
@@ -173,6 +128,7 @@ impl World {
     /// Lets everything move that moves by itself.
     pub(super) fn step(&mut self) -> io::Result<()> {
         let now = self.now();
+        self.meet_cordons();
         kubean::step(self, now)?;
         installer::step(self, now)?;
         self.sites.iter_mut().for_each(|site| site.step(now));
@@ -182,14 +138,6 @@ impl World {
     /// The cluster of this name.
     pub(super) fn site(&mut self, cluster: &str) -> Option<&mut Site> {
         self.sites.iter_mut().find(|site| site.name.as_str() == cluster)
-    }
-
-    /// Lets a fault strike a node, if one of these waits for it.
-    pub(super) fn strike(&mut self, node: &str, which: &[Fault]) -> Option<Fault> {
-        let fault = self.pending.get(node).copied().filter(|fault| which.contains(fault))?;
-        self.pending.remove(node);
-        self.struck.insert(node.to_owned(), fault);
-        Some(fault)
     }
 
     /// How long an operation runs: some minutes, the same for the same seed.
@@ -219,9 +167,10 @@ impl World {
 
     /// A host is about to join.
     pub(super) fn check_join(&mut self, cluster: &str, node: &str) {
-        let worker = self.site(cluster).and_then(|site| site.worker(node));
-        let Some(os) = worker.map(|worker| worker.machine.os) else { return };
-        if *os != machine::NEW {
+        let Some(site) = self.site(cluster) else { return };
+        let target = site.target;
+        let Some(os) = site.worker(node).map(|worker| worker.machine.os) else { return };
+        if os != target {
             self.violations.push(format!("{node} joins with {}", os.pretty));
         }
     }
@@ -239,32 +188,18 @@ impl World {
     }
 
     /// Whether every worker is a Ready node with the new OS, and carries what it carried.
-    pub(super) fn is_as_wished(&mut self) -> bool {
-        self.sites.iter().all(|site| {
-            let store = site.api.store();
-            site.workers.iter().all(|worker| {
-                let node = store.get("nodes", "", worker.machine.name.as_str());
-                node.is_some_and(|node| {
-                    node["status"]["nodeInfo"]["osImage"] == machine::NEW.pretty
-                        && node["status"]["conditions"][0]["status"] == "True"
-                        && !node["metadata"]["labels"]["tier"].is_null()
-                        && node["metadata"]["annotations"]["example.com/owner"] == "team-shop"
-                        && node["spec"]["unschedulable"] != true
-                })
-            })
-        })
+    pub(super) fn is_as_wished(&self) -> bool {
+        let mut sites = self.sites.iter();
+        sites.all(|site| site.workers.iter().all(|worker| site.is_as_wished(worker)))
     }
 }
 
-fn variables() -> String {
-    format!("kube_version: {KUBERNETES}\nregistry_password: {}\n", SECRETS[1])
-}
-
 /// A certificate such as a kubelet has: valid for years, so it only shows how long.
-fn certificate() -> Result<String, rcgen::Error> {
+fn certificate(now: Timestamp) -> Result<String, rcgen::Error> {
+    let year = now.to_string().get(..4).and_then(|year| year.parse().ok()).unwrap_or(2025);
     let key = rcgen::KeyPair::generate()?;
     let mut params = rcgen::CertificateParams::default();
-    params.not_before = rcgen::date_time_ymd(2024, 6, 1);
-    params.not_after = rcgen::date_time_ymd(2027, 6, 1);
+    params.not_before = rcgen::date_time_ymd(year - 1, 6, 1);
+    params.not_after = rcgen::date_time_ymd(year + 2, 6, 1);
     Ok(params.self_signed(&key)?.pem())
 }

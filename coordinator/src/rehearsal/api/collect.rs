@@ -65,7 +65,8 @@ impl Store {
         let lost = self.everything().filter(|(_, _, object)| {
             let mut of = owners_of(object).into_iter().peekable();
             let owned = of.peek().is_some();
-            owned && !is_deleted(object) && !of.any(|uid| owners.get(uid) == Some(&true))
+            let lives = |uid| owners.get(uid) == Some(&true) || self.strangers.contains(uid);
+            owned && !is_deleted(object) && !of.any(lives)
         });
         lost.filter_map(|(plural, key, _)| {
             let kind = KINDS.iter().find(|kind| kind.plural == plural)?;

@@ -1,6 +1,6 @@
 //! The objects of a server: versions, owners, deletions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rehull_shared::time::{Span, Timestamp};
 use serde_json::{Value, json};
@@ -24,6 +24,8 @@ pub struct Store {
     made: u64,
     now: Timestamp,
     pod_grace: Span,
+    /// Owners that are of kinds that no server here knows: they live, as far as anybody can tell.
+    pub(super) strangers: BTreeSet<String>,
     /// Something is deleted or may have lost its owner: the collector has work.
     pub(super) unsettled: bool,
 }
@@ -51,6 +53,7 @@ impl Store {
             made: 0,
             now: Timestamp::default(),
             pod_grace: Span::default(),
+            strangers: BTreeSet::new(),
             unsettled: false,
         }
     }
@@ -106,6 +109,31 @@ impl Store {
         } else {
             self.insert(kind, object);
         }
+    }
+
+    /// Takes objects over as they are in another cluster: identities and times stay. What they
+    /// lack of that, they are given; objects of unknown kinds are left out.
+    pub fn adopt(&mut self, objects: Vec<Value>) {
+        for mut object in objects {
+            let text = |field: &str| object[field].as_str().unwrap_or_default();
+            let Some(kind) = Kind::by_name(text("apiVersion"), text("kind")) else { continue };
+            let (version, time) = (self.next_version(), self.time());
+            let uid = Uuid::from_u64_pair(self.draw(), self.draw()).to_string();
+            let metadata = &mut object["metadata"];
+            metadata["resourceVersion"] = json!(version);
+            for (field, value) in [("uid", uid), ("creationTimestamp", time)] {
+                if metadata[field].is_null() {
+                    metadata[field] = json!(value);
+                }
+            }
+            self.objects.entry(kind.plural).or_default().insert(name_of(&object), object);
+        }
+        let all = || self.objects.values().flat_map(BTreeMap::values);
+        let known: BTreeSet<&str> =
+            all().filter_map(|object| object["metadata"]["uid"].as_str()).collect();
+        let owners = all().flat_map(owners_of).filter(|uid| !known.contains(uid));
+        let owners: BTreeSet<String> = owners.map(str::to_owned).collect();
+        self.strangers.extend(owners);
     }
 
     /// Changes an object in place, status included: for the simulation. False if it is not there.
@@ -269,7 +297,7 @@ impl Store {
     }
 
     /// The version of the whole, for lists.
-    pub(super) fn version(&self) -> String {
+    pub fn version(&self) -> String {
         self.version.to_string()
     }
 }

@@ -33,9 +33,9 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let mut out = io::stdout();
     writeln!(
         out,
-        "A fleet of 2 clusters and 5 workers moves from CentOS 7.9 to Ubuntu 22.04.\nEngine, log, \
+        "A fleet of 3 clusters and 13 workers moves from CentOS 7.9 to Ubuntu 22.04.\nEngine, log, \
          gRPC server, mTLS and agents are the real ones; clusters, hosts, people\nand time are \
-         rehearsed, and four things go wrong. Policy: production. Seed: {seed}.\n"
+         rehearsed, and 13 things go wrong. Policy: production. Seed: {seed}.\n"
     )?;
     let began = Instant::now();
     let mut screen = Screen::new();

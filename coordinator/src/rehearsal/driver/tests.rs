@@ -1,32 +1,32 @@
 //! The coordinator dies again and again, and nothing is lost or done twice.
 
-use std::collections::BTreeMap;
-
 use super::{Driver, Error, Fate, Script, Turn};
 use crate::{
     domain::{
         effect::{Effect, Work},
         state::{Node, Operation, Outcome, Phase, Progress},
     },
-    rehearsal::{cluster::Layout, coordinator::Coordinator, faults::Fault},
+    rehearsal::{clock::BEGIN, coordinator::Coordinator, faults::Fault, prepared::Layout},
 };
 
 fn script() -> Script {
-    let layouts = vec![Layout { name: "east", control_planes: 2, workers: 2, network: 7 }];
-    let faults = BTreeMap::from([
+    let east = Layout { name: "east", control_planes: 2, workers: 2, network: 7 };
+    let faults = [
         ("east-worker1".to_owned(), Fault::SurvivingProcess),
         ("east-worker2".to_owned(), Fault::SucceededDidNothing),
-    ]);
-    Script { seed: "crash".to_owned(), layouts, faults }
+    ]
+    .into();
+    let (seed, originals) = ("crash".to_owned(), vec![east.original()]);
+    Script { seed, begin: BEGIN, originals, faults }
 }
 
 impl Driver {
     /// The coordinator dies and another one takes its log.
     async fn crash(self) -> Result<Self, Error> {
-        let Self { parts, coordinator, agents, person, deeds, _hosts } = self;
+        let Self { parts, coordinator, agents, person, deeds, news, _hosts } = self;
         coordinator.close().await?;
         let coordinator = Coordinator::open(&parts).await?;
-        let driver = Self { parts, coordinator, agents, person, deeds, _hosts };
+        let driver = Self { parts, coordinator, agents, person, deeds, news, _hosts };
         driver
             .wait("the agents do not come back", |driver| {
                 driver.agents.keys().all(|whom| driver.is_linked(whom))
@@ -55,6 +55,7 @@ async fn rehearse(fate: Fate<'_>) -> (End, u32) {
         match driver.turn(fate).await.unwrap() {
             Turn::Finished => break,
             Turn::Goes => (),
+            Turn::Stopped => panic!("nothing helps"),
             Turn::Cut => {
                 deaths += 1;
                 driver = driver.crash().await.unwrap();
@@ -80,7 +81,7 @@ fn end_of(driver: &Driver) -> End {
         (operation.intent.name.clone(), outcome)
     };
     let operations = nodes().flat_map(|node| &node.operations).map(of_operation);
-    let mut world = driver.world().lock();
+    let world = driver.world().lock();
     let creation = "POST /apis/kubean.io/v1alpha1/clusteroperations";
     let end = End {
         nodes: nodes().map(of_node).collect(),

@@ -1,0 +1,159 @@
+//! The round trip: clusters that are made up are read through their APIs, and rehearsed as anybody's.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    document::{parse, understand},
+    rehearsal::{
+        SECRETS,
+        clock::{BEGIN, Clock},
+        prepared::Layout,
+        rights,
+        world::Shared,
+    },
+};
+
+const WEST: Layout = Layout { name: "west", control_planes: 2, workers: 2, network: 8 };
+
+/// A cluster behind an API, and what a whole rehearsal on a copy of it says. `change` changes the
+/// cluster before it is read.
+async fn rehearsed(
+    chosen: &[&str],
+    document: &dyn Fn(String) -> String,
+    change: &dyn Fn(&Shared),
+) -> (Report, Shared) {
+    let hosts = tempfile::tempdir().unwrap();
+    let original = WEST.original();
+    let document = document(original.document.clone());
+    let clock = Clock::new(BEGIN);
+    let world = Shared::new(vec![original], Faults::new(), "9", clock, hosts.path()).unwrap();
+    change(&world);
+    let clients = Clients::new(world.connect());
+    let (plan, nodes) = understand(&parse(&document).unwrap(), &clients).await.unwrap();
+    let chosen = chosen.iter().map(|text| {
+        let (fault, node) = text.split_once('@').unwrap();
+        (fault.parse().unwrap(), Some(node.parse().unwrap()))
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let keep = Some(dir.path().join("kept"));
+    let options = Options { seed: 3, chosen: chosen.collect(), drawn: 0, keep, begin: BEGIN };
+    let faults = faults(&options, &nodes).unwrap();
+    let subject = (document.as_str(), &plan, nodes.as_slice());
+    let report = rehearse(subject, (&options, faults), &clients, &mut |_| ()).await.unwrap();
+    (report, world)
+}
+
+/// What was asked of the management cluster, and of the cluster itself.
+fn calls(world: &Shared) -> [Vec<String>; 2] {
+    let world = world.lock();
+    [world.management.calls(), world.sites[0].api.calls()]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_is_read_is_rehearsed_to_its_end_and_not_touched() {
+    let chosen = ["wrong-os@west-worker1", "volume-attached@west-worker2"];
+    let (report, world) = rehearsed(&chosen, &|text| text, &|_| ()).await;
+    assert!(report.is_good() && !report.is_held(), "{report:#?}");
+    let went: Vec<_> = report.nodes.iter().map(|went| (went.node.as_str(), went.state)).collect();
+    assert_eq!(went, [("west-worker1", "done"), ("west-worker2", "done")]);
+    assert!(report.nodes.iter().all(|went| went.evicted > 0 && went.took.is_some()), "{went:?}");
+    let caught = |fault: &str| {
+        let found = report.faults.iter().find(|caught| caught.fault == fault).unwrap();
+        found.caught.clone().unwrap().gate
+    };
+    assert_eq!([caught("wrong-os"), caught("volume-attached")], ["G7 Os", "G3 Drain"]);
+    assert_eq!(report.held.len(), 2, "{:#?}", report.held);
+
+    let [management, workload] = calls(&world);
+    rights::suffice("rbac-management.yaml", &management);
+    rights::suffice("rbac-workload.yaml", &workload);
+    let calls = [management, workload].concat();
+    assert!(calls.iter().all(|call| call.starts_with("GET ")), "{calls:?}");
+    assert!(!calls.iter().any(|call| call.contains("/secrets")), "{calls:?}");
+    // Each list once, in one page.
+    let pods = calls.iter().filter(|call| *call == "GET /api/v1/pods").count();
+    assert_eq!(pods, 1, "{calls:?}");
+    let told = serde_json::to_string(&report).unwrap();
+    for secret in SECRETS {
+        assert!(!told.contains(secret), "{secret} is in the report");
+    }
+}
+
+fn put(world: &Shared, object: Value) {
+    world.lock().sites[0].api.store().put(object);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_cluster_itself_would_hold_is_said_accepted_or_left_out() {
+    // A bare pod on one worker, which a person may accept; and on the other one a budget that
+    // nothing satisfies, which nobody can.
+    let (report, _) = rehearsed(&[], &|text| text, &|world| {
+        let pod = |name: &str, node: &str| {
+            json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": { "name": name, "namespace": "shop", "labels": { "own": name } },
+                "spec": { "nodeName": node, "containers": [{ "name": "c", "image": "i:1" }] },
+                "status": {
+                    "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }],
+                },
+            })
+        };
+        put(world, pod("alone", "west-worker1"));
+        put(world, pod("guarded", "west-worker2"));
+        put(
+            world,
+            json!({
+                "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+                "metadata": { "name": "guard", "namespace": "shop" },
+                "spec": { "minAvailable": 1, "selector": { "matchLabels": { "own": "guarded" } } },
+                "status": { "disruptionsAllowed": 0, "desiredHealthy": 1, "currentHealthy": 1,
+                    "expectedPods": 1, "observedGeneration": 1 },
+            }),
+        );
+    })
+    .await;
+    assert!(report.is_good() && report.is_held() && report.finished, "{report:#?}");
+    let states: Vec<_> = report.nodes.iter().map(|went| went.state).collect();
+    assert_eq!(states, ["done", "left out"], "{:#?}", report.held);
+    let accepted = &report.held[0];
+    assert_eq!((accepted.node.as_str(), accepted.gate.as_str()), ("west-worker1", "G1 Preflight"));
+    assert!(accepted.why[0].contains("shop/alone"), "{accepted:#?}");
+    assert!(accepted.resolved.starts_with("rehull migrate approve west west-worker1 --item "));
+    let drained = report.held.iter().find(|hold| hold.gate == "G3 Drain").unwrap();
+    assert!(drained.resolved.starts_with("delete pods without a controller yourself"));
+    let last = report.held.last().unwrap();
+    assert!(last.why.iter().any(|why| why.contains("PDB shop/guard")), "{last:#?}");
+    assert_eq!(last.resolved, "rehull migrate abort west west-worker2");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_that_people_reinstall_are_reinstalled_by_hand() {
+    let manual = |text: String| {
+        let (before, _) = text.split_once("  installer:").unwrap();
+        format!("{before}  installer: {{manual: {{}}}}\n")
+    };
+    let (report, _) = rehearsed(&["not-reinstalled@west-worker1"], &manual, &|_| ()).await;
+    assert!(report.is_good() && report.finished, "{report:#?}");
+    assert!(report.nodes.iter().all(|went| went.state == "done"), "{report:#?}");
+}
+
+#[test]
+fn faults_are_drawn_by_the_seed_and_strike_nodes_of_the_plan_only() {
+    let node = |name: &str| PlannedNode {
+        name: name.parse().unwrap(),
+        address: "10.0.0.1".to_owned(),
+        canary: false,
+    };
+    let nodes = [node("n1"), node("n2")];
+    let mut options = Options { seed: 1, chosen: Vec::new(), drawn: 3, keep: None, begin: BEGIN };
+    let one = faults(&options, &nodes).unwrap();
+    assert_eq!((one.len(), &one), (3, &faults(&options, &nodes).unwrap()));
+    options.seed = 2;
+    assert_ne!(one, faults(&options, &nodes).unwrap());
+    options.drawn = 99;
+    assert_eq!(faults(&options, &nodes).unwrap().len(), Fault::ALL.len(), "each of them once");
+    options.chosen = vec![(Fault::WrongOs, Some("n9".parse().unwrap()))];
+    let words = faults(&options, &nodes).unwrap_err().to_string();
+    assert_eq!(words, "--fault wrong-os@n9: the plan has no such node; it has n1, n2");
+}

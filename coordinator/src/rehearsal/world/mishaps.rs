@@ -1,0 +1,219 @@
+//! How faults strike, and how what people do about them works.
+
+use std::io;
+
+use serde_json::{Value, json};
+
+use super::{Chore, World};
+use crate::rehearsal::{
+    faults::Fault,
+    person::Remedy,
+    workloads::{key, lives, text},
+};
+
+impl World {
+    /// Lets a fault strike a node, if one of these waits for it; the first one in their order.
+    pub(in crate::rehearsal) fn strike(&mut self, node: &str, which: &[Fault]) -> Option<Fault> {
+        let waits = |fault: &&Fault| self.pending.contains(&(node.to_owned(), **fault));
+        let fault = which.iter().find(waits).copied()?;
+        self.pending.remove(&(node.to_owned(), fault));
+        self.struck.insert((node.to_owned(), fault));
+        Some(fault)
+    }
+
+    /// A node has its turn: it is asked whether it may be touched.
+    pub(in crate::rehearsal) fn meet_turn(&mut self, cluster: &str, node: &str) {
+        if self.strike(node, &[Fault::AgentLost]).is_some() {
+            let (cluster, node) = (cluster.to_owned(), node.to_owned());
+            self.chores.push(Chore::Stop { cluster, node });
+        }
+        let waits = self.pending.contains(&(node.to_owned(), Fault::BudgetAtZero));
+        if waits && let Some(budget) = self.raise_budget(cluster, node) {
+            self.strike(node, &[Fault::BudgetAtZero]);
+            self.marks.insert((node.to_owned(), Fault::BudgetAtZero), budget);
+        }
+    }
+
+    /// Somebody asks for as many pods as there are, of a workload on the node.
+    fn raise_budget(&mut self, cluster: &str, node: &str) -> Option<(String, String)> {
+        let api = self.site(cluster)?.api.clone();
+        let store = &mut *api.store();
+        let here = |budget: &&Value| {
+            let selector = &budget["spec"]["selector"];
+            let mut pods = store.list("pods").filter(|pod| pod["spec"]["nodeName"] == node);
+            // DNS has rules of its own, which would speak first.
+            budget["metadata"]["namespace"] != "kube-system"
+                && pods.any(|pod| {
+                    lives(pod)
+                        && pod["metadata"]["namespace"] == budget["metadata"]["namespace"]
+                        && super::super::api::selects(selector, pod)
+                })
+        };
+        let (namespace, name) = key(store.list("poddisruptionbudgets").find(here)?);
+        store.edit("poddisruptionbudgets", &namespace, &name, |budget| {
+            let expected = budget["status"]["expectedPods"].clone();
+            if let Some(spec) = budget["spec"].as_object_mut() {
+                spec.remove("maxUnavailable");
+            }
+            budget["spec"]["minAvailable"] = expected;
+        });
+        Some((namespace, name))
+    }
+
+    /// Lets those strike that wait until a node is cordoned.
+    pub(super) fn meet_cordons(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        let mut cordoned = Vec::new();
+        for site in &self.sites {
+            let store = site.api.store();
+            let nodes = site.workers.iter().map(|worker| worker.name());
+            let nodes = nodes.filter(|node| {
+                let node = store.get("nodes", "", node);
+                node.is_some_and(|node| {
+                    // One that was so before has not been touched by us.
+                    !node["metadata"]["annotations"]["rehull.dev/cordoned-by"].is_null()
+                })
+            });
+            cordoned.extend(nodes.map(|node| (site.name.to_string(), node.to_owned())));
+        }
+        for (cluster, node) in cordoned {
+            if self.strike(&node, &[Fault::VolumeAttached]).is_some() {
+                self.attach(&cluster, &node);
+            }
+            if self.strike(&node, &[Fault::ForeignOperation]).is_some() {
+                self.begin_foreign(&cluster, &node);
+            }
+        }
+    }
+
+    fn attach(&mut self, cluster: &str, node: &str) {
+        let name = format!("csi-{node}");
+        if let Some(site) = self.site(cluster) {
+            site.api.store().put(json!({
+                "apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment",
+                "metadata": { "name": name },
+                "spec": {
+                    "attacher": "csi.example.com", "nodeName": node,
+                    "source": { "persistentVolumeName": format!("pvc-of-{node}") },
+                },
+                "status": { "attached": true },
+            }));
+        }
+        self.marks.insert((node.to_owned(), Fault::VolumeAttached), (String::new(), name));
+    }
+
+    fn begin_foreign(&mut self, cluster: &str, node: &str) {
+        let name = format!("{cluster}-by-hand");
+        self.management.store().put(json!({
+            "apiVersion": "kubean.io/v1alpha1", "kind": "ClusterOperation",
+            "metadata": { "name": name, "labels": { "clusterName": cluster } },
+            "spec": {
+                "cluster": cluster, "image": "", "actionType": "playbook",
+                "action": "cluster-info.yml",
+            },
+            "status": { "status": "Running" },
+        }));
+        self.marks.insert((node.to_owned(), Fault::ForeignOperation), (String::new(), name));
+    }
+
+    /// Does in the world what a person does. False if there is nothing that it could mend: what is
+    /// wrong was wrong before.
+    pub(in crate::rehearsal) fn mend(
+        &mut self,
+        cluster: &str,
+        node: &str,
+        remedy: Remedy,
+    ) -> io::Result<bool> {
+        let fault = match remedy {
+            // These ask the real parts for another attempt, or for another look.
+            Remedy::Resubmit
+            | Remedy::FixInstaller
+            | Remedy::Retry
+            | Remedy::Accept
+            | Remedy::Abort => return Ok(true),
+            Remedy::WakeOperator => Fault::OperatorDown,
+            Remedy::GiveAddressBack => Fault::MovedAddress,
+            Remedy::StopKubelet => Fault::SurvivingKubelet,
+            Remedy::DetachVolume => Fault::VolumeAttached,
+            Remedy::ScaleUp => Fault::BudgetAtZero,
+            Remedy::EndForeign => Fault::ForeignOperation,
+            Remedy::StartPods => Fault::PodsDoNotStart,
+            Remedy::StartAgent => Fault::AgentLost,
+            Remedy::DeleteBare => {
+                return Ok(self.site(cluster).is_some_and(|site| site.delete_bare(node)));
+            }
+        };
+        let at = (node.to_owned(), fault);
+        if !self.struck.contains(&at) {
+            return Ok(false);
+        }
+        let (namespace, name) = self.marks.remove(&at).unwrap_or_default();
+        self.operator.sleeps_over.remove(node);
+        if fault == Fault::ForeignOperation {
+            self.management.store().remove("clusteroperations", "", &name);
+        }
+        if fault == Fault::AgentLost {
+            let (cluster, node) = (cluster.to_owned(), node.to_owned());
+            self.chores.push(Chore::Restart { cluster, node });
+        }
+        let Some(site) = self.site(cluster) else { return Ok(false) };
+        match fault {
+            Fault::VolumeAttached => site.api.store().remove("volumeattachments", "", &name),
+            Fault::PodsDoNotStart => site.let_start(node, true),
+            Fault::BudgetAtZero => site.scale_up(&namespace, &name),
+            Fault::SurvivingKubelet | Fault::MovedAddress => {
+                let Some(worker) = site.worker(node) else { return Ok(false) };
+                match fault {
+                    Fault::MovedAddress => worker.machine.take_address(None)?,
+                    _ => worker.machine.stop(|exe| exe.ends_with("/kubelet"))?,
+                }
+            }
+            _ => (),
+        }
+        Ok(true)
+    }
+}
+
+impl super::Site {
+    /// Deletes the pods of a node that have no controller. Says whether there was one.
+    fn delete_bare(&mut self, node: &str) -> bool {
+        let store = &mut *self.api.store();
+        let bare = |pod: &&Value| {
+            let owners = pod["metadata"]["ownerReferences"].as_array();
+            pod["spec"]["nodeName"] == node
+                && !owners.into_iter().flatten().any(|owner| owner["controller"] == true)
+        };
+        let bare: Vec<(String, String)> = store.list("pods").filter(bare).map(key).collect();
+        for (namespace, name) in &bare {
+            store.remove("pods", namespace, name);
+        }
+        !bare.is_empty()
+    }
+
+    /// One pod more for the workloads that a budget guards.
+    fn scale_up(&mut self, namespace: &str, budget: &str) {
+        let store = &mut *self.api.store();
+        let Some(budget) = store.get("poddisruptionbudgets", namespace, budget).cloned() else {
+            return;
+        };
+        for plural in ["deployments", "replicasets", "statefulsets"] {
+            let guarded = |set: &&Value| {
+                let mut pod = set["spec"]["template"].clone();
+                pod["metadata"]["namespace"] = json!(namespace);
+                set["metadata"]["namespace"] == namespace
+                    && set["spec"]["replicas"].as_u64().unwrap_or(1) > 0
+                    && super::super::api::selects(&budget["spec"]["selector"], &pod)
+            };
+            let names: Vec<String> =
+                store.list(plural).filter(guarded).map(|s| text(&s["metadata"]["name"])).collect();
+            for name in names {
+                store.edit(plural, namespace, &name, |set| {
+                    let replicas = set["spec"]["replicas"].as_u64().unwrap_or(1);
+                    set["spec"]["replicas"] = json!(replicas + 1);
+                });
+            }
+        }
+    }
+}
