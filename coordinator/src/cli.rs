@@ -19,6 +19,7 @@ mod init;
 mod manual;
 mod output;
 mod records;
+mod rehearse;
 mod serve;
 mod watch;
 
@@ -32,7 +33,7 @@ Exit codes:
   2  wrong usage
   3  refused by the rules, with the reason
   4  the coordinator cannot be reached
-  5  `status --exit-code`: something is held and waits for a person";
+  5  `status --exit-code`, `rehearse`: something is, or would be, held and waits for a person";
 
 /// Replaces the operating system under running Kubernetes clusters, node by node, on evidence.
 #[derive(Parser, Debug)]
@@ -151,6 +152,15 @@ enum Command {
         /// Directory of the pages, which must be there.
         #[arg(long)]
         out: PathBuf,
+    },
+    /// Rehearses a Migration document on a copy of its cluster, which is read once and not changed.
+    /// Needs no coordinator.
+    #[command(after_help = rehearse::known())]
+    Rehearse {
+        #[command(flatten)]
+        document: Document,
+        #[command(flatten)]
+        wanted: rehearse::Wanted,
     },
     /// Rehearses a migration with faults in a simulated fleet: no root, no services.
     Demo {
@@ -363,6 +373,9 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Gates => output::text(&crate::projection::table()),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { out } => manual::pages(&out),
+        Command::Rehearse { document, wanted } => {
+            rehearse::rehearse(&reach, &document.file, wanted).await
+        }
         Command::Demo { seed, keep } => {
             crate::rehearsal::demo::run(&Options { seed, keep }).await.map_err(Failure::new)
         }
@@ -448,6 +461,7 @@ mod tests {
             "log export",
             "gates",
             "demo --seed 9 --keep /tmp/x",
+            "rehearse -f m.yaml --fault wrong-os@worker1 --fault agent-lost --faults 2 -o json",
         ] {
             let words = ["rehull"].into_iter().chain(line.split(' '));
             assert!(Args::try_parse_from(words).is_ok(), "`rehull {line}` was not understood");
@@ -458,6 +472,8 @@ mod tests {
     fn nonsense_is_refused_before_anything_is_asked() {
         for line in [
             "migrate pause",
+            "rehearse -f m.yaml --fault broken",
+            "rehearse -f m.yaml --fault wrong-os@Worker_1",
             "migrate retry Prod",
             "migrate hold prod worker1",
             "migrate approve prod worker1 --why x",

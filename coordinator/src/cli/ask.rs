@@ -216,7 +216,7 @@ fn named<T: Into<String>>(name: Option<T>) -> String {
 }
 
 /// What the coordinator says of a document, with the file that it is in.
-fn of_file(file: &Path, status: tonic::Status) -> Failure {
+pub(super) fn of_file(file: &Path, status: tonic::Status) -> Failure {
     let of_document = status.code() == tonic::Code::InvalidArgument;
     let failure = Failure::from(status);
     if of_document { failure.of(display(file)) } else { failure }
@@ -226,7 +226,7 @@ fn display(file: &Path) -> String {
     if file.as_os_str() == "-" { "standard input".into() } else { file.display().to_string() }
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
+pub(super) fn read(file: &Path) -> Result<String, Failure> {
     let fail = |error| Failure::new(format!("{}: {error}", display(file)));
     if file.as_os_str() == "-" {
         let mut text = String::new();

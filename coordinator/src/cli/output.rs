@@ -49,7 +49,7 @@ pub(super) fn text(text: &str) -> Result<ExitCode, Failure> {
 }
 
 /// Rows under a header, each column as wide as its widest cell; the last one is not padded.
-fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = header.map(str::len);
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -7,6 +7,7 @@ use std::{fs, path::Path};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
 mod api;
+mod copied;
 mod rehearsed;
 mod served;
 

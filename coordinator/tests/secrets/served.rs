@@ -35,7 +35,7 @@ const POD: &str = "planted-in-an-environment";
 const PATH: &str = "planted-in-the-path-of-a-webhook";
 const SIGNED_WITH: &str = "planted-secret-of-a-webhook";
 
-const SECRETS: [&str; 10] =
+pub(crate) const SECRETS: [&str; 10] =
     [PASSWORD, NUMBER, COMMENT, REGISTRY, KEY, MANAGEMENT, WORKLOAD, POD, PATH, SIGNED_WITH];
 
 /// Longest wait for something to happen.
@@ -101,20 +101,21 @@ users: [{{name: u, user: {{token: {token}}}}}]
 }
 
 /// A coordinator and everything around it.
-struct House {
+pub(crate) struct House {
     root: tempfile::TempDir,
-    management: Api,
+    pub(crate) management: Api,
+    pub(crate) workload: Api,
     doors: [Door; 2],
     /// What was printed by whatever was typed.
     printed: Vec<(String, Vec<u8>)>,
 }
 
 impl House {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let (management, workload) = clusters();
-        let doors = [api::open(management.clone()).await, api::open(workload).await];
+        let doors = [api::open(management.clone()).await, api::open(workload.clone()).await];
         let root = tempfile::tempdir().unwrap();
-        let house = Self { root, management, doors, printed: Vec::new() };
+        let house = Self { root, management, workload, doors, printed: Vec::new() };
         house.write("management.yaml", &kubeconfig(&house.doors[0].url, MANAGEMENT));
         house.write("workload.yaml", &kubeconfig(&house.doors[1].url, WORKLOAD));
         house.write("webhook.secret", SIGNED_WITH);
@@ -122,15 +123,15 @@ impl House {
         house
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
 
-    fn document(&self) -> String {
+    pub(crate) fn document(&self) -> String {
         let (management, workload) = (self.path("management.yaml"), self.path("workload.yaml"));
         format!(
             "apiVersion: rehull.dev/v1alpha1
@@ -153,7 +154,7 @@ spec:
         )
     }
 
-    fn rehull(&self, args: &[&str]) -> Command {
+    pub(crate) fn rehull(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rehull"));
         command.args(args).env("REHULL_DIR", self.path("dir")).env_remove("REHULL_SERVER");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
