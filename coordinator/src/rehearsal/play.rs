@@ -61,7 +61,7 @@ pub(super) async fn play(
     let end = loop {
         let turn = driver.turn(&mut |_, _, _| None).await?;
         let published = driver.coordinator.handle.published();
-        for event in record.take(driver.coordinator.handle.history(), &published) {
+        for event in record.take(&driver.coordinator.handle).await? {
             show(Scene::Event(&event));
         }
         show(Scene::Turn(&published, driver.clock().now()));

@@ -17,8 +17,7 @@ use crate::{
         gate::{Blocker, Gate},
         state::{Step, Subject},
     },
-    engine::Published,
-    history::History,
+    engine::{Error, Handle},
     projection,
 };
 
@@ -107,21 +106,17 @@ enum Trace {
 }
 
 impl Record {
-    /// Takes in what is new, and gives it, in order.
-    pub(super) fn take(&mut self, history: &History, published: &Published) -> Vec<Recorded> {
-        let mut news: Vec<(u64, Recorded)> = published
-            .fleet
-            .migrations
-            .keys()
-            .flat_map(|cluster| history.of(cluster))
-            .filter(|(sequence, _)| *sequence > self.seen)
-            .map(|(sequence, recorded)| (sequence, (*recorded).clone()))
-            .collect();
-        news.sort_by_key(|(sequence, _)| *sequence);
-        self.seen = published.sequence;
-        let news: Vec<Recorded> = news.into_iter().map(|(_, recorded)| recorded).collect();
-        news.iter().for_each(|recorded| self.note(recorded));
-        news
+    /// Takes in what is new on disk, and gives it, in order.
+    pub(super) async fn take(&mut self, handle: &Handle) -> Result<Vec<Recorded>, Error> {
+        let (end, mut news) = (handle.published().sequence, Vec::new());
+        while self.seen < end {
+            for (sequence, recorded) in handle.read(self.seen + 1).await? {
+                self.seen = sequence;
+                self.note(&recorded);
+                news.push(recorded);
+            }
+        }
+        Ok(news)
     }
 
     fn note(&mut self, recorded: &Recorded) {

@@ -205,3 +205,21 @@ async fn a_world_may_refuse_break_and_answer_stale() {
     let tail = LogParams { tail_lines: Some(1), ..LogParams::default() };
     assert_eq!(pods.logs("web-1", &tail).await.unwrap(), "two\n");
 }
+
+#[tokio::test]
+async fn what_is_taken_over_stays_what_it_was_whoever_owns_it() {
+    let api = server();
+    let owned = |name: &str, by: &str| {
+        let mut pod = pod(name, "web");
+        pod["metadata"]["uid"] = json!(format!("uid-of-{name}"));
+        pod["metadata"]["ownerReferences"] = json!([{ "uid": by, "kind": "x", "name": "x" }]);
+        pod
+    };
+    let other = json!({ "apiVersion": "example.com/v1", "kind": "Other", "metadata": {} });
+    api.store().adopt(vec![owned("a", "of-a-kind-that-is-not-known"), other]);
+    api.store().put(owned("b", "nobody"));
+    api.store().remove("pods", "shop", "none"); // the collector looks
+    let store = api.store();
+    let left: Vec<&Value> = store.list("pods").map(|pod| &pod["metadata"]["uid"]).collect();
+    assert_eq!(left, ["uid-of-a"], "the one that has lost its owner is gone, and no other");
+}

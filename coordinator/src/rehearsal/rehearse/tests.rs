@@ -80,8 +80,39 @@ async fn a_cluster_that_is_read_is_rehearsed_to_its_end_and_not_touched() {
     }
 }
 
+/// A Deployment with one pod, which runs on the first worker, and so on the first that goes.
+fn single(name: &str) -> [Value; 3] {
+    let labels = json!({ "own": name });
+    let selector = json!({ "matchLabels": labels });
+    let container = json!({ "name": "c", "image": "i:1" });
+    let template =
+        json!({ "metadata": { "labels": labels }, "spec": { "containers": [container] } });
+    let of = |kind: &str, uid: &str| {
+        json!([{ "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid,
+            "controller": true }])
+    };
+    let metadata = |uid: &str, owners: Value| {
+        json!({ "name": name, "namespace": "shop", "uid": uid, "labels": labels,
+            "ownerReferences": owners })
+    };
+    let spec = json!({ "replicas": 1, "selector": selector, "template": template });
+    [
+        json!({ "apiVersion": "apps/v1", "kind": "Deployment", "spec": spec,
+            "metadata": metadata("deployment", json!([])) }),
+        json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "spec": spec,
+            "metadata": metadata("set", of("Deployment", "deployment")) }),
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": metadata("pod", of("ReplicaSet", "set")),
+            "spec": { "nodeName": "west-worker1", "containers": [container] },
+            "status": {
+                "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }],
+            },
+        }),
+    ]
+}
+
 fn put(world: &Shared, object: Value) {
-    world.lock().sites[0].api.store().put(object);
+    world.lock().sites[0].api.store().adopt(vec![object]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,6 +132,9 @@ async fn what_the_cluster_itself_would_hold_is_said_accepted_or_left_out() {
         };
         put(world, pod("alone", "west-worker1"));
         put(world, pod("guarded", "west-worker2"));
+        for object in single("solo") {
+            put(world, object);
+        }
         put(
             world,
             json!({
@@ -120,6 +154,12 @@ async fn what_the_cluster_itself_would_hold_is_said_accepted_or_left_out() {
     assert_eq!((accepted.node.as_str(), accepted.gate.as_str()), ("west-worker1", "G1 Preflight"));
     assert!(accepted.why[0].contains("shop/alone"), "{accepted:#?}");
     assert!(accepted.resolved.starts_with("rehull migrate approve west west-worker1 --item "));
+    // Seen in the rehearsal, and said before by the preflight.
+    let solo = report.clients.iter().filter(|notice| notice.about == "Deployment shop/solo");
+    let solo: Vec<(&str, &str)> =
+        solo.map(|notice| (notice.node.as_str(), notice.words.as_str())).collect();
+    let [("", seen), ("west-worker1", _)] = solo[..] else { panic!("{:#?}", report.clients) };
+    assert!(seen.starts_with("no pod of it was Ready for ") && seen.ends_with("s in all"));
     let drained = report.held.iter().find(|hold| hold.gate == "G3 Drain").unwrap();
     assert!(drained.resolved.starts_with("delete pods without a controller yourself"));
     let last = report.held.last().unwrap();
