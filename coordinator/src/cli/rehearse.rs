@@ -26,6 +26,9 @@ use crate::{
 /// Exit code if something would be held because of the cluster as it is.
 const HELD: u8 = 5;
 
+/// Lines of one list that a person gets.
+const LINES_MAX: usize = 40;
+
 /// Faults that are drawn if none is chosen.
 const DRAWN: usize = 3;
 
@@ -189,7 +192,10 @@ fn table(report: &Report) -> String {
     ] {
         if !lines.is_empty() {
             _ = writeln!(out, "\n{title}");
-            lines.iter().for_each(|line| _ = writeln!(out, "  {line}"));
+            lines.iter().take(LINES_MAX).for_each(|line| _ = writeln!(out, "  {line}"));
+            if let more @ 1.. = lines.len().saturating_sub(LINES_MAX) {
+                _ = writeln!(out, "  and {more} more, which `--output json` has");
+            }
         }
     }
     let (end, took) = (if report.finished { "It ends" } else { "It goes no further" }, report.took);

@@ -92,7 +92,10 @@ impl Site {
             let before = before.ok_or_else(missing)?;
             let (root, seed) = (hosts.join(node.as_str()), format!("{seed}/{name}"));
             let certificate = certificate.to_owned();
-            let mut machine = Machine::new(&root, &seed, node, address, certificate, source)?;
+            // One that was migrated before is what it is.
+            let image = text(&before["status"]["nodeInfo"]["osImage"]);
+            let os = if target.is_shown_by(&image) { target } else { source };
+            let mut machine = Machine::new(&root, &seed, node, address, certificate, os)?;
             machine.make_worker()?;
             workers.push(Worker { machine, before, joined: now });
         }

@@ -56,6 +56,11 @@ impl Os {
         let known = [&OLD, &NEW].into_iter().find(|os| profile.matches(os.id, os.version));
         known.ok_or_else(|| io::Error::other(format!("nobody can rehearse {}", profile.id)))
     }
+
+    /// Whether a Node that shows this image runs it, in whatever minor release.
+    pub(super) fn is_shown_by(&self, image: &str) -> bool {
+        image.to_lowercase().starts_with(self.id) && image.contains(self.version)
+    }
 }
 
 /// What runs on a worker: program, whether in a pod, and the ports that it listens on.

@@ -232,7 +232,10 @@ async fn found(original: &Original, now: Timestamp) -> Vec<Notice> {
     let (found, _) = weighed.unwrap_or_default();
     let shown = found.into_iter().filter(|one| one.weight == "shown");
     let notice = |one: rehull_proto::v1::Found| Notice {
-        about: format!("{} {}/{}", one.kind, one.namespace, one.name),
+        about: match one.namespace.as_str() {
+            "" => format!("{} {}", one.kind, one.name),
+            namespace => format!("{} {namespace}/{}", one.kind, one.name),
+        },
         node: one.node,
         words: one.what,
     };

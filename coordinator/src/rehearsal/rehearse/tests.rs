@@ -168,6 +168,21 @@ async fn what_the_cluster_itself_would_hold_is_said_accepted_or_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_runs_the_target_already_is_left_out() {
+    let (report, _) = rehearsed(&[], &|text| text, &|world| {
+        let world = world.lock();
+        world.sites[0].api.store().edit("nodes", "", "west-worker2", |node| {
+            node["status"]["nodeInfo"]["osImage"] = json!("Ubuntu 22.04.3 LTS");
+        });
+    })
+    .await;
+    let states: Vec<_> = report.nodes.iter().map(|went| went.state).collect();
+    assert_eq!(states, ["done", "left out"], "{:#?}", report.held);
+    assert!(report.held[0].why[0].starts_with("OsIsSource: "), "{:#?}", report.held);
+    assert_eq!(report.held[0].gate, "G1 Preflight");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hosts_that_people_reinstall_are_reinstalled_by_hand() {
     let manual = |text: String| {
         let (before, _) = text.split_once("  installer:").unwrap();

@@ -105,7 +105,7 @@ impl World {
     }
 
     fn begin_foreign(&mut self, cluster: &str, node: &str) {
-        let name = format!("{cluster}-by-hand");
+        let name = foreign(cluster);
         self.management.store().put(json!({
             "apiVersion": "kubean.io/v1alpha1", "kind": "ClusterOperation",
             "metadata": { "name": name, "labels": { "clusterName": cluster } },
@@ -145,7 +145,13 @@ impl World {
                 return Ok(self.site(cluster).is_some_and(|site| site.delete_bare(node)));
             }
         };
-        let at = (node.to_owned(), fault);
+        let mut at = (node.to_owned(), fault);
+        if fault == Fault::ForeignOperation {
+            // Whoever it struck, every node of the cluster meets it.
+            let ours = (String::new(), foreign(cluster));
+            let found = self.marks.iter().find(|(_, mark)| **mark == ours);
+            at = found.map_or(at, |(found, _)| found.clone());
+        }
         if !self.struck.contains(&at) {
             return Ok(false);
         }
@@ -174,6 +180,11 @@ impl World {
         }
         Ok(true)
     }
+}
+
+/// The operation that somebody begins.
+fn foreign(cluster: &str) -> String {
+    format!("{cluster}-by-hand")
 }
 
 impl super::Site {
