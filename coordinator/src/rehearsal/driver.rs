@@ -39,7 +39,7 @@ use crate::{
 
 /// Virtual time between two turns: as the policy polls, and longer while nothing happens.
 const STEP: Span = Span::from_secs(5);
-const QUIET_STEP: Span = Span::from_secs(15);
+const QUIET_STEP: Span = Span::from_secs(25);
 
 /// Virtual time without an event after which a rehearsal goes nowhere: windows open once a week.
 const IDLE_MAX: Span = Span::from_secs(8 * 86_400);
