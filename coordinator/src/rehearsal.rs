@@ -1,6 +1,9 @@
 //! The other world: simulated clusters, hosts and people, in which the real engine, log, server and
 //! agents run against a virtual clock.
 //!
+//! A world is made of originals: objects of clusters, made up (`prepared`) or read once from
+//! somebody's APIs (`copy`). The demo plays the one, `rehull rehearse` the other (`play`).
+//!
 //! ```text
 //!            ┌────────────────────────── driver: one turn ──────────────────────────┐
 //!  clock ───▶│ world moves ─▶ tick ─▶ passes of what is due ─▶ person ─▶ clock moves │

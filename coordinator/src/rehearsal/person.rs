@@ -1,7 +1,7 @@
 //! The person who is called when something is held: reads what `explain` says would unblock it, does
 //! that, and looks again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rehull_shared::{
     evidence::{Check, Source},
@@ -117,13 +117,20 @@ pub(super) enum Resolve {
 pub(super) struct Person {
     seed: String,
     tries: BTreeMap<(ClusterName, Subject), u32>,
+    /// Lines by which something was accepted.
+    accepted: BTreeSet<String>,
     /// What `explain` should have listed, and did not.
     pub(super) missing: Vec<String>,
 }
 
 impl Person {
     pub(super) fn new(seed: &str) -> Self {
-        Self { seed: seed.to_owned(), tries: BTreeMap::new(), missing: Vec::new() }
+        Self {
+            seed: seed.to_owned(),
+            tries: BTreeMap::new(),
+            accepted: BTreeSet::new(),
+            missing: Vec::new(),
+        }
     }
 
     /// What is to be done now.
@@ -146,9 +153,10 @@ impl Person {
                 }
                 let listed = explain(cluster, &subject);
                 let accepted = listed.iter().filter(|line| line.starts_with(APPROVE)).cloned();
-                let accepted: Vec<String> = accepted.collect();
+                // Accepting the same once more would help no more than the first time.
+                let accepted: Vec<String> =
+                    accepted.filter(|line| self.accepted.insert(line.clone())).collect();
                 let tries = self.tries.entry((cluster.clone(), subject.clone())).or_default();
-                // What can be accepted gets less each time.
                 *tries += u32::from(accepted.is_empty());
                 let (remedy, lines) = match accepted.is_empty() {
                     true => remedy(why, &listed, &mut self.missing),

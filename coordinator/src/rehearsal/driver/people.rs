@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// How long what a person accepts is accepted.
-const APPROVED_FOR: Span = Span::from_secs(7 * 86_400);
+/// How long what a person accepts is accepted: longer than any rehearsal.
+const APPROVED_FOR: Span = Span::from_secs(365 * 86_400);
 
 /// How long the invitations of people are good.
 const TOKEN_LIFE: Span = Span::from_mins(60);
