@@ -75,6 +75,7 @@ async fn a_cluster_that_is_read_is_rehearsed_to_its_end_and_not_touched() {
     let pods = calls.iter().filter(|call| *call == "GET /api/v1/pods").count();
     assert_eq!(pods, 1, "{calls:?}");
     let told = serde_json::to_string(&report).unwrap();
+    assert!(serde_saphyr::to_string(&report).unwrap().contains("cluster: west"));
     for secret in SECRETS {
         assert!(!told.contains(secret), "{secret} is in the report");
     }
