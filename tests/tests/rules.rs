@@ -330,11 +330,12 @@ fn a_pause_rests_at_safe_points_only() {
 #[test]
 fn plans_that_cannot_be_carried_out_are_refused_and_nothing_happens() {
     type Spoil = fn(&mut rehull::domain::plan::Plan);
-    let spoil: [(Spoil, &str); 5] = [
+    let spoil: [(Spoil, &str); 6] = [
         (|plan| plan.api_servers.clear(), "apiServers"),
         (|plan| plan.target = plan.source.clone(), "spec.source and spec.target"),
         (|plan| plan.policy.absence_window = Span::from_secs(5), "absenceWindow = 5s"),
-        (|plan| plan.policy.max_out = 3, "maxOut"),
+        (|plan| plan.policy.max_out = 0, "maxOut"),
+        (|plan| plan.policy.max_out = 17, "maxOut: from 1 to 16"),
         (|plan| plan.policy.poll_interval = Span::from_secs(60), "pollInterval"),
     ];
     for (spoil, word) in spoil {

@@ -1,9 +1,12 @@
 //! Random walks over the rules with a lying, slow, crashing world; the invariants, written apart,
 //! must hold in every log. `SEED=` repeats one walk.
 
+use std::collections::BTreeSet;
+
 use rehull::domain::{
     approval::Item,
     command::{Command, Report, Request},
+    event::{Event, Recorded},
     gate::Gate,
     plan::Plan,
     state::{Deletion, Extent, Fleet, Leftovers, Outcome, Phase, Process, Subject},
@@ -19,19 +22,26 @@ use rehull_tests::{
     story::{Story, node, on, plan},
 };
 
-const NODES: [&str; 2] = ["n1", "n2"];
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
-fn some_subject(chance: &mut Chance) -> Subject {
-    match chance.below(3) {
-        0 => Subject::Cluster,
-        index => on(NODES[index as usize - 1]),
-    }
+/// Every other walk has two nodes under way at the same time, behind its canary.
+fn names(seed: u64) -> &'static [&'static str] {
+    if seed.is_multiple_of(2) { &NODES[..2] } else { &NODES }
+}
+
+fn some_name(story: &Story, chance: &mut Chance) -> &'static str {
+    NODES[chance.below(story.migration().nodes.len() as u64) as usize]
+}
+
+fn some_subject(story: &Story, chance: &mut Chance) -> Subject {
+    let nodes = story.migration().nodes.len() as u64;
+    if chance.below(nodes + 1) == 0 { Subject::Cluster } else { on(some_name(story, chance)) }
 }
 
 /// One random thing: an answer, true or not; a report, true or not; a person; time; a crash.
 fn step(story: &mut Story, chance: &mut Chance) {
-    let subject = some_subject(chance);
-    let name = NODES[chance.below(2) as usize];
+    let subject = some_subject(story, chance);
+    let name = some_name(story, chance);
     let by = "ann".to_owned();
     let request = match chance.below(27) {
         0 | 1 if looks_at_operation(story, &subject) => return nothing_happened(story, &subject),
@@ -175,15 +185,22 @@ fn report(story: &mut Story, name: &str, chance: &mut Chance) {
 }
 
 /// A plan whose automatic attempts come within a walk's short days.
-fn hasty() -> Plan {
+fn hasty(max_out: u32) -> Plan {
     let mut plan = plan();
+    plan.policy.max_out = max_out;
     plan.policy.resubmit_after = vec![Span::from_secs(20), Span::from_secs(40)];
     plan.unsafe_because = Some("a walk".to_owned());
     plan
 }
 
 fn walk(seed: u64) -> Walked {
-    let mut story = Story::with(hasty(), &NODES);
+    let names = names(seed);
+    let mut story = Story::with(hasty(names.len() as u32 - 1), names);
+    if names.len() > 2 {
+        // The canary goes alone: the walk begins behind it.
+        story.reaches("n1", Gate::Soak);
+        story.passes(&on("n1"));
+    }
     let mut chance = Chance(seed);
     for _ in 0..2_000 {
         step(&mut story, &mut chance);
@@ -195,22 +212,37 @@ fn walk(seed: u64) -> Walked {
         panic!("SEED={seed}: {violation}");
     }
     Walked {
-        done: NODES.iter().any(|name| *story.phase(&on(name)) == Phase::Done),
+        together: together(&story.log),
+        done: names[names.len() - 2..].iter().any(|name| *story.phase(&on(name)) == Phase::Done),
         resubmitted: story
             .log
             .iter()
             .any(|recorded| recorded.event.name() == "OperationResubmitted"),
         deleted: story.log.iter().any(|recorded| recorded.event.name() == "NodeDeletionOrdered"),
-        rolled_back: NODES.iter().any(|name| {
+        rolled_back: names.iter().any(|name| {
             story.node(name).is_rolled_back() && *story.phase(&on(name)) == Phase::Aborted
         }),
         aborted: story.log.iter().any(|recorded| recorded.event.name() == "NodeAborted"),
     }
 }
 
+/// Whether two nodes were out at the same time.
+fn together(log: &[Recorded]) -> bool {
+    let mut out = BTreeSet::new();
+    log.iter().any(|recorded| {
+        match &recorded.event {
+            Event::OperationIntended { node, .. } => _ = out.insert(node),
+            Event::NodeFinished { node } | Event::NodeAborted { node } => _ = out.remove(node),
+            _ => (),
+        }
+        out.len() > 1
+    })
+}
+
 /// What a walk has seen.
 struct Walked {
     done: bool,
+    together: bool,
     aborted: bool,
     rolled_back: bool,
     deleted: bool,
@@ -227,6 +259,8 @@ fn invariants_hold_on_random_walks() {
     // A walk that never gets anywhere would keep every invariant.
     let finished = walks.iter().filter(|walked| walked.done).count();
     assert!(finished > 15, "only {finished} of 150 walks finished a node");
+    let together = walks.iter().filter(|walked| walked.together).count();
+    assert!(together > 15, "in only {together} of 150 walks two nodes were out at the same time");
     let aborted = walks.iter().filter(|walked| walked.aborted).count();
     assert!(aborted > 15, "only {aborted} of 150 walks gave a node up");
     let rolled_back = walks.iter().filter(|walked| walked.rolled_back).count();

@@ -5,7 +5,10 @@ use rehull_shared::{
     time::{Span, Timestamp},
 };
 
-use super::state::{Fleet, Migration, Node, Phase, Progress, START_DELAY_PER_OPERATION, Subject};
+use super::{
+    gate::Gate,
+    state::{Fleet, Migration, Node, Phase, Progress, START_DELAY_PER_OPERATION, Subject},
+};
 
 /// How long an intended operation may take to be created before it is given up. The operator's
 /// webhook refuses for as long as another operation runs, so this is long.
@@ -32,7 +35,9 @@ impl Fleet {
             }
             Subject::Cluster => None,
         };
-        let deadline = (migration.track(subject)?.since + patience).max(again.unwrap_or_default());
+        let deadline = (migration.track(subject)?.since + patience)
+            .max(again.unwrap_or_default())
+            .max(migration.others_need(subject).unwrap_or_default());
         let policy = &migration.plan.policy;
         if self.away <= policy.evidence_max_age {
             return Some(deadline);
@@ -62,6 +67,21 @@ impl Migration {
                 _,
             ) => return None,
         })
+    }
+
+    /// Until when the other nodes that are under way may take, for one that nothing was done to yet:
+    /// what it lacks may be what they take away, so it is not held before they are back.
+    fn others_need(&self, subject: &Subject) -> Option<Timestamp> {
+        let Subject::Node(name) = subject else { return None };
+        if !matches!(self.node(name)?.track.phase, Phase::Asking { gate: Gate::Preflight, .. }) {
+            return None;
+        }
+        let others = self.nodes.iter().filter(|other| other.planned.name != *name);
+        let until = |other: &Node| {
+            let patience = self.patience(&Subject::Node(other.planned.name.clone()))?;
+            Some(other.track.since + patience)
+        };
+        others.filter_map(until).max()
     }
 
     fn operation_patience(&self, node: &Node) -> Option<Span> {

@@ -22,6 +22,10 @@ mod operations;
 mod reinstalls;
 mod residues;
 
+/// Nodes of a cluster that may be under way at the same time, at the most: their operations wait for
+/// each other, so more would only be out for longer.
+const MAX_OUT: u32 = 16;
+
 /// What one command did to the fleet: the events, in order, and the state behind them.
 ///
 /// The state is a working copy: it is published only when the events are on disk.
@@ -189,7 +193,10 @@ impl Desk<'_> {
     /// Begins every step that may begin.
     fn advance(&mut self) {
         let Some(migration) = self.at_work() else { return };
-        let names: Vec<_> = migration.nodes.iter().map(|node| node.planned.name.clone()).collect();
+        let mut nodes: Vec<_> = migration.nodes.iter().collect();
+        // Who is in the middle of an operation goes on before another one takes its place.
+        nodes.sort_by_key(|node| !node.is_amid_operation());
+        let names: Vec<_> = nodes.iter().map(|node| node.planned.name.clone()).collect();
         self.hold_work();
         self.step(&Subject::Cluster);
         for name in names {
@@ -251,8 +258,8 @@ fn fault_of(plan: &Plan, nodes: &[PlannedNode], cluster: &ClusterName) -> Option
         Some("spec.nodes names a node twice".to_owned())
     } else if plan.api_servers.is_empty() {
         Some("spec.workload.apiServers is empty: nobody could confirm that a node is gone".into())
-    } else if plan.policy.max_out != 1 {
-        Some("spec.policy.maxOut: only 1 is possible until capacity can be proved".to_owned())
+    } else if !(1..=MAX_OUT).contains(&plan.policy.max_out) {
+        Some(format!("spec.policy.maxOut: from 1 to {MAX_OUT}"))
     } else if !(1..=10).contains(&plan.policy.poll_interval.as_secs()) {
         Some("spec.policy.pollInterval: from 1s to 10s, or answers are too old when judged".into())
     } else if let Err((path, why)) = plan.calendar.check() {

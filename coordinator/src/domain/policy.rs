@@ -48,7 +48,9 @@ pub struct Policy {
     pub certificate_horizon: Span,
     /// Smallest free space of a fresh host, in GiB.
     pub disk_free_gib: u32,
-    /// Nodes between removal and completion at the same time.
+    /// Nodes that are under way at the same time, behind the canary. Operations still run one after
+    /// the other, and a node begins only if its pods fit on the rest together with those of the nodes
+    /// before it.
     pub max_out: u32,
     /// How long to wait between two looks at the world for the same question.
     #[schemars(with = "String")]

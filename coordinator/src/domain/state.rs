@@ -210,6 +210,11 @@ impl std::fmt::Display for Subject {
 }
 
 impl Gate {
+    /// Whether it admits an operation or looks at what one did.
+    pub fn is_about_operations(self) -> bool {
+        Kind::ALL.iter().any(|kind| [kind.admitted_by(), kind.verified_by()].contains(&self))
+    }
+
     /// What comes after it.
     pub const fn next(self) -> Step {
         match self {
@@ -272,6 +277,15 @@ impl Step {
                     | Gate::Rejoin
             ),
             Step::Submit(_) | Step::Reinstall | Step::Work | Step::Finish => true,
+        }
+    }
+
+    /// Whether it belongs to an operation: then it waits until those of other nodes are over.
+    pub fn is_about_operations(self) -> bool {
+        match self {
+            Step::Ask(gate) => gate.is_about_operations(),
+            Step::Submit(_) => true,
+            Step::Reinstall | Step::Work | Step::Finish => false,
         }
     }
 
@@ -399,6 +413,26 @@ impl Migration {
         (nothing && looks && *outcome != Outcome::Succeeded).then(|| node.track.since + *wait)
     }
 
+    /// The node that the cluster's operations are for now: one of its own runs, or is about to, or is
+    /// looked at. There is only one at a time (invariant 23).
+    pub fn operating(&self) -> Option<&Node> {
+        self.nodes.iter().find(|node| match &node.track.phase {
+            Phase::Asking { gate, .. } => gate.is_about_operations(),
+            phase => *phase == Phase::Operating,
+        })
+    }
+
+    /// Nodes whose pods go before those of this one do, or with them: they need room, too.
+    pub fn leaving_before<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a Node> {
+        let place = self.nodes.iter().position(|other| other.planned.name == *node);
+        let leaves = move |(index, other): &(usize, &Node)| {
+            let begins = Some(Step::first_of_node()) == other.track.phase.step();
+            let before = Some(*index) < place || (!begins && Some(*index) != place);
+            before && other.is_active() && !other.is_out() && !other.is_given_up()
+        };
+        self.nodes.iter().enumerate().filter(leaves).map(|(_, other)| other)
+    }
+
     /// Nodes between the point of no return and their completion.
     pub fn out(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| node.is_out())
@@ -457,6 +491,16 @@ impl Node {
     /// Whether it has begun and has not finished.
     pub fn is_active(&self) -> bool {
         self.track.phase != Phase::Planned && !self.track.phase.is_over()
+    }
+
+    /// Whether the next step is one of an operation, and not its first.
+    pub fn is_amid_operation(&self) -> bool {
+        let Phase::Ready { next } = self.track.phase else { return false };
+        match next {
+            Step::Submit(_) => true,
+            Step::Ask(gate) => Kind::ALL.iter().any(|kind| kind.verified_by() == gate),
+            Step::Reinstall | Step::Work | Step::Finish => false,
+        }
     }
 
     /// Whether it goes back to what it was, or has.

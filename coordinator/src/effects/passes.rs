@@ -225,6 +225,25 @@ async fn a_preflight_names_the_pod_the_node_and_the_reason() {
 }
 
 #[tokio::test]
+async fn room_is_looked_for_together_with_the_pods_of_nodes_that_go_before() {
+    let mut world = with_nodes();
+    world.workload.store().put(stored("v1", "Node", node_object("worker3")));
+    for (name, node) in [("web-1", "worker1"), ("web-2", "worker2")] {
+        let mut big = pod(name, node, "ReplicaSet");
+        let container = &mut big.spec.as_mut().unwrap().containers[0];
+        container.resources = from(json!({"requests": {"cpu": "1500m"}}));
+        world.run(big);
+    }
+    let requests = world.pass(look(Gate::Preflight)).await.unwrap();
+    all_say(&requests, Check::CapacityElsewhere, "pass", "1 pods fit on 2 other nodes");
+    out(&mut world.migration.nodes[1], Gate::Drain);
+    world.migration.nodes[1].operations.clear();
+    let requests = world.pass(look(Gate::Preflight)).await.unwrap();
+    all_say(&requests, Check::CapacityElsewhere, "fail", "Insufficient cpu");
+    all_say(&requests, Check::CapacityElsewhere, "fail", ", with worker2");
+}
+
+#[tokio::test]
 async fn what_a_person_has_accepted_passes_until_its_time_is_over() {
     let mut world = with_nodes();
     let mut keeper = pod("web-1", "worker1", "ReplicaSet");

@@ -90,7 +90,12 @@ pub(super) fn waits_for(view: &View<'_>, migration: &Migration, subject: &Subjec
             Some(by) if next.is_safe_to_rest_before() => {
                 format!("a resume: {by} has paused it before it can {}", step(*next))
             }
-            _ => format!("nothing; next it will {}", step(*next)),
+            _ => match migration.operating().filter(|_| next.is_about_operations()) {
+                Some(other) => {
+                    format!("the operations of {}, to {}", other.planned.name, step(*next))
+                }
+                None => format!("nothing; next it will {}", step(*next)),
+            },
         },
         (Phase::Asking { gate, .. }, _) => {
             let why = blockers(view, migration, subject);

@@ -7,7 +7,7 @@ use crate::domain::{
     command::Refusal,
     event::Event,
     gate::{Blocker, Gate},
-    state::{Kind, Phase, Step, Subject},
+    state::{Kind, Migration, Phase, Step, Subject},
 };
 
 impl Desk<'_> {
@@ -112,6 +112,9 @@ impl Desk<'_> {
         if self.rests(subject, next) {
             return;
         }
+        if self.waits_for_operations(subject, next) {
+            return;
+        }
         if let Some(gate) = next.admitted_by().filter(|_| self.has_rested(subject)) {
             return self.ask(subject, gate);
         }
@@ -136,6 +139,13 @@ impl Desk<'_> {
             (Step::Submit(_) | Step::Reinstall, Subject::Cluster)
             | (Step::Work, Subject::Node(_)) => (),
         }
+    }
+
+    /// Whether a step has to wait until the operations of another node are over.
+    fn waits_for_operations(&self, subject: &Subject, next: Step) -> bool {
+        let operating = self.migration().and_then(Migration::operating);
+        let other = operating.map(|node| Subject::Node(node.planned.name.clone()));
+        next.is_about_operations() && other.is_some_and(|other| other != *subject)
     }
 
     /// Whether the OS that was verified is the one of the host's present generation.

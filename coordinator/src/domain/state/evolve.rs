@@ -166,8 +166,10 @@ impl Migration {
             Subject::Node(name) => {
                 let node = self.nodes.iter_mut().find(|node| &node.planned.name == name);
                 let node = node.ok_or_else(|| corrupt(event, name, "unknown"))?;
-                if let Event::RetryRequested { resubmit, .. } = event {
-                    node.forget_for_retry(*resubmit);
+                match event {
+                    Event::RetryRequested { resubmit, .. } => node.forget_for_retry(*resubmit),
+                    Event::EvidenceRequested { gate, .. } => node.forget_inputs(*gate),
+                    _ => (),
                 }
                 (verified, resubmitted) = (&mut node.verified, &mut node.resubmitted);
                 &mut node.track
@@ -344,7 +346,7 @@ impl Node {
                 }
             }
             (
-                phase @ (Phase::Asking { .. } | Phase::Held { .. }),
+                phase @ (Phase::Ready { .. } | Phase::Asking { .. } | Phase::Held { .. }),
                 Event::NodeDeletionRequested { by, .. },
             ) if phase.step() == Some(Step::Ask(Gate::Removal)) => {
                 let held = matches!(phase, Phase::Held { .. });
@@ -413,6 +415,15 @@ impl Node {
         }
         if resubmit && *resume == Step::Ask(Gate::Os) {
             self.farewell = None;
+        }
+    }
+
+    /// An operation is admitted anew with inputs of that moment: other nodes may be out by then, and
+    /// the inventory another one.
+    fn forget_inputs(&mut self, gate: Gate) {
+        let asking = matches!(self.track.phase, Phase::Asking { .. });
+        if !asking && Kind::ALL.iter().any(|kind| kind.admitted_by() == gate) {
+            self.inputs = None;
         }
     }
 

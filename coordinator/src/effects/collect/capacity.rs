@@ -12,7 +12,7 @@ use super::{
         api::few,
         evictions::{self, Answer, evict},
     },
-    server::Server,
+    server::{Reports, Server},
 };
 use crate::{
     capacity::{Placement, Report, Weight},
@@ -28,17 +28,26 @@ impl Pass<'_> {
         server: &Server,
         node: &NodeName,
     ) -> Result<Verdict, Verdict> {
-        let Some(report) = server.report(node).await? else {
-            return Ok(Verdict::fail(format!("Node {node} does not exist")));
+        let others = self.migration.leaving_before(node).map(|other| other.planned.name.as_str());
+        let others: Vec<&str> = others.collect();
+        let with =
+            if others.is_empty() { String::new() } else { format!(", with {}", few(&others)) };
+        let Some(Reports { alone, together }) = server.reports(node, &others).await? else {
+            return Ok(Verdict::fail(format!("Node {node} does not exist{with}")));
         };
-        let (mut against, items) = sorted(report, check);
+        let (mut against, items) = sorted(alone, check);
+        if check == Check::CapacityElsewhere && !others.is_empty() {
+            // What a person could accept of the others was accepted of them.
+            against = sorted(together, check).0;
+            against.iter_mut().for_each(|why| *why += &with);
+        }
         let (open, accepted) = self.unaccepted(&Subject::Node(node.clone()), items);
         against.extend(open.iter().map(Item::words));
         if !against.is_empty() {
             return Ok(Verdict::fail(few(against)));
         }
         let passes = match check {
-            Check::CapacityElsewhere => words(&report.placement),
+            Check::CapacityElsewhere => words(&together.placement) + &with,
             Check::DisruptionsAllowed => match evictable(server, node).await? {
                 Ok(words) => words,
                 Err(refused) => return Ok(Verdict::fail(refused)),

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     clients::{Endpoint, Trouble, server_of},
-    domain::{approval::Item, state::Subject},
+    domain::{
+        approval::Item,
+        state::{Phase, Subject},
+    },
     inventory::{self, Inventory},
     items,
     kubean::{ClusterOperation, stored},
@@ -36,7 +39,7 @@ impl Pass<'_> {
             Check::KubeconfigUsable => self.kubeconfig_usable().await,
             Check::VersionsPinned => self.versions_pinned().await,
             Check::InventoryUnderstood => self.inventory_understood(subject).await,
-            Check::NoForeignOperation => self.no_foreign_operation().await,
+            Check::NoForeignOperation => self.no_foreign_operation(subject).await,
             Check::InputsStored => self.inputs_as_planned(subject).await,
             Check::InputsRemoved => self.inputs_removed().await,
             other => Ok(Verdict::unknown(format!("the management cluster cannot answer {other}"))),
@@ -194,13 +197,18 @@ impl Pass<'_> {
     }
 
     /// No operation of the cluster may run now, not even one of ours: every gate that asks this
-    /// stands before an operation or after its end. A pod may outlive its operation.
-    async fn no_foreign_operation(&self) -> Result<Verdict, Trouble> {
+    /// stands before an operation or after its end, or nobody else operates. Only a node that has not
+    /// come to its operations may begin beside those of another. A pod may outlive its operation.
+    async fn no_foreign_operation(&self, subject: &Subject) -> Result<Verdict, Trouble> {
         let plan = &self.migration.plan;
         let client = self.management_client().await?;
         let operations: Api<ClusterOperation> = Api::all(client.clone());
         let mut running = unfinished(&operations).await?;
-        running.retain(|operation| operation.spec.cluster == plan.cluster.as_str());
+        let beside = self.open_beside(subject);
+        running.retain(|operation| {
+            let name = operation.name_any();
+            operation.spec.cluster == plan.cluster.as_str() && beside != Some(name.as_str())
+        });
         if !running.is_empty() {
             running.sort_by_key(ResourceExt::name_any);
             let names = running.iter().map(|operation| match self.made_by_us(operation) {
@@ -214,7 +222,8 @@ impl Pass<'_> {
             let job = pod.metadata.labels.as_ref()?.get("job-name")?;
             let phase = pod.status.as_ref()?.phase.as_deref()?;
             let over = matches!(phase, "Succeeded" | "Failed");
-            (!over && self.is_our_job(job)).then(|| pod.name_any())
+            let known = beside.map(ClusterOperation::job_of).as_ref() == Some(job);
+            (!over && !known && self.is_our_job(job)).then(|| pod.name_any())
         };
         let pods = api::list(&pods, ListParams::default().labels("job-name"), living).await;
         let pods = pods.map_err(|failure| failure.with("pods of operations"))?;
@@ -229,6 +238,14 @@ impl Pass<'_> {
     fn our_operations(&self) -> impl Iterator<Item = &str> {
         let operations = self.migration.nodes.iter().flat_map(|node| &node.operations);
         operations.map(|operation| operation.intent.name.as_str())
+    }
+
+    /// The operation of another node that runs as it should, if this is about a node.
+    fn open_beside(&self, subject: &Subject) -> Option<&str> {
+        let Subject::Node(name) = subject else { return None };
+        let other = self.migration.operating().filter(|other| other.planned.name != *name)?;
+        let operation = other.operation().filter(|_| other.track.phase == Phase::Operating)?;
+        Some(&operation.intent.name)
     }
 
     fn made_by_us(&self, operation: &ClusterOperation) -> bool {

@@ -42,12 +42,20 @@ pub(super) struct Server {
     lease: OnceCell<Reading<Option<Lease>>>,
     pods: OnceCell<Reading<Vec<Pod>>>,
     pending: OnceCell<Reading<Vec<Pending>>>,
-    report: OnceCell<Reading<Option<Report>>>,
+    reports: OnceCell<Reading<Option<Reports>>>,
     attachments: OnceCell<Reading<Vec<VolumeAttachment>>>,
     daemon_sets: OnceCell<Reading<Vec<DaemonSet>>>,
     deployments: OnceCell<Reading<Vec<Deployment>>>,
     requests: OnceCell<Reading<Vec<CertificateSigningRequest>>>,
     budgets: OnceCell<Reading<Vec<PodDisruptionBudget>>>,
+}
+
+/// What the preflight finds.
+pub(super) struct Reports {
+    /// If the node were drained.
+    pub alone: Report,
+    /// If the nodes whose pods have to go before were drained, too.
+    pub together: Report,
 }
 
 impl Server {
@@ -61,7 +69,7 @@ impl Server {
             lease: OnceCell::new(),
             pods: OnceCell::new(),
             pending: OnceCell::new(),
-            report: OnceCell::new(),
+            reports: OnceCell::new(),
             attachments: OnceCell::new(),
             daemon_sets: OnceCell::new(),
             deployments: OnceCell::new(),
@@ -106,14 +114,20 @@ impl Server {
         self.kept(&self.pending, "pending pods", params, cluster::pending).await
     }
 
-    /// What the preflight finds if the node were drained; `None` if there is no such node. The
-    /// snapshot of the cluster that it is made from is not kept.
-    pub(super) async fn report(&self, name: &NodeName) -> Reading<Option<&Report>> {
+    /// What the preflight finds if the node were drained, alone and together with `others`; `None`
+    /// if one of them does not exist. The snapshot of the cluster that it is made from is not kept.
+    pub(super) async fn reports(
+        &self,
+        name: &NodeName,
+        others: &[&str],
+    ) -> Reading<Option<&Reports>> {
         let read = |client| async move {
             let model = objects::model(&client).await?;
-            Ok(model.examine(&[name.as_str()]))
+            let alone = model.examine(&[name.as_str()]);
+            let together = model.examine(&[others, &[name.as_str()]].concat());
+            Ok(alone.zip(together).map(|(alone, together)| Reports { alone, together }))
         };
-        self.once(&self.report, "what runs in the cluster", read).await.map(Option::as_ref)
+        self.once(&self.reports, "what runs in the cluster", read).await.map(Option::as_ref)
     }
 
     /// All VolumeAttachments.

@@ -169,6 +169,11 @@ async fn no_operation_may_be_unfinished_and_no_pod_of_ours_may_run() {
         "fail",
         "our operation prod-rm-worker1-a1",
     );
+    let other = Subject::Node("worker2".parse().unwrap());
+    for (subject, word) in [(other, "pass"), (Subject::Node(worker1()), "fail")] {
+        let verdict = stage.look(&subject, Check::NoForeignOperation).await;
+        says(&verdict, word, "");
+    }
     // It is deleted in the background: its pod lives on for a while.
     stage.management.store().remove("clusteroperations", "", &name);
     let pod = |name: &str, job: &str| {
