@@ -34,11 +34,7 @@ fn explain(story: &Story, subject: &Subject) -> ExplainResponse {
         refused: &BTreeMap::new(),
         now: story.now,
     };
-    let name = match subject {
-        Subject::Cluster => None,
-        Subject::Node(name) => Some(name),
-    };
-    projection::explain(&view, &prod(), name).expect("a subject of the story")
+    projection::explain(&view, &prod(), subject.node()).expect("a subject of the story")
 }
 
 /// What helps a subject. Every line is whole: a command that can be typed as it stands, or words.

@@ -29,12 +29,8 @@ impl Fleet {
         let migration = self.migrations.get(cluster)?;
         let patience = migration.patience(subject)?;
         // What goes on by itself later is not held before.
-        let again = match subject {
-            Subject::Node(name) => {
-                migration.node(name).and_then(|node| migration.resubmission(node))
-            }
-            Subject::Cluster => None,
-        };
+        let node = subject.node().and_then(|name| migration.node(name));
+        let again = node.and_then(|node| migration.resubmission(node));
         let deadline = (migration.track(subject)?.since + patience)
             .max(again.unwrap_or_default())
             .max(migration.others_need(subject).unwrap_or_default());

@@ -248,10 +248,7 @@ impl Event {
             | Event::RetryRequested { subject, .. }
             | Event::Approved { subject, .. }
             | Event::ApprovalEnded { subject, .. }
-            | Event::AbortRequested { subject, .. } => match subject {
-                Subject::Node(node) => Some(node),
-                Subject::Cluster => None,
-            },
+            | Event::AbortRequested { subject, .. } => subject.node(),
             Event::NodePlanned { node } => Some(&node.name),
             Event::LeadershipTaken
             | Event::MigrationStarted { .. }

@@ -200,6 +200,21 @@ pub enum Subject {
     Node(NodeName),
 }
 
+impl Subject {
+    /// The node, or the cluster if there is none.
+    pub fn of(node: Option<&NodeName>) -> Self {
+        node.map_or(Subject::Cluster, |node| Subject::Node(node.clone()))
+    }
+
+    /// The node; `None` for the cluster.
+    pub fn node(&self) -> Option<&NodeName> {
+        match self {
+            Subject::Cluster => None,
+            Subject::Node(node) => Some(node),
+        }
+    }
+}
+
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -210,9 +225,19 @@ impl std::fmt::Display for Subject {
 }
 
 impl Gate {
-    /// Whether it admits an operation or looks at what one did.
+    /// Whether it admits an operation.
+    pub fn admits_operation(self) -> bool {
+        Kind::ALL.iter().any(|kind| kind.admitted_by() == self)
+    }
+
+    /// Whether it looks at what an operation did.
+    pub fn verifies_operation(self) -> bool {
+        Kind::ALL.iter().any(|kind| kind.verified_by() == self)
+    }
+
+    /// Whether it does one or the other.
     pub fn is_about_operations(self) -> bool {
-        Kind::ALL.iter().any(|kind| [kind.admitted_by(), kind.verified_by()].contains(&self))
+        self.admits_operation() || self.verifies_operation()
     }
 
     /// What comes after it.
@@ -356,6 +381,12 @@ impl Migration {
         }
     }
 
+    /// The tracks of the cluster itself, which is no node, and of its nodes.
+    pub fn tracks(&self) -> impl Iterator<Item = (Option<&NodeName>, &Track)> {
+        let nodes = self.nodes.iter().map(|node| (Some(&node.planned.name), &node.track));
+        std::iter::once((None, &self.track)).chain(nodes)
+    }
+
     /// The approval that counts now for an item, of the subject or of the whole cluster.
     pub fn approval(&self, subject: &Subject, item: &Item, now: Timestamp) -> Option<&Approval> {
         let id = item.id();
@@ -367,10 +398,7 @@ impl Migration {
 
     /// The bench that judges a subject.
     pub fn bench<'a>(&'a self, subject: &'a Subject) -> Bench<'a> {
-        let node = match subject {
-            Subject::Cluster => None,
-            Subject::Node(name) => Some(name),
-        };
+        let node = subject.node();
         let canary = node.and_then(|name| self.node(name)).is_some_and(|node| self.is_canary(node));
         Bench { plan: &self.plan, node, canary }
     }
@@ -498,7 +526,7 @@ impl Node {
         let Phase::Ready { next } = self.track.phase else { return false };
         match next {
             Step::Submit(_) => true,
-            Step::Ask(gate) => Kind::ALL.iter().any(|kind| kind.verified_by() == gate),
+            Step::Ask(gate) => gate.verifies_operation(),
             Step::Reinstall | Step::Work | Step::Finish => false,
         }
     }

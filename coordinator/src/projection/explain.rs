@@ -36,7 +36,7 @@ pub fn explain(
     node: Option<&NodeName>,
 ) -> Option<ExplainResponse> {
     let migration = view.fleet.migrations.get(cluster)?;
-    let subject = node.map_or(Subject::Cluster, |node| Subject::Node(node.clone()));
+    let subject = Subject::of(node);
     let track = migration.track(&subject)?;
     let gate = gate_of(migration, &subject);
     let state = match &subject {

@@ -173,10 +173,7 @@ fn ask_source(check: Check, source: &Source) -> Vec<String> {
 }
 
 fn filled(text: &str, migration: &Migration, subject: &Subject) -> String {
-    let node = match subject {
-        Subject::Node(name) => migration.node(name),
-        Subject::Cluster => None,
-    };
+    let node = subject.node().and_then(|name| migration.node(name));
     let (name, address) = node.map_or(("<node>", "<address>"), |node| {
         (node.planned.name.as_str(), node.planned.address.as_str())
     });

@@ -99,10 +99,7 @@ pub(super) fn waits_for(view: &View<'_>, migration: &Migration, subject: &Subjec
         },
         (Phase::Asking { gate, .. }, _) => {
             let why = blockers(view, migration, subject);
-            let again = match subject {
-                Subject::Node(name) => again(view, migration, name),
-                Subject::Cluster => String::new(),
-            };
+            let again = subject.node().map(|name| again(view, migration, name)).unwrap_or_default();
             format!("{}: {}{again}", gate_name(*gate), list(&why, view.now))
         }
         (Phase::Working, _) => working(view, migration),

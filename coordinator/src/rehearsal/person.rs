@@ -142,12 +142,9 @@ impl Person {
     ) -> Vec<Resolve> {
         let mut resolves = Vec::new();
         for (cluster, migration) in &fleet.migrations {
-            let nodes = migration.nodes.iter();
-            let tracks = nodes.map(|n| (Subject::Node(n.planned.name.clone()), &n.track));
-            for (subject, track) in
-                std::iter::once((Subject::Cluster, &migration.track)).chain(tracks)
-            {
+            for (node, track) in migration.tracks() {
                 let Phase::Held { why, .. } = &track.phase else { continue };
+                let subject = Subject::of(node);
                 if now < track.since + self.delay(&subject) {
                     continue;
                 }
@@ -223,10 +220,7 @@ fn chosen(wanted: &[&str], listed: &[String]) -> Result<Vec<String>, String> {
 impl Deed {
     /// The node it is about.
     pub(super) fn node(&self) -> Option<&NodeName> {
-        match &self.subject {
-            Subject::Cluster => None,
-            Subject::Node(node) => Some(node),
-        }
+        self.subject.node()
     }
 
     /// Whether it is about this node.

@@ -74,14 +74,10 @@ impl Desk<'_> {
 
 /// Approvals that have not ended although they hold no more.
 fn overdue(migration: &Migration, now: Timestamp) -> Vec<(Subject, String)> {
-    let nodes = migration.nodes.iter();
-    let nodes = nodes.map(|node| (Subject::Node(node.planned.name.clone()), &node.track));
-    std::iter::once((Subject::Cluster, &migration.track))
-        .chain(nodes)
-        .filter(|(_, track)| !track.phase.is_over())
-        .flat_map(|(subject, track)| {
-            let over = track.approvals.iter().filter(move |(_, it)| !it.ended && !it.holds(now));
-            over.map(move |(item, _)| (subject.clone(), item.clone()))
-        })
-        .collect()
+    let open = migration.tracks().filter(|(_, track)| !track.phase.is_over());
+    open.flat_map(|(node, track)| {
+        let over = track.approvals.iter().filter(move |(_, it)| !it.ended && !it.holds(now));
+        over.map(move |(item, _)| (Subject::of(node), item.clone()))
+    })
+    .collect()
 }

@@ -143,9 +143,11 @@ impl Desk<'_> {
 
     /// Whether a step has to wait until the operations of another node are over.
     fn waits_for_operations(&self, subject: &Subject, next: Step) -> bool {
-        let operating = self.migration().and_then(Migration::operating);
-        let other = operating.map(|node| Subject::Node(node.planned.name.clone()));
-        next.is_about_operations() && other.is_some_and(|other| other != *subject)
+        next.is_about_operations()
+            && self
+                .migration()
+                .and_then(Migration::operating)
+                .is_some_and(|node| subject.node() != Some(&node.planned.name))
     }
 
     /// Whether the OS that was verified is the one of the host's present generation.

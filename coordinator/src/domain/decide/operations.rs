@@ -126,7 +126,7 @@ impl Desk<'_> {
                 && node.drain.as_ref() != Some(&drain))
             .then_some(Event::DrainProgressed { node: name, drain }),
             Report::Inputs { node: name, inputs } => (node.inputs.is_none()
-                && Kind::ALL.iter().any(|kind| asking == Some(kind.admitted_by())))
+                && asking.is_some_and(Gate::admits_operation))
             .then_some(Event::InputsPrepared { node: name, inputs }),
             Report::Submitted { node: owner, name, uid, others } => (operating
                 && of_last(&name)

@@ -34,10 +34,6 @@ impl Driver {
     pub(super) async fn let_person_act(&mut self) -> Result<bool, Error> {
         let (published, now) = (self.coordinator.handle.published(), self.clock().now());
         let explain = |cluster: &ClusterName, subject: &Subject| {
-            let node = match subject {
-                Subject::Cluster => None,
-                Subject::Node(node) => Some(node),
-            };
             let view = View {
                 fleet: &published.fleet,
                 sequence: published.sequence,
@@ -47,7 +43,9 @@ impl Driver {
                 refused: &self.coordinator.context.agents.refused(),
                 now,
             };
-            projection::explain(&view, cluster, node).map(|all| all.unblock).unwrap_or_default()
+            projection::explain(&view, cluster, subject.node())
+                .map(|all| all.unblock)
+                .unwrap_or_default()
         };
         let resolves = self.person.looks(&published.fleet, now, &explain);
         let mut deeds = Vec::new();
