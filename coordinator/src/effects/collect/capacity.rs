@@ -36,7 +36,7 @@ impl Pass<'_> {
             return Ok(Verdict::fail(format!("Node {node} does not exist{with}")));
         };
         let (mut against, items) = sorted(alone, check);
-        if check == Check::CapacityElsewhere && !others.is_empty() {
+        if let (Check::CapacityElsewhere, Some(together)) = (check, together) {
             // What a person could accept of the others was accepted of them.
             against = sorted(together, check).0;
             against.iter_mut().for_each(|why| *why += &with);
@@ -47,7 +47,9 @@ impl Pass<'_> {
             return Ok(Verdict::fail(few(against)));
         }
         let passes = match check {
-            Check::CapacityElsewhere => words(&together.placement) + &with,
+            Check::CapacityElsewhere => {
+                words(&together.as_ref().unwrap_or(alone).placement) + &with
+            }
             Check::DisruptionsAllowed => match evictable(server, node).await? {
                 Ok(words) => words,
                 Err(refused) => return Ok(Verdict::fail(refused)),

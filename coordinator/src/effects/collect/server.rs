@@ -54,8 +54,8 @@ pub(super) struct Server {
 pub(super) struct Reports {
     /// If the node were drained.
     pub alone: Report,
-    /// If the nodes whose pods have to go before were drained, too.
-    pub together: Report,
+    /// If the nodes whose pods have to go before were drained, too; `None` if there are none.
+    pub together: Option<Report>,
 }
 
 impl Server {
@@ -124,7 +124,10 @@ impl Server {
         let read = |client| async move {
             let model = objects::model(&client).await?;
             let alone = model.examine(&[name.as_str()]);
-            let together = model.examine(&[others, &[name.as_str()]].concat());
+            let together = match others {
+                [] => Some(None),
+                others => model.examine(&[others, &[name.as_str()]].concat()).map(Some),
+            };
             Ok(alone.zip(together).map(|(alone, together)| Reports { alone, together }))
         };
         self.once(&self.reports, "what runs in the cluster", read).await.map(Option::as_ref)
