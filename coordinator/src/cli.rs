@@ -35,6 +35,9 @@ Exit codes:
   4  the coordinator cannot be reached
   5  `status --exit-code`, `rehearse`: something is, or would be, held and waits for a person";
 
+/// Exit code where something is held, or would be.
+const HELD: u8 = 5;
+
 /// Replaces the operating system under running Kubernetes clusters, node by node, on evidence.
 #[derive(Parser, Debug)]
 #[command(name = "rehull", version, after_help = EXIT_CODES, max_term_width = 100)]

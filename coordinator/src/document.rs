@@ -18,7 +18,7 @@ mod nodes;
 mod understand;
 
 pub use crate::yaml::Fault;
-pub use understand::understand;
+pub use understand::{planned, understand};
 
 /// One cluster's move to another operating system.
 ///

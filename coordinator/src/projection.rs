@@ -23,6 +23,7 @@ mod words;
 pub use explain::explain;
 pub use gates::{planned, table};
 pub use history::Filter;
+pub(crate) use sentences::gate_name;
 pub use sentences::sentence;
 pub use status::{agents, status};
 pub use waits::blocker;

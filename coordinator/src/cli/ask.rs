@@ -20,10 +20,7 @@ use rehull_shared::{
     time::Span,
 };
 
-use super::{Failure, Reach, client::connect, output};
-
-/// Exit code of `status --exit-code` when a person is needed.
-const HELD: u8 = 5;
+use super::{Failure, HELD, Reach, client::connect, output};
 
 pub(super) async fn plan(reach: &Reach, file: &Path) -> Result<ExitCode, Failure> {
     let document = read(file)?;

@@ -11,20 +11,17 @@ use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rehull_shared::{ids::NodeName, time::Span};
 
-use super::{Failure, Reach, ask, output};
+use super::{Failure, HELD, Reach, ask, output};
 use crate::{
     clients::{self, Clients},
-    document::{Fault as Wrong, parse, understand},
+    document::{Fault, planned},
     domain::event::Event,
     projection,
     rehearsal::{
-        faults::Fault,
+        faults,
         rehearse::{self, Chosen, Options, Report, Scene, Step},
     },
 };
-
-/// Exit code if something would be held because of the cluster as it is.
-const HELD: u8 = 5;
 
 /// Lines of one list that a person gets.
 const LINES_MAX: usize = 40;
@@ -52,7 +49,7 @@ pub(super) struct Wanted {
 
 /// The faults, for the help of the command.
 pub(super) fn known() -> String {
-    let rows = Fault::ALL.map(|fault| {
+    let rows = faults::Fault::ALL.map(|fault| {
         format!("  {:22} {} ({})\n", fault.name(), fault.story(), fault.family().name())
     });
     format!("Faults:\n{}\nExit code 5: something would be held as the cluster is.", rows.concat())
@@ -65,7 +62,7 @@ fn chosen(text: &str) -> Result<Chosen, String> {
     };
     let node: Option<NodeName> =
         node.map(str::parse).transpose().map_err(|bad| format!("{bad}"))?;
-    Ok((fault.parse::<Fault>().map_err(|unknown| unknown.to_string())?, node))
+    Ok((fault.parse::<faults::Fault>().map_err(|unknown| unknown.to_string())?, node))
 }
 
 /// Rehearses a document for a person or a program.
@@ -75,12 +72,10 @@ pub(super) async fn rehearse(
     wanted: Wanted,
 ) -> Result<ExitCode, Failure> {
     let document = ask::read(file)?;
-    let wrong = |wrong: Wrong| {
-        ask::of_file(file, tonic::Status::invalid_argument(wrong.placed(&document).to_string()))
-    };
+    let wrong =
+        |fault: Fault| ask::of_file(file, tonic::Status::invalid_argument(fault.to_string()));
     let clients = Clients::new(clients::real());
-    let migration = parse(&document).map_err(wrong)?;
-    let (plan, nodes) = understand(&migration, &clients).await.map_err(wrong)?;
+    let (plan, nodes) = planned(&document, &clients).await.map_err(wrong)?;
     let Wanted { chosen, drawn, seed, keep } = wanted;
     let drawn = drawn.unwrap_or(if chosen.is_empty() { DRAWN } else { 0 });
     let begin = rehull_shared::time::now();
@@ -158,14 +153,7 @@ fn table(report: &Report) -> String {
         if number == 1 {
             out += "\nFaults, and what caught them\n";
         }
-        _ = writeln!(out, "  {number}. {}, on {}: {}", fault.fault, fault.node, fault.story);
-        out += &match &fault.caught {
-            Some(catch) => format!(
-                "     caught    {} in, at gate {}\n     words     {}\n     resolved  {}\n",
-                catch.after, catch.gate, catch.words, catch.resolved
-            ),
-            None => "     NOT CAUGHT\n".to_owned(),
-        };
+        _ = write!(out, "  {number}. {}", fault.words(5));
     }
     let own = report.held.iter().filter(|hold| hold.fault.is_empty());
     for (number, hold) in (1..).zip(own) {

@@ -54,7 +54,7 @@ fn client(mut config: Config) -> kube::Result<Client> {
 
 async fn management(plan: &Plan) -> Result<Config, Trouble> {
     if let Some(path) = &plan.management.kubeconfig {
-        return from_file("spec.management", path, &plan.management).await;
+        return from_file(path, &plan.management).await;
     }
     Config::incluster().map_err(|why| {
         let what = "the management cluster: spec.management.kubeconfig is not given, and there is \
@@ -65,7 +65,7 @@ async fn management(plan: &Plan) -> Result<Config, Trouble> {
 
 async fn workload(plan: &Plan) -> Result<Config, Trouble> {
     match &plan.workload.kubeconfig {
-        Some(path) => from_file("spec.workload", path, &plan.workload).await,
+        Some(path) => from_file(path, &plan.workload).await,
         None => {
             let management = client(management(plan).await?);
             let management = management.map_err(|why| Trouble::new(Endpoint::Management, why))?;
@@ -74,12 +74,11 @@ async fn workload(plan: &Plan) -> Result<Config, Trouble> {
     }
 }
 
-/// `field` is the part of the `Migration` document that names the file.
-async fn from_file(field: &str, path: &str, access: &Access) -> Result<Config, Trouble> {
+async fn from_file(path: &str, access: &Access) -> Result<Config, Trouble> {
     let context = access.context.clone();
     let what = match &context {
-        Some(context) => format!("{field}: kubeconfig {path}, context {context}"),
-        None => format!("{field}: kubeconfig {path}, current context"),
+        Some(context) => format!("kubeconfig {path}, context {context}"),
+        None => format!("kubeconfig {path}, current context"),
     };
     let kubeconfig = Kubeconfig::read_from(path).map_err(|why| Trouble::new(&what, words(&why)))?;
     configured(&what, kubeconfig, context).await
@@ -141,7 +140,7 @@ fn words(why: &KubeconfigError) -> String {
 /// A [`Trouble`] if the kubeconfig cannot be had, or names no server.
 pub async fn server_of(plan: &Plan, clients: &Clients) -> Result<String, Trouble> {
     let config = match &plan.workload.kubeconfig {
-        Some(path) => from_file("spec.workload", path, &plan.workload).await?,
+        Some(path) => from_file(path, &plan.workload).await?,
         None => {
             let management = clients.get(plan, Endpoint::Management).await?;
             kept_by_kubean(plan, management).await?
@@ -200,11 +199,11 @@ users: [{name: admin, user: {token: hunter2}}]
         let file = path.display().to_string();
         let read = async |context| {
             let access = access(&path, context);
-            let config = from_file("spec.workload", &file, &access).await;
+            let config = from_file(&file, &access).await;
             config.map(|config| config.cluster_url.to_string()).map_err(|why| why.to_string())
         };
         let trouble = read(None).await.unwrap_err();
-        let begin = format!("spec.workload: kubeconfig {file}, current context: ");
+        let begin = format!("kubeconfig {file}, current context: ");
         assert!(trouble.starts_with(&begin), "{trouble}");
         std::fs::write(&path, KUBECONFIG).unwrap();
         assert_eq!(read(None).await.unwrap(), "https://lb.example:6443/");

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Fault, Installer, Migration, MigrationSpec, Operations, nodes};
+use super::{Fault, Installer, Migration, MigrationSpec, Operations, nodes, parse};
 use crate::{
     clients::{Clients, Endpoint, Trouble},
     domain::{
@@ -17,6 +17,16 @@ use crate::{
 /// Port of an API server, where the document does not give another one.
 const API_PORT: u16 = 6443;
 
+/// The plan that the text of a document asks for.
+///
+/// # Errors
+/// A [`Fault`] with the place in the text, and the path of the field, that cannot be carried out.
+pub async fn planned(text: &str, clients: &Clients) -> Result<(Plan, Vec<PlannedNode>), Fault> {
+    let placed = |fault: Fault| fault.placed(text);
+    let migration = parse(text).map_err(placed)?;
+    understand(&migration, clients).await.map_err(placed)
+}
+
 /// Understands a document: reads the Cluster and its inventory once, and plans the nodes.
 ///
 /// # Errors
@@ -27,15 +37,11 @@ pub async fn understand(
 ) -> Result<(Plan, Vec<PlannedNode>), Fault> {
     let spec = &migration.spec;
     let mut plan = draft(spec)?;
-    let unreachable = |trouble: Trouble| {
-        let path = "spec.management";
-        let words = trouble.to_string();
-        let words = words.strip_prefix(path).and_then(|rest| rest.strip_prefix(": "));
-        Fault::of(path, words.map_or_else(|| trouble.to_string(), str::to_owned))
-    };
-    let client = clients.get(&plan, Endpoint::Management).await.map_err(unreachable)?;
+    let trouble_of = |path: &'static str| move |why: Trouble| Fault::of(path, why.to_string());
+    let client = clients.get(&plan, Endpoint::Management).await;
+    let client = client.map_err(trouble_of("spec.management"))?;
     let found = stored(&client, &plan.namespace, &plan.cluster).await;
-    let found = found.map_err(|trouble| Fault::of("spec.cluster", trouble.to_string()))?;
+    let found = found.map_err(trouble_of("spec.cluster"))?;
     let inventory = Inventory::parse(&found.inventory).map_err(|fault| {
         let at = &found.cluster.spec.hosts_conf_ref;
         let (namespace, name) = (&at.namespace, &at.name);

@@ -5,7 +5,7 @@ use tonic::Status;
 
 use super::Desk;
 use crate::{
-    document::{Fault, parse, understand},
+    document::planned,
     domain::plan::{Plan, PlannedNode},
     preview::preview,
 };
@@ -15,9 +15,8 @@ pub(super) async fn understood(
     desk: &Desk,
     document: &str,
 ) -> Result<(Plan, Vec<PlannedNode>), Status> {
-    let fault = |fault: Fault| Status::invalid_argument(fault.placed(document).to_string());
-    let migration = parse(document).map_err(fault)?;
-    understand(&migration, &desk.context.clients).await.map_err(fault)
+    let planned = planned(document, &desk.context.clients).await;
+    planned.map_err(|fault| Status::invalid_argument(fault.to_string()))
 }
 
 /// What a document would do.

@@ -188,12 +188,7 @@ impl Operator for Operators {
         let by = peer::operator(&request)?;
         let TokenRequest { cluster, node, valid_seconds, .. } = request.into_inner();
         let (cluster, node) = (parsed::<ClusterName>(&cluster)?, parsed::<NodeName>(&node)?);
-        let life = if valid_seconds == 0 { TOKEN_LIFE } else { Span::from_secs(valid_seconds) };
-        if life > TOKEN_LIFE_MAX {
-            return Err(Status::invalid_argument(format!(
-                "a token may be valid for {TOKEN_LIFE_MAX} at the most, not for {life}"
-            )));
-        }
+        let life = life(valid_seconds, (TOKEN_LIFE, TOKEN_LIFE_MAX), "a token may be valid")?;
         let secret: String =
             (self.desk.context.draw)().iter().map(|byte| format!("{byte:02x}")).collect();
         let expires = (self.desk.context.clock)() + life;
@@ -253,6 +248,18 @@ fn picture(desk: &Desk, cluster: Option<&ClusterName>) -> Result<StatusResponse,
     match cluster {
         Some(cluster) if status.clusters.is_empty() => Err(unknown(cluster, None)),
         _ => Ok(status),
+    }
+}
+
+/// For how long something is to be good, if it may be for so long: for `usual` if nobody has said.
+pub(super) fn life(asked: u32, (usual, max): (Span, Span), what: &str) -> Result<Span, Status> {
+    let life = if asked == 0 { usual } else { Span::from_secs(asked) };
+    match life > max {
+        true => {
+            let why = format!("{what} for {max} at the most, not for {life}");
+            Err(Status::invalid_argument(why))
+        }
+        false => Ok(life),
     }
 }
 

@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::{
     Desk,
-    operators::{parsed, unknown},
+    operators::{life, parsed, unknown},
 };
 use crate::{
     domain::{
@@ -115,15 +115,8 @@ async fn approve(
     by: String,
 ) -> Result<(Rule, String), Status> {
     let (subject, why) = (subject(&wish.node)?, reason("an approval", &wish.why)?);
-    let life = match wish.valid_seconds {
-        0 => APPROVAL_LIFE,
-        seconds => Span::from_secs(seconds),
-    };
-    if life > APPROVAL_LIFE_MAX {
-        let why =
-            format!("an approval may hold for {APPROVAL_LIFE_MAX} at the most, not for {life}");
-        return Err(Status::invalid_argument(why));
-    }
+    let life =
+        life(wish.valid_seconds, (APPROVAL_LIFE, APPROVAL_LIFE_MAX), "an approval may hold")?;
     let items = named(desk, cluster, &subject, &wish.items).await?;
     let until = (desk.context.clock)() + life;
     let said = format!(
@@ -148,12 +141,9 @@ async fn named(
         return Err(Status::invalid_argument(why));
     }
     let fleet = desk.handle.published().fleet;
-    let node = match subject {
-        Subject::Cluster => None,
-        Subject::Node(node) => Some(node),
-    };
-    let migration = fleet.migrations.get(cluster).ok_or_else(|| unknown(cluster, node))?;
-    let track = migration.track(subject).ok_or_else(|| unknown(cluster, node))?;
+    let absent = || unknown(cluster, subject.node());
+    let migration = fleet.migrations.get(cluster).ok_or_else(absent)?;
+    let track = migration.track(subject).ok_or_else(absent)?;
     let accepted = track.approvals.iter();
     let mut known: BTreeMap<String, Item> =
         accepted.map(|(id, approval)| (id.clone(), approval.item.clone())).collect();

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use rehull_proto::v1::PlannedGate;
 use rehull_shared::evidence::Witness;
 
-use super::words::{of_check, of_gate};
+use super::{
+    sentences::gate_name,
+    words::{of_check, of_gate},
+};
 use crate::domain::{
     gate::{Age, Gate, Need, Window},
     policy::{FLOORS, Policy},
@@ -48,8 +51,7 @@ pub fn table() -> String {
          as long as the row asks. Missing, late and unknown answers block.\n",
     );
     for gate in Gate::ALL {
-        let number = gate.number().map(|number| format!("G{number} ")).unwrap_or_default();
-        out += &format!("\n## {number}{gate:?}: {}\n\n", of_gate(gate));
+        out += &format!("\n## {}: {}\n\n", gate_name(gate), of_gate(gate));
         out += &format!("Held after {} without a pass.\n\n", gate.deadline(&policy, false));
         out += "| must be true | check | witness | at most | for | catches |\n";
         out += "|---|---|---|---|---|---|\n";

@@ -217,7 +217,7 @@ fn of_host(event: &Event, recorded: &Recorded) -> String {
 }
 
 /// `G5 Removal`, or the name alone for a gate without a number.
-pub(super) fn gate_name(gate: Gate) -> String {
+pub(crate) fn gate_name(gate: Gate) -> String {
     match gate.number() {
         Some(number) => format!("G{number} {gate:?}"),
         None => format!("{gate:?}"),

@@ -27,7 +27,7 @@ use crate::{
     agents::Whom,
     authority,
     clients::Trouble,
-    document,
+    document::planned,
     domain::{
         command::{Command, Request},
         effect::{Effect, due},
@@ -171,12 +171,9 @@ impl Driver {
         document: &str,
         seed: &str,
     ) -> Result<(), Error> {
-        let refused = |why: String| Error::Stuck(format!("the document of {cluster}: {why}"));
-        let migration = document::parse(document).map_err(|fault| refused(fault.to_string()))?;
-        let clients = &self.coordinator.context.clients;
-        let (plan, nodes) = document::understand(&migration, clients)
-            .await
-            .map_err(|fault| refused(fault.to_string()))?;
+        let planned = planned(document, &self.coordinator.context.clients).await;
+        let (plan, nodes) =
+            planned.map_err(|fault| Error::Stuck(format!("the document of {cluster}: {fault}")))?;
         let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{seed}/{cluster}").as_bytes());
         let (cluster, by) = (cluster.clone(), "operator".to_owned());
         let start = Request::Start { id, plan: Box::new(plan), nodes, by };

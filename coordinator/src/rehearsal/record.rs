@@ -18,7 +18,7 @@ use crate::{
         state::{Step, Subject},
     },
     engine::{Error, Handle},
-    projection,
+    projection::{self, gate_name},
 };
 
 /// One fault, and what became of it.
@@ -36,6 +36,23 @@ pub struct Caught {
     pub node: String,
     /// How it was caught; `None` if it was not.
     pub caught: Option<Catch>,
+}
+
+impl Caught {
+    /// What a person reads of it, behind its number; every line after the first is indented.
+    pub fn words(&self, indent: usize) -> String {
+        let Self { fault, node, story, caught, .. } = self;
+        let mut lines = vec![format!("{fault}, on {node}: {story}")];
+        match caught {
+            Some(Catch { gate, words, after, resolved }) => lines.extend([
+                format!("caught    {after} in, at gate {gate}"),
+                format!("words     {words}"),
+                format!("resolved  {resolved}"),
+            ]),
+            None => lines.push("NOT CAUGHT".to_owned()),
+        }
+        lines.join(&format!("\n{:indent$}", "")) + "\n"
+    }
 }
 
 /// How a fault was caught, or something held.
@@ -253,10 +270,7 @@ impl Record {
     pub(super) fn holds(&self, faults: &Faults, deeds: &[Deed]) -> Vec<Hold> {
         let hold = |(at, cluster, subject, trace): &(Timestamp, String, Subject, Trace)| {
             let Trace::Held { why, resume } = trace else { return None };
-            let node = match subject {
-                Subject::Cluster => String::new(),
-                Subject::Node(node) => node.to_string(),
-            };
+            let node = subject.node().map(ToString::to_string).unwrap_or_default();
             let due = |(of, fault): &&(String, Fault)| {
                 *of == node && shows(fault.sign(), *resume, why).is_some()
             };
@@ -295,14 +309,10 @@ fn after(deeds: &[Deed], at: Timestamp, is_meant: impl Fn(&Deed) -> bool) -> Opt
 
 /// A gate by its number and name, or the step that stands before one.
 fn gate_words(resume: Step) -> String {
-    let gate = |gate: Gate| {
-        let number = gate.number().map_or_else(String::new, |number| format!("G{number} "));
-        format!("{number}{gate:?}")
-    };
     match resume {
-        Step::Ask(asked) => gate(asked),
-        Step::Reinstall => format!("the reinstall, before {}", gate(Gate::Os)),
-        Step::Submit(kind) => format!("the operation, before {}", gate(kind.verified_by())),
+        Step::Ask(asked) => gate_name(asked),
+        Step::Reinstall => format!("the reinstall, before {}", gate_name(Gate::Os)),
+        Step::Submit(kind) => format!("the operation, before {}", gate_name(kind.verified_by())),
         Step::Finish | Step::Work => "its end".to_owned(),
     }
 }

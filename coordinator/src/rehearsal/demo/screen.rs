@@ -51,14 +51,7 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
 fn report(outcome: &Outcome, seconds: f64) -> String {
     let mut text = "\nWhat went wrong, and what caught it\n".to_owned();
     for (number, fault) in (1..).zip(&outcome.faults) {
-        text += &format!("\n {number}. {}, on {}: {}\n", fault.fault, fault.node, fault.story);
-        text += &match &fault.caught {
-            Some(catch) => format!(
-                "    caught    {} in, at gate {}\n    words     {}\n    resolved  {}\n",
-                catch.after, catch.gate, catch.words, catch.resolved
-            ),
-            None => "    NOT CAUGHT\n".to_owned(),
-        };
+        text += &format!("\n {number}. {}", fault.words(4));
     }
     for violation in &outcome.violations {
         text += &format!("\n !! {violation}\n");
