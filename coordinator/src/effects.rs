@@ -42,6 +42,7 @@ mod workload;
 
 pub use installers::{Exit, Invocation, RunProgram, run_program};
 pub use runner::{Troubles, run};
+pub(crate) use snapshots::EXPORTED;
 
 /// How far what an operator typed may be read: the one clock, or a virtual one.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

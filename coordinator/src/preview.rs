@@ -93,11 +93,13 @@ async fn found(plan: &Plan, nodes: &[PlannedNode], context: &Context) -> (Vec<Fo
     let Ok(model) = objects::model(&client).await else { return Default::default() };
     let names: Vec<NodeName> = nodes.iter().map(|node| node.name.clone()).collect();
     // Seconds for thousands of nodes: nothing for a thread that others wait for.
-    tokio::task::spawn_blocking(move || weighed(&model, &names)).await.unwrap_or_default()
+    let found = tokio::task::spawn_blocking(move || weighed(&model, names)).await;
+    let (found, left_out) = found.unwrap_or_default();
+    (found.into_iter().map(shown).collect(), left_out)
 }
 
 /// The findings of each node, as many as are shown, and how many are left out.
-pub(crate) fn weighed(model: &Model, nodes: &[NodeName]) -> (Vec<Found>, usize) {
+pub(crate) fn weighed(model: &Model, nodes: Vec<NodeName>) -> (Vec<(NodeName, Finding)>, usize) {
     let mut all = Vec::new();
     for (place, node) in nodes.iter().enumerate() {
         let report = model.examine(&[node.as_str()]);
@@ -108,11 +110,11 @@ pub(crate) fn weighed(model: &Model, nodes: &[NodeName]) -> (Vec<Found>, usize) 
     let left_out = all.len().saturating_sub(FOUND_MAX);
     all.truncate(FOUND_MAX);
     all.sort_by_key(|(weight, place, _)| (*place, *weight));
-    let shown = all.into_iter().map(|(_, place, finding)| shown(&nodes[place], finding));
-    (shown.collect(), left_out)
+    let found = all.into_iter().map(|(_, place, finding)| (nodes[place].clone(), finding));
+    (found.collect(), left_out)
 }
 
-fn shown(node: &NodeName, finding: Finding) -> Found {
+fn shown((node, finding): (NodeName, Finding)) -> Found {
     let (weight, check) = (finding.weight().words().to_owned(), finding.check().to_string());
     let item = items::of_finding(&finding).map(|item| item.id()).unwrap_or_default();
     let Object { kind, namespace, name, uid } = finding.about;

@@ -31,6 +31,13 @@ use crate::{
     pods,
 };
 
+/// ConfigMaps of the workload cluster that a recovery starts from: the field of the export, namespace
+/// and name.
+pub(crate) const EXPORTED: [(&str, &str, &str); 2] = [
+    ("kubeadmConfig", "kube-system", "kubeadm-config"),
+    ("clusterInfo", "kube-public", "cluster-info"),
+];
+
 /// Kubernetes objects that speak of one node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Objects {
@@ -122,13 +129,14 @@ impl Pass<'_> {
         let nodes = Api::<NodeObject>::all(workload.clone());
         let nodes = list(&nodes, ListParams::default(), |node| Some(cleaned(&node))).await;
         let nodes = nodes.map_err(|failure| failure.with("Nodes"))?;
-        let export = json!({
+        let mut export = json!({
             "cluster": cleaned(&cluster),
             "inputs": inputs,
             "nodes": nodes,
-            "kubeadmConfig": config_map(&workload, "kube-system", "kubeadm-config").await?,
-            "clusterInfo": config_map(&workload, "kube-public", "cluster-info").await?,
         });
+        for (field, namespace, name) in EXPORTED {
+            export[field] = config_map(&workload, namespace, name).await?.into();
+        }
         let sha256 = self.store(&export)?;
         Ok(vec![Request::Report(Report::Exported { sha256 })])
     }

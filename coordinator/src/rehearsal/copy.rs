@@ -19,6 +19,7 @@ use super::{
 use crate::{
     clients::{Clients, Endpoint, Trouble, calls, server_of},
     domain::plan::{Plan, PlannedNode},
+    effects::EXPORTED,
     kubean::{Cluster, stored},
 };
 
@@ -40,10 +41,6 @@ const WORKLOAD: [&str; 15] = [
     "statefulsets",
     "certificatesigningrequests",
 ];
-
-/// ConfigMaps of the workload cluster that are exported before anything is touched.
-const EXPORTED: [(&str, &str); 2] =
-    [("kube-system", "kubeadm-config"), ("kube-public", "cluster-info")];
 
 /// The namespace that every cluster has.
 const SYSTEM: &str = "kube-system";
@@ -73,7 +70,7 @@ pub(super) async fn copy(
     for plural in WORKLOAD {
         workload.extend(all(&client, plural, &mut |object| slim(object), tell).await?);
     }
-    for (namespace, name) in EXPORTED {
+    for (_, namespace, name) in EXPORTED {
         let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
         workload.extend(config_map(&maps, name).await?);
     }

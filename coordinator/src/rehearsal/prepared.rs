@@ -9,6 +9,7 @@ use super::{
     machine::Os,
     world::{IMAGE, NAMESPACE},
 };
+use crate::effects::EXPORTED;
 
 /// The Kubernetes version of every cluster that is made up.
 const KUBERNETES: &str = "v1.27.5";
@@ -139,9 +140,7 @@ impl Layout {
             ["default", "kube-system", "kube-public", "kube-node-lease", "shop"]
                 .map(namespace)
                 .into();
-        for (namespace, name) in
-            [("kube-system", "kubeadm-config"), ("kube-public", "cluster-info")]
-        {
+        for (_, namespace, name) in EXPORTED {
             objects.push(json!({
                 "apiVersion": "v1", "kind": "ConfigMap",
                 "metadata": { "name": name, "namespace": namespace },

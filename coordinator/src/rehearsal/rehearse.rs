@@ -26,6 +26,7 @@ pub use super::{
     record::{Caught, Hold, Went},
 };
 use crate::{
+    capacity::{Finding, Object, Weight},
     clients::{Clients, objects},
     domain::plan::{Plan, PlannedNode},
     preview::weighed,
@@ -228,16 +229,19 @@ async fn found(original: &Original, now: Timestamp) -> Vec<Notice> {
     let Ok(model) = objects::model(&api.client()).await else { return Vec::new() };
     let names: Vec<NodeName> = original.workers.iter().map(|(name, _)| name.clone()).collect();
     // Seconds for thousands of nodes: nothing for a thread that others wait for.
-    let weighed = tokio::task::spawn_blocking(move || weighed(&model, &names)).await;
+    let weighed = tokio::task::spawn_blocking(move || weighed(&model, names)).await;
     let (found, _) = weighed.unwrap_or_default();
-    let shown = found.into_iter().filter(|one| one.weight == "shown");
-    let notice = |one: rehull_proto::v1::Found| Notice {
-        about: match one.namespace.as_str() {
-            "" => format!("{} {}", one.kind, one.name),
-            namespace => format!("{} {namespace}/{}", one.kind, one.name),
+    let shown = found.into_iter().filter(|(_, finding)| finding.weight() == Weight::Shown);
+    let notice = |(node, finding): (NodeName, Finding)| Notice {
+        about: {
+            let Object { kind, namespace, name, .. } = &finding.about;
+            match namespace.as_str() {
+                "" => format!("{kind} {name}"),
+                namespace => format!("{kind} {namespace}/{name}"),
+            }
         },
-        node: one.node,
-        words: one.what,
+        node: node.into(),
+        words: finding.what.to_string(),
     };
     shown.map(notice).collect()
 }
