@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use rehull_shared::evidence::Check;
 
 use crate::{
-    capacity::Finding,
+    capacity::{Finding, Object, What},
     clients::{Endpoint, Trouble, objects},
     domain::{
         approval::Item,
@@ -14,6 +15,7 @@ use crate::{
     effects::Context,
     inventory::passwords,
     kubean::{Stored, stored},
+    pods,
 };
 
 /// What speaks against a subject's checks now and could be accepted.
@@ -45,6 +47,18 @@ pub(crate) fn of_finding(finding: &Finding) -> Option<Item> {
     Some(Item { check: finding.check(), identity, what: finding.to_string() })
 }
 
+/// That no controller would make this pod anew, as the preflight finds it; `None` if one would.
+pub(crate) fn of_bare(pod: &Pod) -> Option<Item> {
+    if pods::controller(&pod.metadata).is_some() {
+        return None;
+    }
+    let ObjectMeta { namespace, name, uid, .. } = &pod.metadata;
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let (namespace, name, uid) = (text(namespace), text(name), text(uid));
+    let about = Object { kind: "Pod".to_owned(), namespace, name, uid };
+    of_finding(&Finding { about, what: What::Bare })
+}
+
 /// Passwords in plain text in an inventory and its variables, by the names of their variables (F67).
 ///
 /// # Errors
@@ -74,7 +88,6 @@ pub(crate) fn of_inventory(stored: &Stored) -> Result<Vec<Item>, Trouble> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capacity::{Object, What};
 
     fn found(what: What) -> Finding {
         let [kind, namespace, name, uid] = ["Pod", "shop", "db-0", "u-1"].map(str::to_owned);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
 use rehull_proto::v1::to_agent;
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict, Witness},
@@ -259,7 +260,10 @@ impl Pass<'_> {
                 let last = last_pass(node, check, source);
                 return Ok(node::lease_stopped(lease, name, window, now, last));
             }
-            Check::NodeDrained => return Ok(node::drained(server.pods(name).await?)),
+            Check::NodeDrained => {
+                let open = |pod: &Pod| self.objection(name, pod);
+                return Ok(node::drained(server.pods(name).await?, open));
+            }
             Check::NoPodsBound => return Ok(node::no_pods(server.pods(name).await?, name)),
             Check::VolumesDetached => {
                 return Ok(node::volumes_detached(server.attachments().await?, name));

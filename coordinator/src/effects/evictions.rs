@@ -15,10 +15,17 @@ use kube::{
     api::PostParams,
     core::{Selector, SelectorExt},
 };
+use rehull_shared::ids::NodeName;
 use serde_json::Value;
 
-use super::api::{Failure, call, few};
-use crate::pods;
+use super::{
+    Pass,
+    api::{Failure, call, few},
+};
+use crate::{
+    domain::{approval::Item, state::Subject},
+    items, pods,
+};
 
 /// How an eviction was answered.
 #[derive(Debug, PartialEq)]
@@ -105,10 +112,15 @@ fn words(budget: &PodDisruptionBudget) -> String {
     }
 }
 
-/// What is wrong with evicting a pod whatever a budget says, if anything.
-pub(super) fn objection(pod: &Pod) -> Option<String> {
-    let lost = pods::controller(&pod.metadata).is_none();
-    lost.then(|| format!("{}: no controller would make it anew", pods::name(pod)))
+impl Pass<'_> {
+    /// What stands in the way of evicting a pod of this node whatever a budget says: no controller
+    /// would make it anew, and nobody accepts that now, of this very pod.
+    pub(super) fn objection(&self, node: &NodeName, pod: &Pod) -> Option<Item> {
+        let subject = Subject::Node(node.clone());
+        let stays = pod.metadata.deletion_timestamp.is_none();
+        let item = items::of_bare(pod).filter(|_| stays)?;
+        self.migration.approval(&subject, &item, self.now()).is_none().then_some(item)
+    }
 }
 
 #[cfg(test)]
@@ -129,13 +141,6 @@ mod tests {
         );
         assert_eq!(refusal(&web, &no(500), &budgets), "default/web-1: 500 Because: no");
         assert_eq!(refusal(&web, &no(429), &[]), "default/web-1: 429 Because: no");
-    }
-
-    #[test]
-    fn a_bare_pod_is_not_evicted_for_ever() {
-        assert_eq!(objection(&pod("web-1", "n1", "ReplicaSet")), None);
-        let bare = objection(&pod("lone", "n1", "")).unwrap();
-        assert_eq!(bare, "default/lone: no controller would make it anew");
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     clients::Endpoint,
     domain::{
+        approval::Item,
         command::{Report, Request},
         state::{Drain, Snapshot},
     },
@@ -75,7 +76,8 @@ impl Pass<'_> {
         Ok(Requests::new())
     }
 
-    /// Tries to evict each pod that must move, once. No pod is ever deleted.
+    /// Tries to evict each pod that must move, once. No pod is ever deleted, and one that nobody would
+    /// make anew stays until a person accepts that.
     pub(super) async fn drain(&self, name: &NodeName) -> Result<Requests, Trouble> {
         let snapshot = self.recorded(name)?;
         let node = existing(&self.nodes().await?, name).await?;
@@ -92,6 +94,8 @@ impl Pass<'_> {
         let mut moving = moving.map_err(|failure| failure.with(format!("the pods of {name}")))?;
         moving.sort_by_key(pods::name);
         let before = self.node(name)?.drain.clone().unwrap_or_default();
+        let judged = |pod| (self.objection(name, &pod), pod);
+        let moving: Vec<(Option<Item>, Pod)> = moving.into_iter().map(judged).collect();
         let drain = evict_all(&client, &moving, &before).await?;
         let node = name.clone();
         Ok(vec![Request::Report(Report::Drain { node, drain })])
@@ -148,24 +152,26 @@ impl Pass<'_> {
 }
 
 /// One eviction for each pod that is not on its way yet. Pods count as left until they are gone.
-async fn evict_all(client: &Client, moving: &[Pod], before: &Drain) -> Result<Drain, Trouble> {
+async fn evict_all(
+    client: &Client,
+    moving: &[(Option<Item>, Pod)],
+    before: &Drain,
+) -> Result<Drain, Trouble> {
     let (mut evicted, mut left) = (before.evicted, moving.len());
     let mut failures = Vec::new();
-    for pod in moving.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-        if evictions::objection(pod).is_some() {
-            failures.push((pod, None));
-            continue;
-        }
+    let open = moving.iter().filter_map(|(objection, _)| objection.as_ref()).map(Item::words);
+    let unopposed = moving.iter().filter(|(objection, _)| objection.is_none()).map(|(_, pod)| pod);
+    for pod in unopposed.filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
         match evict(client, pod, false).await {
             Answer::Gone => left -= 1,
             Answer::Accepted => evicted += 1,
-            Answer::Refused(failure) => failures.push((pod, Some(failure))),
+            Answer::Refused(failure) => failures.push((pod, failure)),
             Answer::Silent(failure) if evicted == before.evicted => {
                 return Err(failure.with(format!("the eviction of {}", pods::name(pod))));
             }
             Answer::Silent(failure) => {
                 // What was done must be told; the others would be answered by silence, too.
-                failures.push((pod, Some(failure)));
+                failures.push((pod, failure));
                 break;
             }
         }
@@ -177,10 +183,8 @@ async fn evict_all(client: &Client, moving: &[Pod], before: &Drain) -> Result<Dr
             list(&Api::all(client.clone()), ListParams::default(), Some).await.unwrap_or_default()
         }
     };
-    let refused = failures.iter().take(REFUSED_MAX).map(|(pod, failure)| match failure {
-        Some(failure) => evictions::refusal(pod, failure, &budgets),
-        None => evictions::objection(pod).unwrap_or_default(),
-    });
+    let refusal = |(pod, failure): &(&Pod, Failure)| evictions::refusal(pod, failure, &budgets);
+    let refused = open.chain(failures.iter().map(refusal)).take(REFUSED_MAX);
     let refused = refused.map(|words| bounded(&words, REFUSAL_MAX)).collect();
     let left = u32::try_from(left).unwrap_or(u32::MAX);
     Ok(Drain { evicted, left, refused })

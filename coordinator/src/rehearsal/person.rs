@@ -42,8 +42,6 @@ pub(super) enum Remedy {
     StartPods,
     /// Starts the agent on the host.
     StartAgent,
-    /// Deletes the pods that nobody would make anew.
-    DeleteBare,
     /// Only asks again.
     Retry,
     /// Accepts what a person may accept.
@@ -87,7 +85,6 @@ const ROWS: &[Row] = &[
     (Reason::No(Check::DisruptionsAllowed), Remedy::ScaleUp, &["get pdb -A", RETRY]),
     (Reason::No(Check::NoForeignOperation), Remedy::EndForeign, &["delete it if nobody", RETRY]),
     (Reason::No(Check::DaemonPodsReady), Remedy::StartPods, &["get pods -A", RETRY]),
-    (Reason::No(Check::NodeDrained), Remedy::DeleteBare, &["without a controller", RETRY]),
     (Reason::AgentSilent, Remedy::StartAgent, &["systemctl status rehull-agent", RETRY]),
 ];
 

@@ -15,7 +15,7 @@ use super::{
     super::{api::few, metadata::is_cordoned},
     cluster::is_ready,
 };
-use crate::pods;
+use crate::{domain::approval::Item, pods};
 
 /// The Node object that must be there.
 pub(super) fn present<'a>(
@@ -49,12 +49,19 @@ pub(super) fn cordoned(node: &NodeObject, name: &NodeName, recorded: &str) -> Ve
 }
 
 /// Nothing that must move is left on the node.
-pub(super) fn drained(on_node: &[Pod]) -> Verdict {
-    let left: Vec<String> =
-        on_node.iter().filter(|pod| pods::is_movable(pod)).map(pods::name).collect();
+pub(super) fn drained(on_node: &[Pod], open: impl Fn(&Pod) -> Option<Item>) -> Verdict {
+    let left = on_node.iter().filter(|pod| pods::is_movable(pod));
+    let mut left: Vec<(Option<Item>, &Pod)> = left.map(|pod| (open(pod), pod)).collect();
+    // Those that wait for a person are told first.
+    left.sort_by_key(|(open, _)| open.is_none());
     match left.is_empty() {
         true => Verdict::pass("only pods of DaemonSets and static pods are left"),
-        false => Verdict::fail(format!("pods are left: {}", few(left))),
+        false => {
+            let words = |(open, pod): &(Option<Item>, &Pod)| {
+                open.as_ref().map_or_else(|| pods::name(pod), Item::words)
+            };
+            Verdict::fail(format!("pods are left: {}", few(left.iter().map(words))))
+        }
     }
 }
 
@@ -121,7 +128,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::effects::testing::{NOW, from, node_object, pod, says, worker1};
+    use crate::{
+        effects::testing::{NOW, from, node_object, pod, says, worker1},
+        items,
+    };
 
     #[test]
     fn an_absence_is_said_by_the_server_and_a_presence_is_described() {
@@ -144,8 +154,13 @@ mod tests {
     fn a_node_is_drained_when_nothing_movable_is_left() {
         let daemon = pod("proxy-1", "worker1", "DaemonSet");
         let web = pod("web-1", "worker1", "ReplicaSet");
-        says(&drained(std::slice::from_ref(&daemon)), "pass", "only pods of DaemonSets");
-        says(&drained(&[daemon.clone(), web]), "fail", "pods are left: default/web-1");
+        let says_of = |pods: &[Pod], word, part| says(&drained(pods, items::of_bare), word, part);
+        says_of(std::slice::from_ref(&daemon), "pass", "only pods of DaemonSets");
+        says_of(&[daemon.clone(), web.clone()], "fail", "pods are left: default/web-1");
+        let lone = pod("lone", "worker1", "");
+        let words = items::of_bare(&lone).unwrap().words();
+        let words = format!("pods are left: {words}, default/web-1");
+        says_of(&[web, lone], "fail", &words);
         says(&no_pods(&[daemon], &worker1()), "fail", "default/proxy-1");
         says(&no_pods(&[], &worker1()), "pass", "no pod is bound to worker1");
     }

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use rehull_proto::v1::order_done::Outcome as Answered;
-use rehull_shared::{evidence::Check, ids::Generation};
+use rehull_shared::{evidence::Check, ids::Generation, time::Span};
 use serde_json::{Value, json};
 
 use super::{
-    super::testing::{World, budget, host_report, node_object, pod, stored, worker1},
+    super::testing::{NOW, World, budget, from, host_report, node_object, pod, stored, worker1},
     all_say, look, with_nodes,
 };
 use crate::{
     domain::{
+        approval::{Approval, Item},
         command::{Report, Request},
         effect::Work,
         gate::Gate,
         state::Drain,
     },
+    items,
     rehearsal::api::Turn,
 };
 
@@ -102,10 +104,11 @@ async fn a_drain_evicts_what_it_may_and_names_what_it_may_not() {
         let guard = budget("guard", "db", 0);
         world.workload.store().put(stored("policy/v1", "PodDisruptionBudget", guard));
     }
+    let lone = bare(&world, "lone");
     let requests = world.pass(Work::Drain { node: worker1() }).await.unwrap();
     let refused = vec![
+        format!("default/lone: no controller would make it anew (item {})", lone.id()),
         "default/db-1: blocked by PDB default/guard (1 of 1 needed pods are healthy)".to_owned(),
-        "default/lone: no controller would make it anew".to_owned(),
     ];
     let drain = Drain { evicted: 1, left: 3, refused };
     assert_eq!(
@@ -130,6 +133,52 @@ async fn a_drain_evicts_what_it_may_and_names_what_it_may_not() {
     assert!(!calls.iter().any(|call| call.starts_with("DELETE")), "no pod is ever deleted");
     let requests = world.pass(look(Gate::Drain)).await.unwrap();
     all_say(&requests, Check::NodeDrained, "pass", "only pods of DaemonSets");
+}
+
+/// The item of a pod without a controller, with the UID that the API server has given it.
+fn bare(world: &World, name: &str) -> Item {
+    let pod = world.workload.store().get("pods", "default", name).unwrap().clone();
+    items::of_bare(&from(pod)).unwrap()
+}
+
+#[tokio::test]
+async fn a_pod_that_nobody_makes_anew_is_evicted_only_while_that_is_accepted_of_it() {
+    let mut world = with_nodes();
+    let cordon = |node: &mut Value| node["spec"]["unschedulable"] = json!(true);
+    world.workload.store().edit("nodes", "", "worker1", cordon);
+    for name in ["lone", "other"] {
+        world.run(pod(name, "worker1", ""));
+    }
+    let item = bare(&world, "lone");
+    let (by, why, until) =
+        ("ann".to_owned(), "a debugging pod".to_owned(), NOW + Span::from_mins(60));
+    let accepted = Approval { item: item.clone(), by, why, until, ended: false };
+    let drained = async |world: &World| {
+        let requests = world.pass(Work::Drain { node: worker1() }).await.unwrap();
+        let [Request::Report(Report::Drain { drain, .. })] = &requests[..] else {
+            panic!("{requests:?}");
+        };
+        (drain.evicted, drain.refused.len())
+    };
+    assert_eq!(drained(&world).await, (0, 2), "nobody accepts anything");
+    let requests = world.pass(look(Gate::Drain)).await.unwrap();
+    all_say(&requests, Check::NodeDrained, "fail", &item.words());
+    let of_node = |world: &mut World, approval: Approval| {
+        world.migration.nodes[0].track.approvals.insert(approval.item.id(), approval);
+    };
+    of_node(&mut world, Approval { until: NOW, ..accepted.clone() });
+    assert_eq!(drained(&world).await, (0, 2), "its time is over");
+    of_node(&mut world, Approval { ended: true, ..accepted.clone() });
+    assert_eq!(drained(&world).await, (0, 2), "it was taken back");
+    let another = Item { identity: "Pod another bare".to_owned(), ..item.clone() };
+    of_node(&mut world, Approval { item: another, ..accepted.clone() });
+    assert_eq!(drained(&world).await, (0, 2), "it is of another pod of that name");
+    of_node(&mut world, accepted);
+    assert_eq!(drained(&world).await, (1, 1), "the other one stays");
+    assert!(world.workload.store().get("pods", "default", "lone").is_none());
+    assert!(world.workload.store().get("pods", "default", "other").is_some());
+    let requests = world.pass(look(Gate::Drain)).await.unwrap();
+    all_say(&requests, Check::NodeDrained, "fail", "default/other: no controller");
 }
 
 #[tokio::test]

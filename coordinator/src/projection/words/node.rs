@@ -10,7 +10,6 @@ pub(super) const fn words_of(check: Check) -> Words {
     const DRAIN: &[&str] = &[
         "kubectl get pods -A --field-selector=spec.nodeName={node} -o wide",
         "kubectl get pdb -A  # scale up what allows no disruption",
-        "delete pods without a controller yourself, if they may be lost",
     ];
     match check {
         Check::NodeRecorded => {

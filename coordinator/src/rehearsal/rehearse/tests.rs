@@ -161,8 +161,8 @@ async fn what_the_cluster_itself_would_hold_is_said_accepted_or_left_out() {
         solo.map(|notice| (notice.node.as_str(), notice.words.as_str())).collect();
     let [("", seen), ("west-worker1", _)] = solo[..] else { panic!("{:#?}", report.clients) };
     assert!(seen.starts_with("no pod of it was Ready for ") && seen.ends_with("s in all"));
-    let drained = report.held.iter().find(|hold| hold.gate == "G3 Drain").unwrap();
-    assert!(drained.resolved.starts_with("delete pods without a controller yourself"));
+    let drained = report.held.iter().any(|hold| hold.gate == "G3 Drain");
+    assert!(!drained, "what was accepted is evicted: {:#?}", report.held);
     let last = report.held.last().unwrap();
     assert!(last.why.iter().any(|why| why.contains("PDB shop/guard")), "{last:#?}");
     assert_eq!(last.resolved, "rehull migrate abort west west-worker2");

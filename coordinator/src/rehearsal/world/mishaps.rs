@@ -141,9 +141,6 @@ impl World {
             Remedy::EndForeign => Fault::ForeignOperation,
             Remedy::StartPods => Fault::PodsDoNotStart,
             Remedy::StartAgent => Fault::AgentLost,
-            Remedy::DeleteBare => {
-                return Ok(self.site(cluster).is_some_and(|site| site.delete_bare(node)));
-            }
         };
         let mut at = (node.to_owned(), fault);
         if fault == Fault::ForeignOperation {
@@ -188,21 +185,6 @@ fn foreign(cluster: &str) -> String {
 }
 
 impl super::Site {
-    /// Deletes the pods of a node that have no controller. Says whether there was one.
-    fn delete_bare(&mut self, node: &str) -> bool {
-        let store = &mut *self.api.store();
-        let bare = |pod: &&Value| {
-            let owners = pod["metadata"]["ownerReferences"].as_array();
-            pod["spec"]["nodeName"] == node
-                && !owners.into_iter().flatten().any(|owner| owner["controller"] == true)
-        };
-        let bare: Vec<(String, String)> = store.list("pods").filter(bare).map(key).collect();
-        for (namespace, name) in &bare {
-            store.remove("pods", namespace, name);
-        }
-        !bare.is_empty()
-    }
-
     /// One pod more for the workloads that a budget guards.
     fn scale_up(&mut self, namespace: &str, budget: &str) {
         let store = &mut *self.api.store();
