@@ -15,4 +15,5 @@ pub mod operation;
 pub mod plan;
 pub mod policy;
 pub mod profile;
+pub mod schedule;
 pub mod state;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::{Api, api::ListParams};
-use rehull_proto::v1::{Found, PlanResponse, PlannedNode as Shown};
+use rehull_proto::v1::{Found, PlanResponse, PlannedNode as Shown, Schedule};
 use rehull_shared::{
     ids::{NodeName, Round},
     time::{Span, Timestamp},
@@ -16,13 +16,17 @@ use crate::{
     capacity::{Finding, Model, Object},
     clients::{Endpoint, objects},
     domain::{
+        approval::{Approval, Item},
+        calendar::Calendar,
         command::{Command, Request},
         decide::decide,
         effect::{Effect, Work},
         event::{Event, Recorded},
         gate::{Asked, Dossier, Gate},
         plan::{Installer, Plan, PlannedNode},
-        state::{Fleet, Subject},
+        policy::Policy,
+        schedule,
+        state::{Corrupt, Fleet, Migration, Phase, Subject},
     },
     effects::{Context, pass},
     items, projection,
@@ -47,25 +51,27 @@ pub(crate) async fn preview(
     fleet: &Fleet,
     context: &Context,
 ) -> PlanResponse {
+    let now = (context.clock)();
+    let running = fleet.migrations.get(&plan.cluster).map(Arc::as_ref);
+    let running = running.filter(|migration| migration.is_whole() && !migration.is_finished());
     let (runs, mut blockers, (found, left_out)) = tokio::join!(
         os_images(plan, context),
-        blockers(plan, nodes, fleet, context),
+        blockers(plan, nodes, running.is_some(), fleet, context),
         found(plan, nodes, context)
     );
     blockers.dedup();
+    let schedule = scheduled(plan, nodes, running, now).unwrap_or_else(|never| {
+        blockers.push(never);
+        None
+    });
     let policy = &plan.policy;
-    let windows = policy.absence_window.max(policy.lease_window) + policy.ready_window;
-    let seconds = |span: Span| u64::from((windows + span).as_secs());
     let node = |node: &PlannedNode| Shown {
         name: node.name.to_string(),
         address: node.address.clone(),
         canary: node.canary,
         os_image: runs.get(node.name.as_str()).cloned().unwrap_or_default(),
     };
-    let each = nodes.iter().map(|node| match node.canary {
-        true => seconds(policy.canary_soak),
-        false => seconds(policy.soak),
-    });
+    let found = found.into_iter().map(|found| shown(found, running, now));
     PlanResponse {
         cluster: plan.cluster.to_string(),
         source: plan.source.to_string(),
@@ -77,25 +83,87 @@ pub(crate) async fn preview(
         blockers,
         warnings: warnings(plan, left_out),
         under_floor: policy.under_floor().iter().map(ToString::to_string).collect(),
-        node_seconds_min: seconds(policy.soak),
-        total_seconds_min: each.sum(),
-        found,
+        node_seconds_min: seconds(policy.operation_windows() + policy.soak),
+        total_seconds_min: seconds(shortest(policy, nodes)),
+        found: found.collect(),
+        calendar: calendar(plan),
+        schedule,
     }
+}
+
+fn seconds(span: Span) -> u64 {
+    u64::from(span.as_secs())
+}
+
+/// The shortest time that all nodes take, from windows and soaks alone: operations run one after the
+/// other, and no more nodes than the policy lets are under way.
+fn shortest(policy: &Policy, nodes: &[PlannedNode]) -> Span {
+    let operations = policy.operation_windows();
+    let counted = |canary| {
+        let count = nodes.iter().filter(|node| node.canary == canary).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    };
+    let others = counted(false);
+    let in_turns = (operations + policy.soak).times(others.div_ceil(policy.max_out.max(1)));
+    let in_a_row = operations.times(others) + policy.soak.times(others.min(1));
+    (operations + policy.canary_soak).times(counted(true)) + in_turns.max(in_a_row)
+}
+
+fn calendar(plan: &Plan) -> Vec<String> {
+    let Calendar { windows, freezes } = &plan.calendar;
+    let windows = windows.iter().map(ToString::to_string);
+    windows.chain(freezes.iter().map(ToString::to_string)).collect()
+}
+
+/// When the nodes that have not begun would; `Err` says why they never could.
+fn scheduled(
+    plan: &Plan,
+    nodes: &[PlannedNode],
+    running: Option<&Migration>,
+    now: Timestamp,
+) -> Result<Option<Schedule>, String> {
+    let left = || nodes.iter().filter(|node| waits(running, node));
+    let count = u32::try_from(left().count()).unwrap_or(u32::MAX);
+    let length = running.map_or(plan.policy.node_length, Migration::node_length);
+    let canary = left().any(|node| node.canary);
+    let all = schedule::Schedule::of((&plan.policy, &plan.calendar), count, canary, length, now);
+    let all = all.map_err(|_| format!("nodes wait for {}", projection::too_long(length)))?;
+    Ok(all.map(|all| Schedule {
+        node_seconds: seconds(all.node),
+        nodes: count,
+        max_out: plan.policy.max_out,
+        turns: all.turns,
+        work_seconds: seconds(all.works),
+        one_by_one_seconds: seconds(all.one_by_one),
+        wait_seconds: seconds(all.waits()),
+        begins: all.begins.to_string(),
+        first_ends: all.first_ends.to_string(),
+        ends: all.ends.to_string(),
+    }))
+}
+
+/// Whether a node has not begun: always, if no migration of its cluster runs.
+fn waits(running: Option<&Migration>, planned: &PlannedNode) -> bool {
+    running.is_none_or(|migration| {
+        migration.node(&planned.name).is_some_and(|node| node.track.phase == Phase::Planned)
+    })
 }
 
 /// What the capacity and disruption preflight finds on each node by itself; nothing where the cluster
 /// cannot be read (a blocker says so). What weighs least is left out first where there is too much,
 /// and counted.
-async fn found(plan: &Plan, nodes: &[PlannedNode], context: &Context) -> (Vec<Found>, usize) {
+async fn found(
+    plan: &Plan,
+    nodes: &[PlannedNode],
+    context: &Context,
+) -> (Vec<(NodeName, Finding)>, usize) {
     let Ok(client) = context.clients.get(plan, Endpoint::Workload).await else {
         return Default::default();
     };
     let Ok(model) = objects::model(&client).await else { return Default::default() };
     let names: Vec<NodeName> = nodes.iter().map(|node| node.name.clone()).collect();
     // Seconds for thousands of nodes: nothing for a thread that others wait for.
-    let found = tokio::task::spawn_blocking(move || weighed(&model, names)).await;
-    let (found, left_out) = found.unwrap_or_default();
-    (found.into_iter().map(shown).collect(), left_out)
+    tokio::task::spawn_blocking(move || weighed(&model, names)).await.unwrap_or_default()
 }
 
 /// The findings of each node, as many as are shown, and how many are left out.
@@ -114,12 +182,33 @@ pub(crate) fn weighed(model: &Model, nodes: Vec<NodeName>) -> (Vec<(NodeName, Fi
     (found.collect(), left_out)
 }
 
-fn shown((node, finding): (NodeName, Finding)) -> Found {
+/// What was found of a node, and whether it is accepted in the migration that runs.
+fn shown(
+    (node, finding): (NodeName, Finding),
+    running: Option<&Migration>,
+    now: Timestamp,
+) -> Found {
     let (weight, check) = (finding.weight().words().to_owned(), finding.check().to_string());
-    let item = items::of_finding(&finding).map(|item| item.id()).unwrap_or_default();
+    let (item, subject) = (items::of_finding(&finding), Subject::Node(node));
+    let accepted = item.as_ref().and_then(|item| running?.approval(&subject, item, now));
     let Object { kind, namespace, name, uid } = finding.about;
-    let what = finding.what.to_string();
-    Found { node: node.to_string(), weight, check, kind, namespace, name, uid, what, item }
+    let mut found = Found {
+        node: subject.to_string(),
+        weight,
+        check,
+        kind,
+        namespace,
+        name,
+        uid,
+        what: finding.what.to_string(),
+        item: item.as_ref().map(Item::id).unwrap_or_default(),
+        ..Found::default()
+    };
+    if let Some(Approval { by, until, .. }) = accepted {
+        found.weight = "accepted".to_owned();
+        (found.accepted_by, found.accepted_until) = (by.clone(), until.to_string());
+    }
+    found
 }
 
 fn warnings(plan: &Plan, left_out: usize) -> Vec<String> {
@@ -155,51 +244,82 @@ async fn os_images(plan: &Plan, context: &Context) -> BTreeMap<String, String> {
 async fn blockers(
     plan: &Plan,
     nodes: &[PlannedNode],
+    runs: bool,
     fleet: &Fleet,
     context: &Context,
 ) -> Vec<String> {
     let now = (context.clock)();
-    let fleet = match imagined(plan, nodes, fleet, now) {
-        Ok(fleet) => fleet,
+    let begun = match begun(plan, nodes, fleet, now) {
+        Ok(begun) => begun,
+        // What has not begun of the migration that runs can be asked all the same.
+        Err(refusal) if runs => {
+            let migration = fleet.migrations.get(&plan.cluster).map(Arc::as_ref);
+            let waiting = nodes.iter().filter(|node| waits(migration, node));
+            let waiting = waiting.map(|node| Subject::Node(node.name.clone())).collect();
+            let mut answers = asked(plan, waiting, fleet, now, context).await;
+            answers.insert(0, refusal);
+            return answers;
+        }
         Err(refusal) => return vec![refusal],
     };
-    let of_node = |node: &PlannedNode| (Subject::Node(node.name.clone()), Gate::Preflight);
-    let subjects = std::iter::once((Subject::Cluster, Gate::ClusterPreflight))
-        .chain(nodes.iter().map(of_node))
-        .collect::<Vec<_>>();
-    let answers = stream::iter(subjects).map(|(subject, gate)| {
-        let fleet = &fleet;
-        async move { ask(plan, &subject, gate, now, fleet, context).await }
+    let of_nodes = nodes.iter().map(|node| Subject::Node(node.name.clone()));
+    let subjects = std::iter::once(Subject::Cluster).chain(of_nodes).collect();
+    asked(plan, subjects, &begun, now, context).await
+}
+
+/// What stands in the way of the first gate of each subject, if it were its turn alone.
+async fn asked(
+    plan: &Plan,
+    subjects: Vec<Subject>,
+    fleet: &Fleet,
+    now: Timestamp,
+    context: &Context,
+) -> Vec<String> {
+    let answers = stream::iter(subjects).map(|subject| async move {
+        let (gate, fleet) = match &subject {
+            Subject::Cluster => (Gate::ClusterPreflight, Ok(fleet.clone())),
+            Subject::Node(node) => (Gate::Preflight, with_turn(fleet, plan, node, now)),
+        };
+        match fleet {
+            Ok(fleet) => ask(plan, &subject, gate, now, &fleet, context).await,
+            Err(corrupt) => vec![format!("{subject}: {corrupt}")],
+        }
     });
     answers.buffered(AT_ONCE).concat().await
 }
 
-/// A copy of the state in which the migration has begun and every node is asked its first gate.
-fn imagined(
+/// A copy of the state in which the migration has begun.
+fn begun(
     plan: &Plan,
     nodes: &[PlannedNode],
     fleet: &Fleet,
     now: Timestamp,
 ) -> Result<Fleet, String> {
-    let cluster = plan.cluster.clone();
     let start = Request::Start {
         id: Uuid::nil(),
         plan: Box::new(plan.clone()),
         nodes: nodes.to_vec(),
         by: "plan".to_owned(),
     };
-    let begun = decide(fleet, &Command::Of(cluster.clone(), start), now);
-    let mut fleet = begun.map_err(|refusal| refusal.to_string())?.fleet;
-    for node in nodes {
-        let subject = Subject::Node(node.name.clone());
-        for event in [
-            Event::NodeStarted { node: node.name.clone() },
-            Event::EvidenceRequested { subject, gate: Gate::Preflight, round: FIRST },
-        ] {
-            let cluster = Some(cluster.clone());
-            let recorded = Recorded { at: now, epoch: fleet.epoch, cluster, event };
-            fleet.evolve(&recorded).map_err(|corrupt| corrupt.to_string())?;
-        }
+    let begun = decide(fleet, &Command::Of(plan.cluster.clone(), start), now);
+    begun.map(|begun| begun.fleet).map_err(|refusal| refusal.to_string())
+}
+
+/// A copy of the state in which it is the turn of a node.
+fn with_turn(
+    fleet: &Fleet,
+    plan: &Plan,
+    node: &NodeName,
+    now: Timestamp,
+) -> Result<Fleet, Corrupt> {
+    let mut fleet = fleet.clone();
+    let subject = Subject::Node(node.clone());
+    for event in [
+        Event::NodeStarted { node: node.clone() },
+        Event::EvidenceRequested { subject, gate: Gate::Preflight, round: FIRST },
+    ] {
+        let cluster = Some(plan.cluster.clone());
+        fleet.evolve(&Recorded { at: now, epoch: fleet.epoch, cluster, event })?;
     }
     Ok(fleet)
 }

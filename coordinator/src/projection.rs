@@ -26,7 +26,7 @@ pub use history::Filter;
 pub(crate) use sentences::gate_name;
 pub use sentences::sentence;
 pub use status::{agents, status};
-pub use waits::blocker;
+pub use waits::{blocker, too_long};
 pub use words::{Words, of_check, of_gate};
 
 /// A time of day, UTC: dates are said where they matter.

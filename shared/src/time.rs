@@ -78,6 +78,11 @@ impl Span {
         Self(mins * 60)
     }
 
+    /// So many times as long.
+    pub const fn times(self, count: u32) -> Self {
+        Self(self.0.saturating_mul(count))
+    }
+
     /// Whole seconds.
     pub const fn as_secs(self) -> u32 {
         self.0

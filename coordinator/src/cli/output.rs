@@ -10,7 +10,10 @@ use rehull_proto::v1::{
     AgentStatus, ClusterStatus, ExplainResponse, Found, ListAgentsResponse, PlanResponse, Receipt,
     StatusResponse, TokenResponse,
 };
-use rehull_shared::ids::{ClusterName, NodeName};
+use rehull_shared::{
+    ids::{ClusterName, NodeName},
+    time::Span,
+};
 use serde::Serialize;
 
 use super::Failure;
@@ -180,14 +183,13 @@ pub(super) fn plan(plan: &PlanResponse) -> String {
         })
         .collect();
     out += &table(["  #", "NODE", "ADDRESS", "RUNS", ""], &rows);
-    let duration =
-        |secs: u64| rehull_shared::time::Span::from_secs(u32::try_from(secs).unwrap_or(u32::MAX));
     _ = writeln!(
         out,
         "\nWindows and soaks alone take {} a node, {} in all; `rehull gates` shows what is asked.",
         duration(plan.node_seconds_min),
         duration(plan.total_seconds_min)
     );
+    out += &schedule(plan);
     out += &found(&plan.found);
     for (title, lines) in [
         ("In the way now", &plan.blockers),
@@ -207,6 +209,42 @@ pub(super) fn plan(plan: &PlanResponse) -> String {
     out
 }
 
+fn duration(secs: u64) -> Span {
+    Span::from_secs(u32::try_from(secs).unwrap_or(u32::MAX))
+}
+
+/// When nodes may begin, and how long they would take.
+fn schedule(plan: &PlanResponse) -> String {
+    let lines =
+        |lines: &[String]| -> String { lines.iter().map(|line| format!("  {line}\n")).collect() };
+    let Some(all) = &plan.schedule else {
+        return match plan.calendar.is_empty() {
+            true => String::new(),
+            false => format!("\nCalendar\n{}", lines(&plan.calendar)),
+        };
+    };
+    let mut out = format!("\nExpected\n{}", lines(&plan.calendar));
+    let node = duration(all.node_seconds);
+    _ = writeln!(
+        out,
+        "  first node: begins {}, done by {} if it takes {node}, as the policy or the slowest node \
+         so far says",
+        seconds(&all.begins),
+        seconds(&all.first_ends)
+    );
+    let (turns, work) = (all.turns, duration(all.work_seconds));
+    _ = write!(out, "  all {}: {turns} turns, {work}", all.nodes);
+    if all.work_seconds < all.one_by_one_seconds {
+        let (max_out, alone) = (all.max_out, duration(all.one_by_one_seconds));
+        _ = write!(out, " with {max_out} at a time ({alone} one by one)");
+    }
+    if all.wait_seconds > 0 {
+        _ = write!(out, ", and {} between windows", duration(all.wait_seconds));
+    }
+    _ = writeln!(out, "; done by {}", seconds(&all.ends));
+    out
+}
+
 /// What the preflight found, node by node.
 fn found(found: &[Found]) -> String {
     let mut out = String::new();
@@ -221,9 +259,12 @@ fn found(found: &[Found]) -> String {
             (kind, "") => format!("{kind} {}", one.name),
             (kind, namespace) => format!("{kind} {namespace}/{}", one.name),
         };
-        let item = match one.item.as_str() {
-            "" => String::new(),
-            item => format!(" (item {item})"),
+        let item = match (one.item.as_str(), one.accepted_by.as_str()) {
+            ("", _) => String::new(),
+            (item, "") => format!(" (item {item})"),
+            (item, by) => {
+                format!(" (item {item}, accepted by {by} until {})", seconds(&one.accepted_until))
+            }
         };
         _ = writeln!(out, "  {:<14}  {about}: {}{item}", one.weight, one.what);
     }
@@ -288,7 +329,7 @@ pub(super) fn seconds(time: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rehull_proto::v1::NodeStatus;
+    use rehull_proto::v1::{NodeStatus, Schedule};
 
     use super::*;
 
@@ -314,6 +355,49 @@ mod tests {
              \nFound on n2\n  shown           PersistentVolume a: why\n"
         );
         assert_eq!(found(&[]), "");
+        let (item, by) = ("0123456789ab".to_owned(), "ann".to_owned());
+        let accepted = Found {
+            item,
+            accepted_by: by,
+            accepted_until: "2026-01-02T03:04:05.678Z".to_owned(),
+            ..one("n1", "accepted", "Pod", "shop")
+        };
+        assert_eq!(
+            found(&[accepted]),
+            "\nFound on n1\n  accepted        shop/a: why (item 0123456789ab, accepted by ann \
+             until 2026-01-02T03:04:05Z)\n"
+        );
+    }
+
+    #[test]
+    fn what_is_expected_is_told_with_its_parts() {
+        let plain = PlanResponse::default();
+        assert_eq!(schedule(&plain), "");
+        let time = |hour: u32| format!("2026-01-02T{hour:02}:00:00.000Z");
+        let all = Schedule {
+            node_seconds: 3_600,
+            nodes: 3,
+            max_out: 1,
+            turns: 3,
+            work_seconds: 10_800,
+            one_by_one_seconds: 10_800,
+            begins: time(1),
+            first_ends: time(2),
+            ends: time(4),
+            ..Schedule::default()
+        };
+        let said =
+            schedule(&PlanResponse { schedule: Some(all.clone()), ..PlanResponse::default() });
+        assert!(said.contains("  first node: begins 2026-01-02T01:00:00Z, done by 2026-01-02T02:"));
+        assert!(said.ends_with("  all 3: 3 turns, 3h; done by 2026-01-02T04:00:00Z\n"), "{said}");
+        let all =
+            Schedule { max_out: 2, turns: 2, work_seconds: 7_350, wait_seconds: 3_600, ..all };
+        let calendar = vec!["window: 0 22 * * * for 2h (UTC)".to_owned()];
+        let plan = PlanResponse { schedule: Some(all), calendar, ..PlanResponse::default() };
+        let said = schedule(&plan);
+        assert!(said.starts_with("\nExpected\n  window: 0 22 * * * for 2h (UTC)\n"), "{said}");
+        let parts = "2 turns, 2h 2m 30s with 2 at a time (3h one by one), and 1h between windows;";
+        assert!(said.contains(parts), "{said}");
     }
 
     #[test]

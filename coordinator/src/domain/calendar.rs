@@ -1,7 +1,7 @@
 //! When nodes may begin: maintenance windows and freezes. A function of the time that is given; the
 //! time zones are those that the program was built with.
 
-use std::{str::FromStr, sync::LazyLock};
+use std::{fmt, str::FromStr, sync::LazyLock};
 
 use croner::Cron;
 use jiff::{Zoned, tz::TimeZoneDatabase};
@@ -50,6 +50,20 @@ pub struct Freeze {
     /// Why; shown to whoever waits.
     #[serde(default)]
     pub why: String,
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "window: {} for {} ({})", self.cron, self.duration, self.time_zone)
+    }
+}
+
+impl fmt::Display for Freeze {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, why } = self;
+        let colon = if why.is_empty() { "" } else { ": " };
+        write!(f, "freeze: {from} to {to}{colon}{why}")
+    }
 }
 
 fn utc() -> String {

@@ -183,6 +183,12 @@ pub const FLOORS: &[Floor] = &[
 ];
 
 impl Policy {
+    /// How long evidence alone makes the two operations of a node take: others of its cluster wait for
+    /// them.
+    pub fn operation_windows(&self) -> Span {
+        self.absence_window.max(self.lease_window) + self.ready_window
+    }
+
     /// Everything on the dangerous side of its floor; empty for a policy fit for production.
     pub fn under_floor(&self) -> Vec<UnderFloor> {
         let mut under: Vec<UnderFloor> = FLOORS

@@ -172,10 +172,13 @@ fn closed(view: &View<'_>, migration: &Migration) -> Option<String> {
             let at = super::moment(at, view.now);
             format!("{at} UTC, when a node that takes {length} may begin{why}")
         }
-        Closed::TooLong(length) => {
-            format!("a window that is long enough: a node is expected to take {length}{why}")
-        }
+        Closed::TooLong(length) => format!("{}{why}", too_long(length)),
     })
+}
+
+/// What is missing where no window is long enough.
+pub fn too_long(length: Span) -> String {
+    format!("a window that is long enough: a node is expected to take {length}")
 }
 
 fn turn(view: &View<'_>, migration: &Migration) -> String {

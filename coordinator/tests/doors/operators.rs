@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use rehull::{domain::gate::Gate, engine};
 use rehull_proto::v1::{
-    ExplainRequest, Intent, PlanRequest, StartRequest, StatusRequest, TokenRequest,
+    ExplainRequest, Intent, PlanRequest, PlanResponse, StartRequest, StatusRequest, TokenRequest,
     VerifyLogRequest,
     intent::{Approve, ConfirmReinstalled, Disapprove, Pause, Resume, Wish},
 };
@@ -94,6 +94,98 @@ async fn a_document_is_tried_out_and_nothing_is_changed() {
     assert!(coordinator.world.calls().iter().all(reads), "{:?}", coordinator.world.calls());
     let status = operator.status(StatusRequest::default()).await.unwrap().into_inner();
     assert!(status.clusters.is_empty());
+}
+
+#[tokio::test]
+async fn a_plan_says_when_its_nodes_would_begin_and_be_done() {
+    let coordinator = coordinator().await;
+    register(&coordinator);
+    let mut operator = coordinator.operator().await;
+    let mut ask = async |more: &str| {
+        let request = PlanRequest { document: format!("{DOCUMENT}{more}") };
+        operator.plan(request).await.unwrap().into_inner()
+    };
+    let plan = ask("").await;
+    assert!(plan.calendar.is_empty());
+    let one = plan.schedule.unwrap();
+    assert_eq!((one.nodes, one.turns, one.max_out, one.wait_seconds), (2, 2, 1, 0));
+    assert_eq!((one.node_seconds, one.work_seconds), (7_200, 14_400));
+    let audit = "  freezes: [{from: 2000-01-01T00:00:00Z, to: 2100-01-01T00:00:00Z, why: audit}]\n";
+    let plan = ask(audit).await;
+    assert_eq!(plan.calendar.len(), 1);
+    assert!(plan.calendar[0].ends_with("to 2100-01-01T00:00:00.000Z: audit"), "{plan:?}");
+    let after = plan.schedule.unwrap();
+    let times = [after.begins, after.first_ends, after.ends];
+    assert_eq!(times, ["00", "02", "04"].map(|hour| format!("2100-01-01T{hour}:00:00.000Z")));
+    let plan = ask("  windows: [{cron: 0 22 * * *, duration: 1h}]\n").await;
+    assert_eq!(plan.schedule, None);
+    let never = "nodes wait for a window that is long enough: a node is expected to take 2h";
+    assert!(plan.blockers.iter().any(|why| why == never), "{:#?}", plan.blockers);
+}
+
+#[tokio::test]
+async fn what_is_accepted_of_a_migration_that_runs_is_shown_as_accepted_and_blocks_nothing() {
+    let coordinator = coordinator().await;
+    register(&coordinator);
+    {
+        let mut store = coordinator.world.store();
+        let room = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        for name in ["worker1", "worker2"] {
+            store.put(json!({"apiVersion": "v1", "kind": "Node",
+                "metadata": {"name": name},
+                "status": {"allocatable": room, "capacity": room, "conditions": ready}}));
+        }
+        store.put(json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "lone", "namespace": "shop"},
+            "spec": {"nodeName": "worker1", "containers": [{"name": "c", "image": "i:1"}]},
+            "status": {"phase": "Running", "conditions": ready}}));
+    }
+    let mut operator = coordinator.operator().await;
+    let request = || PlanRequest { document: DOCUMENT.to_owned() };
+    let plan = operator.plan(request()).await.unwrap().into_inner();
+    let [lone] = &plan.found[..] else { panic!("{:#?}", plan.found) };
+    assert_eq!((lone.weight.as_str(), lone.accepted_by.as_str()), ("needs approval", ""));
+    let item = lone.item.clone();
+    let blocks = |plan: &PlanResponse| plan.blockers.iter().any(|why| why.contains(&item));
+    assert!(blocks(&plan), "{:#?}", plan.blockers);
+    operator.start(start()).await.unwrap();
+    let (node, items) = ("worker1".to_owned(), vec![item.clone()]);
+    let wish = Approve { node, items, why: "a debugging pod".to_owned(), valid_seconds: 3_600 };
+    operator.submit(intent(Wish::Approve(wish))).await.unwrap();
+    let plan = operator.plan(request()).await.unwrap().into_inner();
+    let [lone] = &plan.found[..] else { panic!("{:#?}", plan.found) };
+    assert_eq!((lone.weight.as_str(), &lone.item), ("accepted", &item));
+    assert!(!lone.accepted_by.is_empty() && lone.accepted_until.starts_with("20"), "{lone:?}");
+    assert!(plan.blockers[0].contains("is being migrated already"), "{:#?}", plan.blockers);
+    assert!(!blocks(&plan), "{:#?}", plan.blockers);
+    let asked = plan.blockers.iter().any(|why| why.starts_with("worker1: HostIsNode: "));
+    assert!(asked, "what else stands in the way is still said: {:#?}", plan.blockers);
+}
+
+#[tokio::test]
+async fn the_last_node_of_a_plan_needs_room_for_its_own_pods_alone() {
+    let coordinator = coordinator().await;
+    register(&coordinator);
+    {
+        let mut store = coordinator.world.store();
+        let room = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
+        for name in ["worker1", "worker2"] {
+            store.put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
+                "status": {"allocatable": room, "capacity": room,
+                    "conditions": [{"type": "Ready", "status": "True"}]}}));
+        }
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web",
+            "uid": "web", "controller": true}]);
+        store.put(json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "web-1", "namespace": "shop", "ownerReferences": owner},
+            "spec": {"nodeName": "worker2", "containers": [{"name": "c", "image": "i:1"}]},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}));
+    }
+    let request = PlanRequest { document: DOCUMENT.to_owned() };
+    let plan = coordinator.operator().await.plan(request).await.unwrap().into_inner();
+    let room = |why: &&String| why.starts_with("worker2: CapacityElsewhere");
+    assert_eq!(plan.blockers.iter().find(room), None, "worker1 is back by then");
 }
 
 #[tokio::test]

@@ -1168,6 +1168,45 @@ pub struct PlanResponse {
     /// their weight.
     #[prost(message, repeated, tag = "13")]
     pub found: ::prost::alloc::vec::Vec<Found>,
+    /// Maintenance windows and freezes, in words; empty if nodes may begin at any time.
+    #[prost(string, repeated, tag = "14")]
+    pub calendar: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When nodes would begin and be done; absent if no node is left to begin, or none ever could.
+    #[prost(message, optional, tag = "15")]
+    pub schedule: ::core::option::Option<Schedule>,
+}
+/// What is expected of a plan if it begins now and nothing is held.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Schedule {
+    /// How long one node takes, in seconds: as the policy says, or as the slowest of a migration that
+    /// runs has shown.
+    #[prost(uint64, tag = "1")]
+    pub node_seconds: u64,
+    /// Nodes that have not begun.
+    #[prost(uint32, tag = "2")]
+    pub nodes: u32,
+    /// Nodes that are under way at the same time, behind the canary.
+    #[prost(uint32, tag = "3")]
+    pub max_out: u32,
+    /// Turns: the canary alone, then that many nodes each.
+    #[prost(uint32, tag = "4")]
+    pub turns: u32,
+    /// How long all turns take together, and how long they would if every node went alone.
+    #[prost(uint64, tag = "5")]
+    pub work_seconds: u64,
+    #[prost(uint64, tag = "6")]
+    pub one_by_one_seconds: u64,
+    /// How long nothing goes on between turns, because of windows and freezes.
+    #[prost(uint64, tag = "7")]
+    pub wait_seconds: u64,
+    /// When the first node can begin, when it is done, and when all are.
+    #[prost(string, tag = "8")]
+    pub begins: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub first_ends: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub ends: ::prost::alloc::string::String,
 }
 /// One thing that stands against draining a node, or is worth knowing before.
 #[derive(serde::Serialize)]
@@ -1175,7 +1214,7 @@ pub struct PlanResponse {
 pub struct Found {
     #[prost(string, tag = "1")]
     pub node: ::prost::alloc::string::String,
-    /// "blocks", "needs approval" or "shown".
+    /// "blocks", "needs approval", "accepted" or "shown".
     #[prost(string, tag = "2")]
     pub weight: ::prost::alloc::string::String,
     /// The check that it belongs to.
@@ -1198,6 +1237,11 @@ pub struct Found {
     /// The number by which it can be approved; empty if nobody can, or needs to.
     #[prost(string, tag = "9")]
     pub item: ::prost::alloc::string::String,
+    /// Who has accepted it in the migration that runs, and until when; empty if nobody has.
+    #[prost(string, tag = "10")]
+    pub accepted_by: ::prost::alloc::string::String,
+    #[prost(string, tag = "11")]
+    pub accepted_until: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
