@@ -38,6 +38,8 @@ pub struct Config {
     pub otlp_endpoint: Option<String>,
     /// Whom to tell when something is held or done; nobody if it is not set.
     pub webhook: Option<Receiver>,
+    /// The program that switches the deletion protection of clusters; none if it is not set.
+    pub protection: Option<String>,
 }
 
 /// Whom to tell.
@@ -65,6 +67,7 @@ struct Written {
     agent_certificate_days: Option<u32>,
     otlp_endpoint: Option<String>,
     webhook: Option<WrittenReceiver>,
+    deletion_protection: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -115,8 +118,18 @@ impl Config {
     }
 
     fn check(dir: &Path, written: Written) -> Result<Self, Fault> {
-        let Written { listen, advertise, socket, agent_certificate_days, otlp_endpoint, webhook } =
-            written;
+        let Written {
+            listen,
+            advertise,
+            socket,
+            agent_certificate_days,
+            otlp_endpoint,
+            webhook,
+            deletion_protection: protection,
+        } = written;
+        if protection.as_deref().is_some_and(|program| !program.starts_with('/')) {
+            return Err(Fault::of("deletionProtection", "must be an absolute path"));
+        }
         let listen = address("listen", &listen)?;
         let advertise = address("advertise", advertise.as_deref().unwrap_or(&listen))?;
         let days = agent_certificate_days.unwrap_or(authority::AGENT_LIFE.as_secs() / 86_400);
@@ -132,6 +145,7 @@ impl Config {
             agent_life: Span::from_secs(days * 86_400),
             otlp_endpoint,
             webhook: webhook.map(receiver).transpose()?,
+            protection,
         })
     }
 
@@ -154,7 +168,9 @@ impl Config {
              # otlpEndpoint: http://127.0.0.1:4317\n\
              # Whom to tell when something is held or done, signed (deploy/webhook.md).\n\
              # webhook: {{url: \"https://alerts.example/rehull\", \
-             secretFile: /etc/rehull/webhook.secret}}\n"
+             secretFile: /etc/rehull/webhook.secret}}\n\
+             # What switches the deletion protection of clusters (deploy/protection.md).\n\
+             # deletionProtection: /usr/local/sbin/deletion-protection\n"
         );
         authority::write_private(&dir.join(FILE), &text)?;
         Self::read(dir)
@@ -224,6 +240,10 @@ mod tests {
             ("listen: \"a:1\"\nlisten: \"a:1\"", "line 2, column 1: the key \"listen\" is given"),
             ("listen: \"a:1\"\nagentCertificateDays: 0", "line 2, column 1: agentCertificateDays"),
             ("listen:\n\t- a", "line 2"),
+            (
+                "listen: \"a:1\"\ndeletionProtection: p",
+                "line 2, column 1: deletionProtection: must",
+            ),
             (&webhook("url: alerts, secretFile: /s"), "line 2, column 11: webhook.url: begins"),
             (
                 &webhook("url: \"http://a.b/c\", secretFile: /s"),

@@ -62,6 +62,10 @@ pub struct MigrationSpec {
     pub control_planes: ControlPlanes,
     /// How hosts are reinstalled.
     pub installer: Installer,
+    /// What protects the cluster from deletion, if anything does: it is switched off before the first
+    /// node is touched, and on again before the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_protection: Option<DeletionProtection>,
     /// How patient and how strict; production values if not given.
     #[serde(default)]
     pub policy: Policy,
@@ -176,6 +180,18 @@ pub enum Installer {
         /// Absolute path on the coordinator's machine.
         program: String,
         /// Its arguments. Node and target are in its environment.
+        #[serde(default)]
+        args: Vec<String>,
+    },
+}
+
+/// How the deletion protection of a cluster is switched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum DeletionProtection {
+    /// By the program that deletionProtection of the coordinator's config.yaml names.
+    Hook {
+        /// Its arguments, in front of on or off and the name of the cluster.
         #[serde(default)]
         args: Vec<String>,
     },

@@ -32,6 +32,7 @@ mod metadata;
 mod operations;
 #[cfg(test)]
 mod passes;
+mod protection;
 mod runner;
 mod snapshots;
 #[cfg(test)]
@@ -59,8 +60,11 @@ pub struct Context {
     pub agents: Agents,
     /// Stored snapshots.
     pub blobs: Blobs,
-    /// Runs the site's installer.
+    /// Runs programs of the site.
     pub run_program: RunProgram,
+    /// The program that switches the deletion protection of clusters, if there is one: it stands in the
+    /// coordinator's settings, never in a document.
+    pub protection: Option<String>,
     /// What time it is.
     pub clock: Clock,
     /// Secrets of invitations that installers hand to hosts.
@@ -99,6 +103,7 @@ pub async fn pass(
     match &effect.work {
         Work::Collect { subject, gate, round } => pass.collect(subject, *gate, *round).await,
         Work::Export => pass.export().await,
+        Work::SwitchProtection { on, round } => Ok(pass.switch_protection(*on, *round).await),
         Work::TakeSnapshot { node } => pass.take_snapshot(node).await,
         Work::Cordon { node } => pass.cordon(node).await,
         Work::Drain { node } => pass.drain(node).await,

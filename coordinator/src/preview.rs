@@ -222,6 +222,11 @@ fn warnings(plan: &Plan, left_out: usize) -> Vec<String> {
     if plan.control_planes_excluded {
         warnings.push(format!("control planes stay on {}", plan.source));
     }
+    if plan.protection.is_some() {
+        let words =
+            "its deletion protection is switched off before the first node, and on at the end";
+        warnings.push(words.to_owned());
+    }
     if plan.installer == Installer::Manual {
         warnings.push("hosts are reinstalled by a person, who confirms each by its name".into());
     }

@@ -231,6 +231,11 @@ pub enum Check {
     DiskFree,
     /// The resolver is usable by pods (F44).
     ResolverUsable,
+    // -- the site
+    /// The site's hook has said that the cluster may be changed: its deletion protection is off.
+    ProtectionOff,
+    /// The site's hook has said that the deletion protection of the cluster is on again.
+    ProtectionOn,
 }
 
 impl fmt::Display for Check {

@@ -41,6 +41,8 @@ struct OfNode {
 pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
     let mut nodes: BTreeMap<NodeName, OfNode> = BTreeMap::new();
     let (mut epoch, mut max_out) = (0, 0);
+    // Whether the deletion protection is, or may be, off; and whether it was said to be.
+    let (mut protected, mut may_be_off, mut is_off) = (false, false, false);
     for (index, recorded) in log.iter().enumerate() {
         let fail = |rule: &str| Err(format!("invariant {rule} at event {index}: {recorded:?}"));
         if recorded.epoch.0 < epoch {
@@ -49,7 +51,23 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
         epoch = recorded.epoch.0;
         let at = recorded.at;
         match &recorded.event {
-            Event::MigrationStarted { plan, .. } => max_out = plan.policy.max_out as usize,
+            Event::MigrationStarted { plan, .. } => {
+                max_out = plan.policy.max_out as usize;
+                protected = plan.protection.is_some();
+            }
+            Event::ProtectionIntended { .. } if !protected => {
+                return fail("protection: what nothing protects is not switched");
+            }
+            Event::ProtectionIntended { .. } => (may_be_off, is_off) = (true, false),
+            Event::ProtectionAnswered { on, done: true, .. } => {
+                (may_be_off, is_off) = (!on, !on);
+            }
+            Event::NodeStarted { .. } if protected && !is_off => {
+                return fail("protection: it is off before any node begins");
+            }
+            Event::MigrationCompleted | Event::MigrationAborted if may_be_off => {
+                return fail("protection: it is on again before the end");
+            }
             Event::EvidenceRequested { subject: Subject::Node(name), round, .. } => {
                 let node = nodes.entry(name.clone()).or_default();
                 if node.round_at.insert(*round, (at, index)).is_some() {

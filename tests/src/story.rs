@@ -5,7 +5,7 @@ use rehull::domain::{
     decide::decide,
     event::{Event, Recorded},
     gate::{Gate, Need},
-    plan::{Access, Installer, Plan, PlannedNode},
+    plan::{Access, Hook, Installer, Plan, PlannedNode},
     policy::Policy,
     state::{
         Extent, Fleet, HostIdentity, Inputs, Kind, Migration, Node, Outcome, Phase, Snapshot,
@@ -67,6 +67,7 @@ pub fn plan() -> Plan {
         unsafe_because: None,
         control_planes_excluded: true,
         calendar: Default::default(),
+        protection: None,
     }
 }
 
@@ -118,7 +119,9 @@ impl Default for Story {
 impl Story {
     /// A story in which this gate is open, and the subject at it.
     pub fn at(gate: Gate) -> (Self, Subject) {
-        let mut story = Self::of(&["n1"]);
+        let mut plan = plan();
+        plan.protection = gate.protects().map(|_| Hook { args: Vec::new() });
+        let mut story = Self::with(plan, &["n1"]);
         match gate {
             Gate::ClusterPreflight => {
                 story.waits(Span::from_secs(5));
@@ -128,9 +131,19 @@ impl Story {
                 story.passes(&Subject::Cluster);
                 (story, Subject::Cluster)
             }
-            Gate::Finalize => {
+            Gate::Unprotect => {
+                story.passes(&Subject::Cluster);
+                story.passes(&Subject::Cluster);
+                story.switches_protection(true);
+                (story, Subject::Cluster)
+            }
+            Gate::Finalize | Gate::Protect => {
                 story.reaches("n1", Gate::Soak);
                 story.passes(&on("n1"));
+                if gate == Gate::Protect {
+                    story.passes(&Subject::Cluster);
+                    story.switches_protection(true);
+                }
                 (story, Subject::Cluster)
             }
             Gate::Abort => {
@@ -389,6 +402,9 @@ impl Story {
             Gate::Backup => {
                 self.reports(Report::Exported { sha256: "4".repeat(64) });
             }
+            Gate::Unprotect | Gate::Protect => {
+                self.switches_protection(true);
+            }
             Gate::Snapshot => {
                 self.reports(Report::Snapshot { node: owner, snapshot: snapshot() });
             }
@@ -402,6 +418,13 @@ impl Story {
             }
             _ => (),
         }
+    }
+
+    /// The site's program for the deletion protection answers.
+    #[track_caller]
+    pub fn switches_protection(&mut self, done: bool) -> Vec<Event> {
+        let (round, seen) = (self.migration().track.round, "it says so".to_owned());
+        self.reports(Report::Protection { round, done, seen })
     }
 
     /// A person holds a subject; it must not be refused.

@@ -8,7 +8,7 @@ use rehull::domain::{
     command::{Command, Report, Request},
     event::{Event, Recorded},
     gate::Gate,
-    plan::Plan,
+    plan::{Hook, Plan},
     state::{Deletion, Extent, Fleet, Leftovers, Outcome, Phase, Process, Subject},
 };
 use rehull_shared::{
@@ -150,6 +150,10 @@ fn all_but_one(story: &mut Story, subject: &Subject, chance: &mut Chance) {
 fn report(story: &mut Story, name: &str, chance: &mut Chance) {
     let owner = node(name);
     let seen = "seen".to_owned();
+    if story.migration().switching().is_some() && chance.below(2) == 0 {
+        story.switches_protection(chance.below(2) == 0);
+        return;
+    }
     if let Leftovers::Ordered { order, .. } = story.node(name).leftovers.clone() {
         story.reports(Report::LeftoversAnswered { node: owner, order, seen });
         return;
@@ -185,8 +189,9 @@ fn report(story: &mut Story, name: &str, chance: &mut Chance) {
 }
 
 /// A plan whose automatic attempts come within a walk's short days.
-fn hasty(max_out: u32) -> Plan {
+fn hasty(max_out: u32, protected: bool) -> Plan {
     let mut plan = plan();
+    plan.protection = protected.then(|| Hook { args: Vec::new() });
     plan.policy.max_out = max_out;
     plan.policy.resubmit_after = vec![Span::from_secs(20), Span::from_secs(40)];
     plan.unsafe_because = Some("a walk".to_owned());
@@ -195,7 +200,7 @@ fn hasty(max_out: u32) -> Plan {
 
 fn walk(seed: u64) -> Walked {
     let names = names(seed);
-    let mut story = Story::with(hasty(names.len() as u32 - 1), names);
+    let mut story = Story::with(hasty(names.len() as u32 - 1, seed.is_multiple_of(3)), names);
     if names.len() > 2 {
         // The canary goes alone: the walk begins behind it.
         story.reaches("n1", Gate::Soak);

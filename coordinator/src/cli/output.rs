@@ -99,6 +99,7 @@ fn cluster(cluster: &ClusterStatus) -> String {
     for (label, value) in [
         ("paused by", &cluster.paused_by),
         ("UNSAFE, because", &cluster.r#unsafe),
+        ("deletion protection is off since", &seconds(&cluster.unprotected_since)),
         ("waits for", &cluster.waits_for),
     ] {
         if !value.is_empty() {
@@ -129,6 +130,10 @@ pub(super) fn explain(explained: &ExplainResponse) -> String {
         out += &format!(", until {} at the latest", seconds(&explained.deadline));
     }
     out += ".\n";
+    if !explained.unprotected_since.is_empty() {
+        let since = seconds(&explained.unprotected_since);
+        out += &format!("The deletion protection of the cluster is off since {since}.\n");
+    }
     if !explained.waits_for.is_empty() {
         out += &format!("It waits for {}\n", explained.waits_for);
     }

@@ -126,6 +126,7 @@ fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::R
         agents: Agents::default(),
         blobs: Blobs::open(config.dir.join("blobs"))?,
         run_program: effects::run_program(),
+        protection: config.protection.clone(),
         clock: Arc::new(now),
         draw: Arc::new(authority::draw),
         dir: config.dir.clone(),

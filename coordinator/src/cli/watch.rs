@@ -87,14 +87,22 @@ impl Screen {
 fn lines(picture: &StatusResponse) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     for cluster in &picture.clusters {
-        let words = format!("{}  {}", cluster.state, cluster.waits_for);
-        lines.push((cluster.cluster.clone(), words));
+        lines.push((cluster.cluster.clone(), title(cluster)));
         for node in &cluster.nodes {
             let who = format!("{}/{}", cluster.cluster, node.node);
             lines.push((who, format!("{} {}%  {}", node.state, node.percent, node.waits_for)));
         }
     }
     lines
+}
+
+/// `state  words`, and what must not be forgotten in front of the words that run.
+fn title(cluster: &ClusterStatus) -> String {
+    let off = match cluster.unprotected_since.is_empty() {
+        true => "",
+        false => " (deletion protection off)",
+    };
+    format!("{}{off}  {}", cluster.state, cluster.waits_for)
 }
 
 struct Bars {
@@ -116,7 +124,7 @@ impl Bars {
         let all_fit = rows < usize::from(height);
         let mut shown = BTreeSet::new();
         for cluster in &picture.clusters {
-            let title = format!("{}  {}  {}", cluster.cluster, cluster.state, cluster.waits_for);
+            let title = format!("{}  {}", cluster.cluster, title(cluster));
             self.row(&cluster.cluster, "{msg}").set_message(bounded(&title, width));
             shown.insert(cluster.cluster.clone());
             for node in cluster.nodes.iter().filter(|node| all_fit || is_under_way(node)) {

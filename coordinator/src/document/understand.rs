@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{Fault, Installer, Migration, MigrationSpec, Operations, nodes, parse};
+use super::{
+    DeletionProtection, Fault, Installer, Migration, MigrationSpec, Operations, nodes, parse,
+};
 use crate::{
     clients::{Clients, Endpoint, Trouble},
     domain::{
@@ -66,6 +68,7 @@ pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
         nodes: _,
         control_planes: super::ControlPlanes::Exclude,
         installer,
+        deletion_protection,
         policy,
         unsafe_because,
         windows,
@@ -106,6 +109,7 @@ pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
         unsafe_because: unsafe_because.clone(),
         control_planes_excluded: true,
         calendar,
+        protection: deletion_protection.as_ref().map(protection),
     })
 }
 
@@ -194,6 +198,10 @@ fn plan_installer(installer: &Installer) -> Result<plan::Installer, Fault> {
             Ok(plan::Installer::Command { program: program.clone(), args: args.clone() })
         }
     }
+}
+
+fn protection(DeletionProtection::Hook { args }: &DeletionProtection) -> plan::Hook {
+    plan::Hook { args: args.clone() }
 }
 
 /// Every API server: an absence counts only where all of them confirm it.

@@ -2,7 +2,7 @@
 
 use rehull_shared::{
     evidence::Evidence,
-    ids::{ClusterName, Generation, NodeName},
+    ids::{ClusterName, Generation, NodeName, Round},
     time::Timestamp,
 };
 use uuid::Uuid;
@@ -70,6 +70,8 @@ pub enum Request {
 pub enum Report {
     /// Objects for a recovery are stored.
     Exported { sha256: String },
+    /// The program for the deletion protection was run for this round, or could not be.
+    Protection { round: Round, done: bool, seen: String },
     /// The node is recorded.
     Snapshot { node: NodeName, snapshot: Snapshot },
     /// The eviction is this far.
@@ -125,13 +127,10 @@ impl Request {
 }
 
 impl Report {
-    /// The node that it is about.
-    ///
-    /// # Panics
-    /// For [`Report::Exported`], which is about the cluster.
-    pub fn node(&self) -> &NodeName {
+    /// The node that it is about; `None` if it is about the cluster.
+    pub fn node(&self) -> Option<&NodeName> {
         match self {
-            Report::Exported { .. } => unreachable!("an export is about the cluster"),
+            Report::Exported { .. } | Report::Protection { .. } => None,
             Report::Snapshot { node, .. }
             | Report::Drain { node, .. }
             | Report::Inputs { node, .. }
@@ -145,7 +144,7 @@ impl Report {
             | Report::LeftoversAnswered { node, .. }
             | Report::NodeDeletionAnswered { node, .. }
             | Report::Farewell { node, .. }
-            | Report::Installer { node, .. } => node,
+            | Report::Installer { node, .. } => Some(node),
         }
     }
 }

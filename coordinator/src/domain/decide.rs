@@ -19,6 +19,7 @@ mod enrolment;
 mod gates;
 mod holds;
 mod operations;
+mod protection;
 mod reinstalls;
 mod residues;
 
@@ -199,6 +200,7 @@ impl Desk<'_> {
         let names: Vec<_> = nodes.iter().map(|node| node.planned.name.clone()).collect();
         self.hold_work();
         self.step(&Subject::Cluster);
+        self.switch_protection();
         for name in names {
             self.abort_with_all(&name);
             self.begin_turn(&name);

@@ -5,7 +5,10 @@ use rehull_shared::ids::{Attempt, ClusterName, NodeName, Round};
 use super::{
     gate::Gate,
     plan::Installer,
-    state::{Deletion, Fleet, Kind, Leftovers, Migration, Node, Phase, Process, Progress, Subject},
+    state::{
+        Deletion, Fleet, Kind, Leftovers, Migration, Node, Phase, Process, Progress, Subject,
+        Switch,
+    },
 };
 
 /// One thing to be done. Doing it twice is doing it once: the world is asked by name first.
@@ -24,6 +27,8 @@ pub enum Work {
     Collect { subject: Subject, gate: Gate, round: Round },
     /// Store the objects that a recovery needs.
     Export,
+    /// Run the site's program for its deletion protection, for this round.
+    SwitchProtection { on: bool, round: Round },
     /// Store what the node is.
     TakeSnapshot { node: NodeName },
     /// Cordon the node of the recorded UID.
@@ -60,6 +65,7 @@ impl Work {
         match self {
             Work::Collect { .. } => "collect",
             Work::Export => "export",
+            Work::SwitchProtection { .. } => "switch-protection",
             Work::TakeSnapshot { .. } => "take-snapshot",
             Work::Cordon { .. } => "cordon",
             Work::Drain { .. } => "drain",
@@ -81,7 +87,7 @@ impl Work {
     pub fn subject(&self) -> Subject {
         match self {
             Work::Collect { subject, .. } => subject.clone(),
-            Work::Export | Work::CleanUp => Subject::Cluster,
+            Work::Export | Work::SwitchProtection { .. } | Work::CleanUp => Subject::Cluster,
             Work::TakeSnapshot { node }
             | Work::Cordon { node }
             | Work::Drain { node }
@@ -119,6 +125,9 @@ fn due_of_cluster(migration: &Migration, add: &mut impl FnMut(Work)) {
         Gate::Backup if migration.export.is_none() => add(Work::Export),
         Gate::Finalize | Gate::ClusterAbort => add(Work::CleanUp),
         _ => (),
+    }
+    if let Some(Switch { on, round, .. }) = migration.switching() {
+        add(Work::SwitchProtection { on: *on, round: *round });
     }
     add(Work::Collect { subject: Subject::Cluster, gate: *gate, round: asked.round });
 }

@@ -58,6 +58,10 @@ pub enum Event {
     MigrationResumed { by: String },
     /// The objects that a recovery needs are stored under this content hash.
     ObjectsExported { sha256: String },
+    /// The site's program for its deletion protection is to be run, to switch it on or off.
+    ProtectionIntended { on: bool },
+    /// It was run, or could not be: whether it has done what it was to do, and what it said.
+    ProtectionAnswered { on: bool, done: bool, seen: String },
     /// The nodes may begin.
     WorkBegun,
     /// Nothing is left to do.
@@ -193,6 +197,8 @@ impl Event {
             Event::MigrationPaused { .. } => "MigrationPaused",
             Event::MigrationResumed { .. } => "MigrationResumed",
             Event::ObjectsExported { .. } => "ObjectsExported",
+            Event::ProtectionIntended { .. } => "ProtectionIntended",
+            Event::ProtectionAnswered { .. } => "ProtectionAnswered",
             Event::WorkBegun => "WorkBegun",
             Event::MigrationCompleted => "MigrationCompleted",
             Event::AbortRequested { .. } => "AbortRequested",
@@ -255,6 +261,8 @@ impl Event {
             | Event::MigrationPaused { .. }
             | Event::MigrationResumed { .. }
             | Event::ObjectsExported { .. }
+            | Event::ProtectionIntended { .. }
+            | Event::ProtectionAnswered { .. }
             | Event::WorkBegun
             | Event::MigrationCompleted
             | Event::MigrationAborted => None,

@@ -20,6 +20,8 @@ pub enum Gate {
     ClusterPreflight,
     /// What a recovery needs is exported.
     Backup,
+    /// The site lets nodes of the cluster be removed; only where a plan asks for that.
+    Unprotect,
     /// G1: this node may be touched.
     Preflight,
     /// G2: what the node was is recorded, off the node.
@@ -50,6 +52,8 @@ pub enum Gate {
     Abort,
     /// Nothing is left behind of a migration that was given up.
     ClusterAbort,
+    /// The site protects the cluster again; only where that was taken away.
+    Protect,
     /// A removed node may be joined again with the system that it still has.
     RejoinAdmission,
     /// It is back with that system, and works.
@@ -107,9 +111,10 @@ const fn soaked(check: Check, witness: Witness) -> Need {
 
 impl Gate {
     /// Every gate, in the order of the path.
-    pub const ALL: [Gate; 19] = [
+    pub const ALL: [Gate; 21] = [
         Gate::ClusterPreflight,
         Gate::Backup,
+        Gate::Unprotect,
         Gate::Preflight,
         Gate::Snapshot,
         Gate::Cordon,
@@ -125,6 +130,7 @@ impl Gate {
         Gate::Finalize,
         Gate::Abort,
         Gate::ClusterAbort,
+        Gate::Protect,
         Gate::RejoinAdmission,
         Gate::Rejoin,
     ];
@@ -148,6 +154,8 @@ impl Gate {
                 }
             }
             Gate::Backup => const { &[once(ObjectsExported, Coordinator)] },
+            Gate::Unprotect => const { &[once(ProtectionOff, Coordinator)] },
+            Gate::Protect => const { &[once(ProtectionOn, Coordinator)] },
             Gate::Preflight => {
                 const {
                     &[
@@ -355,10 +363,12 @@ impl Gate {
             Gate::Soak => Some(11),
             Gate::ClusterPreflight
             | Gate::Backup
+            | Gate::Unprotect
             | Gate::Cordon
             | Gate::Finalize
             | Gate::Abort
             | Gate::ClusterAbort
+            | Gate::Protect
             | Gate::RejoinAdmission
             | Gate::Rejoin => None,
         }

@@ -43,6 +43,17 @@ pub struct Plan {
     /// When nodes may begin.
     #[serde(default)]
     pub calendar: Calendar,
+    /// How the deletion protection of the cluster is switched off while it is migrated; `None` where
+    /// nothing protects it.
+    #[serde(default)]
+    pub protection: Option<Hook>,
+}
+
+/// The coordinator's program for something of its site: which one it is, its own settings say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Arguments of this migration, in front of what is to be done.
+    pub args: Vec<String>,
 }
 
 /// Where a kubeconfig is. Paths and names only: no credentials.

@@ -65,6 +65,36 @@ pub struct Migration {
     pub nodes: Vec<Node>,
     /// Content hash of the exported objects (gate `Backup`).
     pub export: Option<String>,
+    /// What was done about the cluster's deletion protection.
+    pub protection: Protection,
+}
+
+/// What was done about the deletion protection of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Protection {
+    /// Since when it is off, or may be: a program that was to be run may have run. `None` if it is on.
+    pub off_since: Option<Timestamp>,
+    /// What was intended last.
+    pub switch: Option<Switch>,
+}
+
+impl Protection {
+    /// Whether it was said to be off, and nothing was intended since.
+    fn is_switched_off(&self) -> bool {
+        let is_off = |switch: &Switch| !switch.on && matches!(switch.answer, Some((true, _)));
+        self.switch.as_ref().is_some_and(is_off)
+    }
+}
+
+/// One switching of a protection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// Whether it is to be on.
+    pub on: bool,
+    /// For which round of the cluster's gate.
+    pub round: Round,
+    /// What came of it, and in words; `None` if nothing is known yet.
+    pub answer: Option<(bool, String)>,
 }
 
 /// One node's move.
@@ -240,11 +270,20 @@ impl Gate {
         self.admits_operation() || self.verifies_operation()
     }
 
-    /// What comes after it.
+    /// Whether passing it means that the deletion protection is on, or off; `None` for all others.
+    pub const fn protects(self) -> Option<bool> {
+        match self {
+            Gate::Unprotect => Some(false),
+            Gate::Protect => Some(true),
+            _ => None,
+        }
+    }
+
+    /// What comes after it where nothing protects the cluster: see [`Migration::after`].
     pub const fn next(self) -> Step {
         match self {
             Gate::ClusterPreflight => Step::Ask(Gate::Backup),
-            Gate::Backup => Step::Work,
+            Gate::Backup | Gate::Unprotect => Step::Work,
             Gate::Preflight => Step::Ask(Gate::Snapshot),
             Gate::Snapshot => Step::Ask(Gate::Cordon),
             Gate::Cordon => Step::Ask(Gate::Drain),
@@ -257,7 +296,9 @@ impl Gate {
             Gate::RejoinAdmission => Step::Submit(Kind::Rejoin),
             Gate::Join | Gate::Rejoin => Step::Ask(Gate::Metadata),
             Gate::Metadata => Step::Ask(Gate::Soak),
-            Gate::Soak | Gate::Finalize | Gate::Abort | Gate::ClusterAbort => Step::Finish,
+            Gate::Soak | Gate::Finalize | Gate::Abort | Gate::ClusterAbort | Gate::Protect => {
+                Step::Finish
+            }
         }
     }
 }
@@ -299,6 +340,7 @@ impl Step {
                     | Gate::Soak
                     | Gate::Abort
                     | Gate::ClusterAbort
+                    | Gate::Protect
                     | Gate::Rejoin
             ),
             Step::Submit(_) | Step::Reinstall | Step::Work | Step::Finish => true,
@@ -416,9 +458,32 @@ impl Migration {
         }
     }
 
-    /// Whether no gate of any node was ever asked.
+    /// Whether nothing of it needs to be put back: no gate of any node was ever asked, and its
+    /// protection is on.
     pub fn is_untouched(&self) -> bool {
-        self.nodes.iter().all(|node| node.track.round == Round::default())
+        let asked = |node: &Node| node.track.round != Round::default();
+        self.protection.off_since.is_none() && !self.nodes.iter().any(asked)
+    }
+
+    /// What comes after a gate. Where something protects the cluster that is switched off behind the
+    /// backup, and on again before the end, however it ends.
+    pub fn after(&self, gate: Gate) -> Step {
+        let off = self.protection.off_since.is_some();
+        match gate {
+            Gate::Backup if self.plan.protection.is_some() => Step::Ask(Gate::Unprotect),
+            // The events themselves must say so, too.
+            Gate::Unprotect if !self.protection.is_switched_off() => Step::Ask(Gate::Unprotect),
+            Gate::Finalize | Gate::ClusterAbort | Gate::Protect if off => Step::Ask(Gate::Protect),
+            gate => gate.next(),
+        }
+    }
+
+    /// The switching of the protection that is under way: its program is to be run.
+    pub fn switching(&self) -> Option<&Switch> {
+        let Phase::Asking { gate, .. } = &self.track.phase else { return None };
+        let switch = self.protection.switch.as_ref()?;
+        let wanted = gate.protects() == Some(switch.on) && switch.round == self.track.round;
+        (wanted && switch.answer.is_none()).then_some(switch)
     }
 
     /// How long the next node is expected to take: as long as the slowest one so far.

@@ -113,6 +113,7 @@ impl Stage {
             agents: Agents::default(),
             blobs: Blobs::open(dir.path().join("blobs")).unwrap(),
             run_program: program(&calls, &answers),
+            protection: Some("/opt/protection".into()),
             clock,
             draw: Arc::new(|| [7; 32]),
             dir: dir.path().to_owned(),
@@ -285,6 +286,7 @@ fn fleet() -> Fleet {
         unsafe_because: None,
         control_planes_excluded: true,
         calendar: Default::default(),
+        protection: None,
     };
     let migration = Migration {
         id: uuid::Uuid::from_u128(7),
@@ -297,6 +299,7 @@ fn fleet() -> Fleet {
         track: track(Phase::Working),
         nodes: vec![node("worker1", "10.0.0.11"), node("worker2", "10.0.0.12")],
         export: None,
+        protection: Default::default(),
     };
     Fleet {
         epoch: Epoch(3),

@@ -105,6 +105,7 @@ pub(super) fn migration() -> Migration {
         unsafe_because: None,
         control_planes_excluded: true,
         calendar: Default::default(),
+        protection: None,
     };
     Migration {
         id: uuid::Uuid::nil(),
@@ -117,6 +118,7 @@ pub(super) fn migration() -> Migration {
         track: track(Phase::Working),
         nodes: vec![node("worker1", "10.0.0.1"), node("worker2", "10.0.0.2")],
         export: None,
+        protection: Default::default(),
     }
 }
 

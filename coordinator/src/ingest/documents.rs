@@ -5,7 +5,7 @@ use tonic::Status;
 
 use super::Desk;
 use crate::{
-    document::planned,
+    document::{Fault, planned},
     domain::plan::{Plan, PlannedNode},
     preview::preview,
 };
@@ -15,8 +15,13 @@ pub(super) async fn understood(
     desk: &Desk,
     document: &str,
 ) -> Result<(Plan, Vec<PlannedNode>), Status> {
-    let planned = planned(document, &desk.context.clients).await;
-    planned.map_err(|fault| Status::invalid_argument(fault.to_string()))
+    let refused = |fault: Fault| Status::invalid_argument(fault.placed(document).to_string());
+    let (plan, nodes) = planned(document, &desk.context.clients).await.map_err(refused)?;
+    if plan.protection.is_some() && desk.context.protection.is_none() {
+        let why = "deletionProtection of the coordinator's config.yaml must name the program";
+        return Err(refused(Fault::of("spec.deletionProtection", why)));
+    }
+    Ok((plan, nodes))
 }
 
 /// What a document would do.

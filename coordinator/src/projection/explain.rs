@@ -13,6 +13,7 @@ use super::{
     remedies::unblock,
     sentences::{gate_name, sentence},
     states,
+    status::unprotected_since,
     waits::{blockers, refused, trouble, waits_for},
     words::{of_check, of_gate},
 };
@@ -70,6 +71,7 @@ pub fn explain(
         needs: gate.map(|gate| needs(view, migration, &subject, gate)).unwrap_or_default(),
         unblock,
         approvals: approvals(view, migration, &subject),
+        unprotected_since: unprotected_since(migration),
         history: history(view, cluster, &subject),
     })
 }

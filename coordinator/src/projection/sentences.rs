@@ -48,6 +48,15 @@ fn of_migration(event: &Event) -> Option<String> {
         Event::ObjectsExported { sha256 } => {
             format!("The objects of a recovery were stored as {}.", short(sha256))
         }
+        Event::ProtectionIntended { on } => {
+            format!("The deletion protection is to be switched {}.", switched(*on))
+        }
+        Event::ProtectionAnswered { on, done: true, seen } => {
+            format!("The deletion protection is {}: {seen}.", switched(*on))
+        }
+        Event::ProtectionAnswered { on, done: false, seen } => {
+            format!("The deletion protection was not switched {}: {seen}.", switched(*on))
+        }
         Event::WorkBegun => "The nodes may begin.".to_owned(),
         Event::MigrationCompleted => "The migration is complete.".to_owned(),
         Event::AbortRequested { subject: Subject::Cluster, by } => {
@@ -222,6 +231,10 @@ pub(crate) fn gate_name(gate: Gate) -> String {
         Some(number) => format!("G{number} {gate:?}"),
         None => format!("{gate:?}"),
     }
+}
+
+fn switched(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }
 
 pub(super) fn step(step: Step) -> String {

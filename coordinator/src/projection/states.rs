@@ -67,9 +67,14 @@ fn reached(fleet: &Fleet, cluster: &ClusterName, node: &Node, phase: &Phase) -> 
 fn before(step: Step) -> &'static str {
     match step {
         Step::Ask(Gate::Preflight) | Step::Work => "Planned",
-        Step::Ask(Gate::ClusterPreflight | Gate::Backup | Gate::Finalize | Gate::ClusterAbort) => {
-            "Planned"
-        }
+        Step::Ask(
+            Gate::ClusterPreflight
+            | Gate::Backup
+            | Gate::Unprotect
+            | Gate::Finalize
+            | Gate::ClusterAbort
+            | Gate::Protect,
+        ) => "Planned",
         Step::Ask(Gate::Abort | Gate::RejoinAdmission | Gate::Rejoin)
         | Step::Submit(Kind::Rejoin) => "Compensating",
         Step::Ask(Gate::Snapshot) => "PreflightPassed",
@@ -116,8 +121,8 @@ pub(super) fn of_cluster(migration: &Migration) -> &'static str {
         Phase::Aborted => return "Aborted",
         _ if migration.aborted_by.is_some() => return "Aborting",
         Phase::Asking { gate, .. } | Phase::Ready { next: Step::Ask(gate) } => match gate {
-            Gate::Backup => "BackedUp",
-            Gate::Finalize => "Finalize",
+            Gate::Backup | Gate::Unprotect => "BackedUp",
+            Gate::Finalize | Gate::Protect => "Finalize",
             _ => "Preflight",
         },
         Phase::Ready { next: Step::Work } => "BackedUp",

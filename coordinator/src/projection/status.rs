@@ -32,7 +32,13 @@ fn of_cluster(view: &View<'_>, name: &ClusterName, migration: &Migration) -> Clu
         r#unsafe: migration.plan.unsafe_because.clone().unwrap_or_default(),
         nodes: migration.nodes.iter().map(|node| of_node(view, migration, node)).collect(),
         waits_for: waits_for(view, migration, &Subject::Cluster),
+        unprotected_since: unprotected_since(migration),
     }
+}
+
+/// Since when the deletion protection is off, or may be; empty if it is on, or if there is none.
+pub(super) fn unprotected_since(migration: &Migration) -> String {
+    migration.protection.off_since.map(|at| at.to_string()).unwrap_or_default()
 }
 
 fn of_node(view: &View<'_>, migration: &Migration, node: &Node) -> NodeStatus {

@@ -34,6 +34,8 @@ pub const fn of_gate(gate: Gate) -> &'static str {
     match gate {
         Gate::ClusterPreflight => "the cluster may be touched at all",
         Gate::Backup => "what a recovery needs is exported",
+        Gate::Unprotect => "the site lets nodes of the cluster be removed",
+        Gate::Protect => "the site protects the cluster again",
         Gate::Preflight => "this node may be touched",
         Gate::Snapshot => "what the node was is recorded, off the node",
         Gate::Cordon => "the node takes no new pods",
@@ -64,7 +66,9 @@ pub const fn of_check(check: Check) -> Words {
         | Check::NoForeignOperation
         | Check::InputsStored
         | Check::ObjectsExported
-        | Check::InputsRemoved => of_management(check),
+        | Check::InputsRemoved
+        | Check::ProtectionOff
+        | Check::ProtectionOn => of_management(check),
         Check::NodesReady
         | Check::KubeletVersionsEqual
         | Check::SystemPodsReady
@@ -98,6 +102,10 @@ pub const fn of_check(check: Check) -> Words {
 }
 
 const fn of_management(check: Check) -> Words {
+    const SWITCHED: &[&str] = &[
+        "rehull history {cluster} --events ProtectionAnswered  # what the site's program said",
+        "look at the program that deletionProtection of the coordinator's config.yaml names",
+    ];
     match check {
         Check::ManagementSeparate => words(
             "the management cluster is another cluster than this one",
@@ -155,6 +163,16 @@ const fn of_management(check: Check) -> Words {
             "the objects that a recovery needs are exported",
             "",
             &["df -h /var/lib/rehull; ls -ld /var/lib/rehull/blobs  # or your --dir"],
+        ),
+        Check::ProtectionOff => words(
+            "the site's program says that the deletion protection of the cluster is off",
+            "",
+            SWITCHED,
+        ),
+        Check::ProtectionOn => words(
+            "the site's program says that the deletion protection of the cluster is on again",
+            "",
+            SWITCHED,
         ),
         _ => words(
             "no object that was made for operations is left behind",

@@ -96,6 +96,7 @@ impl Coordinator {
             agents: Agents::default(),
             blobs: Blobs::open(parts.dir.join("blobs")).map_err(io::Error::other)?,
             run_program: installer::program(parts.world.clone()),
+            protection: Some(installer::PROTECTION.to_owned()),
             clock: parts.clock.reader(),
             draw: parts.draw.clone(),
             dir: parts.dir.clone(),

@@ -58,6 +58,7 @@ pub(crate) async fn coordinator() -> Coordinator {
         agents: agents.clone(),
         blobs: Blobs::open(dir.path().join("blobs")).unwrap(),
         run_program: run_program(),
+        protection: None,
         clock: Arc::new(now),
         draw: Arc::new(draw),
         dir: dir.path().to_owned(),

@@ -154,6 +154,10 @@ async fn a_fault_of_a_document_is_told_with_file_line_and_field() {
             DOCUMENT.replace("spray-job:v0.12.2", "spray-job"),
             "line 11, column 5: spec.operations.image: \"ghcr.io/kubean-io/spray-job\" has no tag",
         ),
+        (
+            format!("{DOCUMENT}  deletionProtection: {{hook: {{}}}}\n"),
+            "line 15, column 3: spec.deletionProtection: deletionProtection of the coordinator's",
+        ),
         (DOCUMENT.replace("  source:", "\tsource:"), "line 8"),
     ];
     for (document, words) in &cases {

@@ -1462,6 +1462,9 @@ pub struct ClusterStatus {
     /// One line: what it waits for.
     #[prost(string, tag = "11")]
     pub waits_for: ::prost::alloc::string::String,
+    /// Since when its deletion protection is off, or may be; empty if rehull has not switched it off.
+    #[prost(string, tag = "12")]
+    pub unprotected_since: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1524,6 +1527,10 @@ pub struct ExplainResponse {
     /// What was accepted and still counts: item, who, until when, why.
     #[prost(string, repeated, tag = "10")]
     pub approvals: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Since when the deletion protection of its cluster is off, or may be; empty if rehull has not
+    /// switched it off.
+    #[prost(string, tag = "11")]
+    pub unprotected_since: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

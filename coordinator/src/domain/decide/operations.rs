@@ -85,14 +85,11 @@ impl Desk<'_> {
 
     /// Takes in what an effect has seen or done. Reports about what is over are no error.
     pub(super) fn take(&mut self, report: &Report) -> Result<(), Refusal> {
-        let migration = self.known()?;
-        if let Report::Exported { sha256 } = report {
-            if migration.export.is_none() {
-                self.write(Event::ObjectsExported { sha256: sha256.clone() });
-            }
+        self.known()?;
+        let Some(name) = report.node() else {
+            self.take_of_cluster(report);
             return Ok(());
-        }
-        let name = report.node();
+        };
         self.knows(name)?;
         if let Some(event) = self.event_of(report) {
             self.write(event);
@@ -107,9 +104,22 @@ impl Desk<'_> {
         Ok(())
     }
 
+    fn take_of_cluster(&mut self, report: &Report) {
+        let Some(migration) = self.migration() else { return };
+        match report {
+            Report::Exported { sha256 } if migration.export.is_none() => {
+                self.write(Event::ObjectsExported { sha256: sha256.clone() });
+            }
+            Report::Protection { round, done, seen } => {
+                self.hear_of_protection(*round, *done, seen);
+            }
+            _ => (),
+        }
+    }
+
     /// The event that a report amounts to now; `None` if it says nothing new.
     fn event_of(&self, report: &Report) -> Option<Event> {
-        let node = self.migration()?.node(report.node())?;
+        let node = self.migration()?.node(report.node()?)?;
         let asking = match &node.track.phase {
             Phase::Asking { gate, .. } => Some(*gate),
             _ => None,
@@ -118,7 +128,7 @@ impl Desk<'_> {
         let of_last = |name: &str| node.operation().is_some_and(|op| op.intent.name == name);
         let of_any = |name: &str| node.operations.iter().find(|op| op.intent.name == name);
         match report.clone() {
-            Report::Exported { .. } => None,
+            Report::Exported { .. } | Report::Protection { .. } => None,
             Report::Snapshot { node: name, snapshot } => (asking == Some(Gate::Snapshot)
                 && node.snapshot.is_none())
             .then_some(Event::SnapshotRecorded { node: name, snapshot }),

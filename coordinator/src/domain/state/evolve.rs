@@ -9,7 +9,9 @@ use rehull_shared::{
     time::Timestamp,
 };
 
-use super::{Asked, Fleet, Host, Kind, Migration, Node, Phase, Step, Subject, Track};
+use super::{
+    Asked, Fleet, Host, Kind, Migration, Node, Phase, Protection, Step, Subject, Switch, Track,
+};
 use crate::domain::{
     approval::Approval,
     event::{Event, Recorded},
@@ -64,6 +66,7 @@ impl Fleet {
                     track: Track::new(Phase::Ready { next: Step::first_of_cluster() }, at),
                     nodes: Vec::new(),
                     export: None,
+                    protection: Protection::default(),
                 };
                 match self.migrations.insert(cluster.clone(), Arc::new(migration)) {
                     Some(old) if old.is_whole() && !old.is_finished() => {
@@ -112,6 +115,28 @@ impl Migration {
             Event::MigrationPaused { by } => self.paused_by = Some(by.clone()),
             Event::MigrationResumed { .. } => self.paused_by = None,
             Event::ObjectsExported { sha256 } => self.export = Some(sha256.clone()),
+            Event::ProtectionIntended { on } => {
+                let gate = match &self.track.phase {
+                    Phase::Asking { gate, .. } => gate.protects(),
+                    _ => None,
+                };
+                if gate != Some(*on) {
+                    return Err(corrupt(event, "the cluster", self.track.phase.word()));
+                }
+                // From here on nobody knows, until somebody says that it is on.
+                self.protection.off_since.get_or_insert(at);
+                let round = self.track.round;
+                self.protection.switch = Some(Switch { on: *on, round, answer: None });
+            }
+            Event::ProtectionAnswered { on, done, seen } => {
+                match self.protection.switch.as_mut().filter(|switch| switch.on == *on) {
+                    Some(switch) => switch.answer = Some((*done, seen.clone())),
+                    None => return Err(corrupt(event, "the cluster", self.track.phase.word())),
+                }
+                if *on && *done {
+                    self.protection.off_since = None;
+                }
+            }
             Event::WorkBegun => {
                 self.track.may(event, Step::Work)?;
                 self.track.enter(Phase::Working, at);
@@ -158,6 +183,10 @@ impl Migration {
         at: Timestamp,
     ) -> Result<(), Corrupt> {
         let break_max = self.plan.policy.evidence_max_age;
+        let next = match event {
+            Event::GatePassed { proof, .. } => Some(self.after(proof.gate())),
+            _ => None,
+        };
         let (mut verified, mut resubmitted) = (&mut None, &mut 0);
         let track = match subject {
             Subject::Cluster => &mut self.track,
@@ -221,7 +250,7 @@ impl Migration {
                     let os = answers.find(|answer| answer.check == Check::OsIsTarget);
                     *verified = os.and_then(|answer| answer.generation);
                 }
-                let next = gate.next();
+                let next = next.expect("it was worked out for this event");
                 track.enter(Phase::Ready { next }, at);
             }
             (

@@ -8,7 +8,7 @@ use rehull_shared::{
 use super::super::api::few;
 use crate::{
     blobs::Blobs,
-    domain::state::{Migration, Node},
+    domain::state::{Migration, Node, Switch},
 };
 
 /// Judges one check of the coordinator's records, about the cluster or one of its nodes.
@@ -34,11 +34,26 @@ pub(super) fn appraise(
             }
             None => Verdict::fail("the agent has not said farewell"),
         },
+        Check::ProtectionOff => protection(migration, false),
+        Check::ProtectionOn => protection(migration, true),
         Check::ApprovalsHold => match node {
             Some(node) => approvals(node, now),
             None => Verdict::unknown("approvals of data are those of a node"),
         },
         other => Verdict::unknown(format!("the coordinator's records do not speak of {other}")),
+    }
+}
+
+/// What came of the last switching of the deletion protection: nobody else can see it.
+fn protection(migration: &Migration, on: bool) -> Verdict {
+    match &migration.protection.switch {
+        Some(Switch { on: to, answer: Some((done, seen)), .. }) if *to == on => {
+            Verdict::when(*done, seen)
+        }
+        Some(Switch { on: to, answer: None, .. }) if *to == on => {
+            Verdict::unknown("the program that switches it has not answered yet")
+        }
+        _ => Verdict::unknown("it was not switched yet"),
     }
 }
 

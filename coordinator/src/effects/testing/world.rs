@@ -146,6 +146,7 @@ impl World {
             agents: self.agents.clone(),
             blobs: Blobs::open(self.dir.path().join("blobs")).unwrap(),
             run_program: run_program(),
+            protection: None,
             clock: Arc::new(|| NOW),
             draw: Arc::new(|| [7; 32]),
             dir: self.dir.path().into(),

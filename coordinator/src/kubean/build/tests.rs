@@ -37,6 +37,7 @@ fn plan() -> Plan {
         unsafe_because: None,
         control_planes_excluded: true,
         calendar: Default::default(),
+        protection: None,
     }
 }
 

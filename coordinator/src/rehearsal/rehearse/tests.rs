@@ -184,10 +184,11 @@ async fn a_node_that_runs_the_target_already_is_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hosts_that_people_reinstall_are_reinstalled_by_hand() {
+async fn hosts_that_people_reinstall_are_reinstalled_by_hand_and_protection_is_switched() {
     let manual = |text: String| {
         let (before, _) = text.split_once("  installer:").unwrap();
-        format!("{before}  installer: {{manual: {{}}}}\n")
+        let protection = "deletionProtection: {hook: {args: [east]}}";
+        format!("{before}  {protection}\n  installer: {{manual: {{}}}}\n")
     };
     let (report, _) = rehearsed(&["not-reinstalled@west-worker1"], &manual, &|_| ()).await;
     assert!(report.is_good() && report.finished, "{report:#?}");
