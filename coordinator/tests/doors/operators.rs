@@ -177,15 +177,35 @@ async fn the_last_node_of_a_plan_needs_room_for_its_own_pods_alone() {
         }
         let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web",
             "uid": "web", "controller": true}]);
-        store.put(json!({"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "web-1", "namespace": "shop", "ownerReferences": owner},
-            "spec": {"nodeName": "worker2", "containers": [{"name": "c", "image": "i:1"}]},
-            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}));
+        let template = json!({"metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
+        // With their UIDs: a pod whose owner is not there would be collected.
+        store.adopt(vec![
+            json!({"apiVersion": "apps/v1", "kind": "ReplicaSet",
+                "metadata": {"name": "web", "namespace": "shop", "uid": "web"},
+                "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "web"}},
+                    "template": template}}),
+            json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "web-1", "namespace": "shop", "ownerReferences": owner,
+                    "labels": {"app": "web"}},
+                "spec": {"nodeName": "worker2", "containers": [{"name": "c", "image": "i:1"}]},
+                "status": {"phase": "Running",
+                    "conditions": [{"type": "Ready", "status": "True"}]}}),
+        ]);
     }
-    let request = PlanRequest { document: DOCUMENT.to_owned() };
-    let plan = coordinator.operator().await.plan(request).await.unwrap().into_inner();
+    let mut operator = coordinator.operator().await;
+    let mut asked = async || {
+        let request = PlanRequest { document: DOCUMENT.to_owned() };
+        operator.plan(request).await.unwrap().into_inner().blockers
+    };
     let room = |why: &&String| why.starts_with("worker2: CapacityElsewhere");
-    assert_eq!(plan.blockers.iter().find(room), None, "worker1 is back by then");
+    assert_eq!(asked().await.iter().find(room), None, "worker1 is back by then");
+    // Were it not, there would be none.
+    coordinator.world.store().edit("nodes", "", "worker1", |node| {
+        node["spec"]["unschedulable"] = json!(true);
+    });
+    let blockers = asked().await;
+    assert!(blockers.iter().any(|why| room(&why) && why.contains("shop/web-1")), "{blockers:#?}");
 }
 
 #[tokio::test]
