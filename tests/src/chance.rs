@@ -2,6 +2,7 @@
 
 /// splitmix64: small, known, and the same everywhere.
 /// Source: <https://prng.di.unimi.it/splitmix64.c>
+#[derive(Clone, Copy, Debug)]
 pub struct Chance(
     /// The seed, and after it the state.
     pub u64,
@@ -20,5 +21,15 @@ impl Chance {
     /// The next number, below a limit.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.number() % limit
+    }
+
+    /// Whether something happens that does so many times in a hundred.
+    pub fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of several.
+    pub fn one<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
+        of[self.below(of.len() as u64) as usize]
     }
 }

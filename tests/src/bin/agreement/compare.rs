@@ -1,0 +1,193 @@
+//! What it means that rehull and the scheduler agree.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use rehull::capacity::{Finding, Report, What};
+use rehull_shared::evidence::Check;
+
+use crate::{drain::Outcome, world::Place};
+
+/// Of a hundred clusters, in how many rehull may be stricter than the scheduler turned out to be.
+const STRICT_PERCENT: u64 = 5;
+/// Of a hundred clusters, in how many at least everything must fit, and in how many not.
+const MIX_PERCENT: u64 = 25;
+/// Fewer clusters prove nothing about shares.
+const FEW: u64 = 50;
+
+/// What a comparison says of one cluster.
+pub(crate) enum Judgement {
+    /// Both say the same.
+    Agree(&'static str),
+    /// Rehull is stricter, as its documentation has it.
+    Strict(&'static str),
+    /// One of them is wrong.
+    Wrong(String),
+}
+
+/// All comparisons.
+#[derive(Default)]
+pub(crate) struct Tally {
+    /// Clusters without a pod to move.
+    pub(crate) idle: u64,
+    agree: BTreeMap<&'static str, u64>,
+    strict: BTreeMap<&'static str, u64>,
+    wrong: u64,
+    fit: u64,
+    /// Pods that had to move.
+    movers: usize,
+    /// Pods that were left without a node.
+    left: usize,
+    /// Refusals that were compared word by word.
+    words: u64,
+}
+
+/// Whether a finding is about where pods go.
+pub(crate) fn is_about_capacity(finding: &Finding) -> bool {
+    finding.check() == Check::CapacityElsewhere
+}
+
+impl Tally {
+    /// Compares what rehull said of a node with what has become of its pods.
+    pub(crate) fn judge(&mut self, node: &str, report: &Report, outcome: &Outcome) -> Judgement {
+        self.movers += outcome.movers;
+        let left = outcome.moved.values().filter(|place| matches!(place, Place::Nowhere(_)));
+        let left = left.count();
+        self.left += left;
+        self.fit += u64::from(left == 0);
+        let judgement = judge(node, report, outcome);
+        match &judgement {
+            Judgement::Agree(kind) => *self.agree.entry(kind).or_default() += 1,
+            Judgement::Strict(kind) => *self.strict.entry(kind).or_default() += 1,
+            Judgement::Wrong(_) => self.wrong += 1,
+        }
+        if let Some((said, heard)) = words(report, outcome) {
+            self.words += 1;
+            if said != heard {
+                self.wrong += 1;
+                return Judgement::Wrong(format!("other words: {said:?}, but {heard:?}"));
+            }
+        }
+        judgement
+    }
+
+    /// Whether they agree well enough.
+    pub(crate) fn verdict(&self, clusters: u64) -> Result<(), String> {
+        let strict: u64 = self.strict.values().sum();
+        let agree: u64 = self.agree.values().sum();
+        if self.wrong > 0 {
+            return Err(format!("{} clusters are wrong", self.wrong));
+        }
+        if clusters < FEW {
+            return Ok(());
+        }
+        if strict * 100 > clusters * STRICT_PERCENT {
+            return Err(format!("rehull is too strict in {strict} clusters"));
+        }
+        let least = clusters * MIX_PERCENT;
+        if self.fit * 100 < least || (strict + agree - self.fit) * 100 < least {
+            return Err("the clusters are too much alike".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn judge(node: &str, report: &Report, outcome: &Outcome) -> Judgement {
+    let found = || report.findings.iter().filter(|one| is_about_capacity(one));
+    let certain: BTreeSet<String> = found()
+        .filter(|one| matches!(one.what, What::Pinned { .. } | What::CannotRestart { .. }))
+        .map(|one| one.about.to_string())
+        .collect();
+    let nowhere = |place: Option<&Place>| matches!(place, Some(Place::Nowhere(_)));
+    if let Some(pod) = certain.iter().find(|pod| !nowhere(outcome.moved.get(*pod))) {
+        return Judgement::Wrong(format!("{pod} has found a node in spite of what rehull says"));
+    }
+    let mut left = outcome.moved.iter().filter(|(pod, place)| {
+        !certain.contains(*pod) && matches!(place, Place::Nowhere(_))
+    });
+    let left = left.next();
+    let doubted: Vec<&What> = found()
+        .map(|one| &one.what)
+        .filter(|what| matches!(what, What::DoesNotFit { .. } | What::MayNotFit { .. }))
+        .collect();
+    match (doubted.is_empty(), left) {
+        (true, Some((pod, _))) => {
+            Judgement::Wrong(format!("UNSAFE: {pod} has no node, and rehull did not say so"))
+        }
+        (true, None) if !certain.is_empty() => Judgement::Agree("all but pods of this node fit"),
+        (true, None) if report.placement.ways == 0 => Judgement::Agree("all fit: proven"),
+        (true, None) => Judgement::Agree("all fit: tried"),
+        (false, Some(_)) if doubted.iter().any(|what| matches!(what, What::DoesNotFit { .. })) => {
+            Judgement::Agree("some do not fit")
+        }
+        (false, Some(_)) => Judgement::Agree("some may not fit, and did not"),
+        (false, None) => stricter(node, &doubted, outcome),
+    }
+}
+
+/// Why rehull may have doubted that all would fit, which they did.
+fn stricter(node: &str, doubted: &[&What], outcome: &Outcome) -> Judgement {
+    let on = |is: &dyn Fn(&str) -> bool| {
+        outcome.moved.values().any(|place| matches!(place, Place::On(node) if is(node)))
+    };
+    let preempting = |what: &&What| matches!(what, What::DoesNotFit { preempting: true, .. });
+    if on(&|other| other == node) {
+        Judgement::Strict("a pod came back to the cordoned node")
+    } else if on(&|other| outcome.closed.contains(other)) {
+        Judgement::Strict("a node that is not Ready took a pod")
+    } else if outcome.preempted > 0 && doubted.iter().any(preempting) {
+        Judgement::Strict("pods of lower priority went, and found another node")
+    } else if doubted.iter().all(|what| matches!(what, What::MayNotFit { .. })) {
+        Judgement::Strict("some might not have fitted in another order")
+    } else if outcome.movers + outcome.waiting > 1 {
+        Judgement::Strict("the scheduler placed them better")
+    } else {
+        Judgement::Wrong("the only pod has found a node, and rehull said that it would not".into())
+    }
+}
+
+/// Why the only pod that had to move has no node, in the words of both.
+fn words(report: &Report, outcome: &Outcome) -> Option<(String, String)> {
+    if outcome.movers != 1 || outcome.waiting > 0 || outcome.preempted > 0 {
+        return None;
+    }
+    let refusals = report.findings.iter().find_map(|one| match &one.what {
+        What::DoesNotFit { refusals, .. } => Some(refusals.to_string()),
+        _ => None,
+    })?;
+    let place = outcome.moved.values().next()?;
+    let Place::Nowhere(words) = place else { return None };
+    let heard = words.split(". ").next().unwrap_or_default();
+    Some((refusals, heard.trim_end_matches('.').to_owned()))
+}
+
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agree(kind) => write!(f, "both say: {kind}"),
+            Self::Strict(kind) => write!(f, "rehull is stricter: {kind}"),
+            Self::Wrong(why) => f.write_str(why),
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sum = |kinds: &BTreeMap<&str, u64>| kinds.values().sum::<u64>();
+        writeln!(f, "{:4} agree", sum(&self.agree))?;
+        for (kind, count) in &self.agree {
+            writeln!(f, "     {count:4} {kind}")?;
+        }
+        writeln!(f, "{:4} where rehull is stricter", sum(&self.strict))?;
+        for (kind, count) in &self.strict {
+            writeln!(f, "     {count:4} {kind}")?;
+        }
+        writeln!(f, "{:4} wrong", self.wrong)?;
+        writeln!(f, "{:4} without a pod to move", self.idle)?;
+        let (movers, left, words) = (self.movers, self.left, self.words);
+        writeln!(f, "all found a node in {} clusters; {left} of {movers} pods did not", self.fit)?;
+        writeln!(f, "{words} refusals were compared word by word")
+    }
+}
