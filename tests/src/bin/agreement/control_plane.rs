@@ -108,7 +108,10 @@ impl ControlPlane {
             .kill_on_drop(true)
             .spawn();
         let child = child.unwrap_or_else(|why| {
-            panic!("{program} of {} does not start ({why}): run tests/testbed/setup.sh", bin.display())
+            panic!(
+                "{program} of {} does not start ({why}): run tests/testbed/setup.sh",
+                bin.display()
+            )
         });
         self.programs.push(child);
     }

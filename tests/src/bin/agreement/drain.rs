@@ -18,6 +18,8 @@ pub(crate) struct Outcome {
     pub(crate) movers: usize,
     /// How many pods waited for a node before.
     pub(crate) waiting: usize,
+    /// How many of those have got one now.
+    pub(crate) placed_others: usize,
     /// How many pods had to go for others.
     pub(crate) preempted: usize,
     /// Nodes that no pod should be on now.
@@ -56,7 +58,15 @@ pub(crate) fn choose(cluster: &Cluster, places: &Places) -> Option<String> {
 }
 
 /// Evicts all pods of a cordoned node but those of DaemonSets and of files, and makes them anew.
-pub(crate) async fn drain(world: &World, cluster: &Cluster, before: &Places, node: &str) -> Outcome {
+///
+/// # Errors
+/// If the scheduler does not come to rest.
+pub(crate) async fn drain(
+    world: &World,
+    cluster: &Cluster,
+    before: &Places,
+    node: &str,
+) -> Result<Outcome, String> {
     let manifests = cluster.pods.iter().map(|pod| (generate::name(pod), pod)).collect();
     let pods = before.keys().map(|name| (name.clone(), name.clone())).collect();
     let mut controllers = Controllers { world, manifests, pods, made: 0 };
@@ -82,8 +92,9 @@ pub(crate) async fn drain(world: &World, cluster: &Cluster, before: &Places, nod
     let mut preempted = 0;
     let places = loop {
         let names = controllers.pods.keys().cloned().collect();
-        let places = world.settled(&names).await;
-        let gone: Vec<String> = names.into_iter().filter(|name| !places.contains_key(name)).collect();
+        let places = world.settled(&names).await?;
+        let gone: Vec<String> =
+            names.into_iter().filter(|name| !places.contains_key(name)).collect();
         if gone.is_empty() {
             break places;
         }
@@ -94,6 +105,7 @@ pub(crate) async fn drain(world: &World, cluster: &Cluster, before: &Places, nod
         moved: Places::new(),
         movers,
         waiting: before.values().filter(|place| matches!(place, Place::Nowhere(_))).count(),
+        placed_others: 0,
         preempted,
         closed: cluster.closed.clone(),
     };
@@ -101,9 +113,11 @@ pub(crate) async fn drain(world: &World, cluster: &Cluster, before: &Places, nod
     for (name, stands_for) in &controllers.pods {
         if moved.contains(stands_for) {
             outcome.moved.insert(stands_for.clone(), places[name].clone());
+        } else if before[stands_for] != places[name] && matches!(places[name], Place::On(_)) {
+            outcome.placed_others += 1;
         }
     }
-    outcome
+    Ok(outcome)
 }
 
 impl Controllers<'_> {

@@ -58,11 +58,11 @@ pub(crate) fn name(pod: &Value) -> String {
 pub(crate) fn cluster(seed: u64) -> Cluster {
     let mut chance = Chance(seed);
     let nodes = 3 + chance.below(6);
-    let by_hand = chance.percent(25);
+    let by_hand = chance.percent(20);
     let mut maker = Maker {
         seed,
         zones: 2 + chance.below(2),
-        scale: 20 + chance.below(100),
+        scale: 10 + chance.below(80),
         few_slots: chance.percent(20),
         nodes: Vec::new(),
         volumes: Vec::new(),
@@ -75,14 +75,15 @@ pub(crate) fn cluster(seed: u64) -> Cluster {
     let limits = maker.chance.percent(50).then(|| maker.limits());
     objects.extend(limits.into_iter().flatten());
     (0..maker.chance.below(3)).for_each(|number| maker.daemons(number));
-    let pods = 10 + maker.chance.below(40) as usize;
+    let more = if maker.chance.percent(50) { 10 } else { 45 };
+    let pods = 10 + maker.chance.below(more) as usize;
     while maker.pods.len() < pods {
         maker.workload(by_hand);
     }
     let Maker { mut chance, volumes, closed, pods, .. } = maker;
     objects.extend(volumes);
     objects.sort_by_key(|object| object["kind"].to_string());
-    let (one_by_one, fewest) = (chance.percent(40), chance.percent(30));
+    let (one_by_one, fewest) = (chance.percent(40), chance.percent(50));
     Cluster { objects, pods, closed, one_by_one, fewest, chance }
 }
 
@@ -126,9 +127,7 @@ impl Maker {
             taints.extend(["NoSchedule", "NoExecute"].map(taint));
         }
         if cordoned {
-            taints.push(
-                json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}),
-            );
+            taints.push(json!({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}));
         }
         if cordoned || !ready {
             self.closed.insert(name.clone());
@@ -197,7 +196,7 @@ impl Maker {
         like["metadata"]["labels"]["tier"] = json!(self.chance.one(&["front", "back"]));
         like["metadata"]["labels"]["version"] = json!(self.chance.one(&["1", "2"]));
         like["spec"]["containers"] = json!([self.container("c")]);
-        for _ in 0..self.chance.below(4) {
+        for _ in 0..self.chance.below(3) {
             let feature = FEATURES[self.chance.below(FEATURES.len() as u64) as usize];
             feature(self, &mut like["spec"]);
         }
@@ -280,11 +279,11 @@ impl Maker {
     }
 
     fn tolerations(&mut self, spec: &mut Value) {
-        spec["tolerations"] = match self.chance.below(5) {
-            0 => json!([{"key": "dedicated", "operator": "Exists"}]),
-            1 => json!([{"key": "dedicated", "value": "batch", "effect": "NoSchedule"}]),
-            2 => json!([{"key": "dedicated", "value": "web"}, {"key": "quiet", "value": ""}]),
-            3 => json!([{"operator": "Exists", "effect": "NoExecute"}]),
+        spec["tolerations"] = match self.chance.below(9) {
+            0..3 => json!([{"key": "dedicated", "operator": "Exists"}]),
+            3..5 => json!([{"key": "dedicated", "value": "batch", "effect": "NoSchedule"}]),
+            5 | 6 => json!([{"key": "dedicated", "value": "web"}, {"key": "quiet", "value": ""}]),
+            7 => json!([{"operator": "Exists", "effect": "NoExecute"}]),
             _ => json!([{"operator": "Exists"}]),
         };
     }
@@ -362,7 +361,7 @@ impl Maker {
     }
 
     fn near(&mut self, spec: &mut Value) {
-        let own = self.chance.percent(50);
+        let own = self.chance.percent(80);
         spec["affinity"]["podAffinity"] = required(json!([self.pod_term(own)]));
     }
 
