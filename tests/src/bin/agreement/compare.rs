@@ -50,6 +50,10 @@ pub(crate) struct Tally {
     waiting: usize,
     /// Pods that were left without a node.
     left: usize,
+    /// Pods that rehull said might be.
+    named: usize,
+    /// Those of them that were.
+    named_left: usize,
     /// Refusals that were compared word by word.
     words: u64,
 }
@@ -64,10 +68,13 @@ impl Tally {
     pub(crate) fn judge(&mut self, node: &str, report: &Report, outcome: &Outcome) -> Judgement {
         self.movers += outcome.movers;
         self.waiting += outcome.waiting;
-        let left = outcome.moved.values().filter(|place| matches!(place, Place::Nowhere(_)));
-        let left = left.count();
+        let is_left = |pod: &str| matches!(outcome.moved.get(pod), Some(Place::Nowhere(_)));
+        let left = outcome.moved.keys().filter(|pod| is_left(pod)).count();
         self.left += left;
         self.fit += u64::from(left == 0);
+        let named: BTreeSet<String> = named(report, |_| true);
+        self.named += named.len();
+        self.named_left += named.iter().filter(|pod| is_left(pod)).count();
         let mut judgement = judge(node, report, outcome);
         for (said, heard) in words(report, outcome) {
             self.words += 1;
@@ -109,11 +116,8 @@ impl Tally {
 }
 
 fn judge(node: &str, report: &Report, outcome: &Outcome) -> Judgement {
-    let found = || report.findings.iter().filter(|one| is_about_capacity(one));
-    let certain: BTreeSet<String> = found()
-        .filter(|one| matches!(one.what, What::Pinned { .. } | What::CannotRestart { .. }))
-        .map(|one| one.about.to_string())
-        .collect();
+    let certain =
+        named(report, |what| matches!(what, What::Pinned { .. } | What::CannotRestart { .. }));
     let nowhere = |place: Option<&Place>| matches!(place, Some(Place::Nowhere(_)));
     if let Some(pod) = certain.iter().find(|pod| !nowhere(outcome.moved.get(*pod))) {
         return Judgement::Wrong(format!("{pod} has found a node in spite of what rehull says"));
@@ -123,7 +127,9 @@ fn judge(node: &str, report: &Report, outcome: &Outcome) -> Judgement {
         .iter()
         .filter(|(pod, place)| !certain.contains(*pod) && matches!(place, Place::Nowhere(_)));
     let left = left.next();
-    let doubted: Vec<&What> = found()
+    let doubted: Vec<&What> = report
+        .findings
+        .iter()
         .map(|one| &one.what)
         .filter(|what| matches!(what, What::DoesNotFit { .. } | What::MayNotFit { .. }))
         .collect();
@@ -140,6 +146,13 @@ fn judge(node: &str, report: &Report, outcome: &Outcome) -> Judgement {
         (false, Some(_)) => Judgement::Agree("some may not fit, and did not"),
         (false, None) => stricter(node, &doubted, outcome),
     }
+}
+
+/// Pods of which rehull said that they may be left without a node, for some reasons.
+fn named(report: &Report, is: impl Fn(&What) -> bool) -> BTreeSet<String> {
+    let found = report.findings.iter().filter(|one| is_about_capacity(one));
+    let found = found.filter(|one| is(&one.what) && one.what != What::MayComeBack);
+    found.map(|one| one.about.to_string()).collect()
 }
 
 /// Why rehull may have doubted that all would fit, which they did.
@@ -168,7 +181,8 @@ fn stricter(node: &str, doubted: &[&What], outcome: &Outcome) -> Judgement {
 fn words(report: &Report, outcome: &Outcome) -> Vec<(BTreeSet<String>, BTreeSet<String>)> {
     let is_left = |place: &Place| matches!(place, Place::Nowhere(_));
     let all_left = outcome.moved.values().all(is_left) && outcome.placed_others == 0;
-    let as_before = all_left && outcome.preempted == 0;
+    let at_once = outcome.movers == 1 || !outcome.one_by_one;
+    let as_before = all_left && at_once && outcome.preempted == 0;
     let mut words = Vec::new();
     for finding in &report.findings {
         let (What::DoesNotFit { refusals, .. } | What::MayNotFit { refusals, .. }) = &finding.what
@@ -179,8 +193,8 @@ fn words(report: &Report, outcome: &Outcome) -> Vec<(BTreeSet<String>, BTreeSet<
             continue;
         };
         let said = refusals.to_string();
-        // The scheduler leaves that to taints.
-        if said.contains("not ready") {
+        // The scheduler leaves that to taints, and has shorter words for what a name rules out.
+        if said.contains("not ready") || heard.contains("didn't satisfy plugin(s)") {
             continue;
         }
         let reasons = |text: &str| -> BTreeSet<String> {
@@ -220,6 +234,7 @@ impl fmt::Display for Tally {
         writeln!(f, "{:4} in which the scheduler did not come to rest", self.undecided)?;
         let (movers, left, words) = (self.movers, self.left, self.words);
         writeln!(f, "all found a node in {} clusters; {left} of {movers} pods did not", self.fit)?;
+        writeln!(f, "rehull named {}, {} of them rightly", self.named, self.named_left)?;
         writeln!(f, "{} pods waited for a node before", self.waiting)?;
         writeln!(f, "{words} refusals were compared word by word")
     }

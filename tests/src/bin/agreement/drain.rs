@@ -11,11 +11,13 @@ use crate::{
 
 /// What has become of pods.
 pub(crate) struct Outcome {
-    /// Where the pods of the node are now, each by the name that it had, and those that others made
-    /// go.
+    /// Where the pods of the node are now, and those that had to go for others, each by the name that
+    /// it had.
     pub(crate) moved: Places,
     /// How many pods of the node had to find another.
     pub(crate) movers: usize,
+    /// Whether the new pods came one by one.
+    pub(crate) one_by_one: bool,
     /// How many pods waited for a node before.
     pub(crate) waiting: usize,
     /// How many of those have got one now.
@@ -83,9 +85,12 @@ pub(crate) async fn drain(
             moved.extend(controllers.replace(&[name]).await);
         }
     } else {
+        let mut others: BTreeSet<String> = before.keys().cloned().collect();
         for name in &evicted {
             world.delete(name).await;
+            others.remove(*name);
         }
+        world.settled(&others).await?;
         moved.extend(controllers.replace(&evicted).await);
     }
     let movers = moved.len();
@@ -104,6 +109,7 @@ pub(crate) async fn drain(
     let mut outcome = Outcome {
         moved: Places::new(),
         movers,
+        one_by_one: cluster.one_by_one,
         waiting: before.values().filter(|place| matches!(place, Place::Nowhere(_))).count(),
         placed_others: 0,
         preempted,

@@ -203,13 +203,16 @@ impl Maker {
         if self.chance.percent(4) {
             like["metadata"]["ownerReferences"] = json!([]);
         }
-        let volume = self.chance.percent(12).then(|| self.chance.below(4));
+        let volume = self.chance.percent(12).then(|| self.chance.below(5));
+        let mut claim = String::new();
         for number in 0..replicas {
             let mut pod = like.clone();
             let name = format!("{app}-{}-{number}", self.seed);
             pod["metadata"]["name"] = json!(name);
             if let Some(kind) = volume {
-                let claim = self.volume(namespace, &name, kind);
+                if claim.is_empty() || kind != 4 {
+                    claim = self.volume(namespace, &name, kind); // else they share one
+                }
                 pod["spec"]["volumes"] =
                     json!([{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]);
             }
@@ -236,6 +239,7 @@ impl Maker {
         let (cpu, memory) = (1 + self.chance.below(16), 1 + self.chance.below(16));
         let requests = json!({"cpu": format!("{}m", cpu * self.scale),
             "memory": format!("{}Mi", 2 * memory * self.scale)});
+        let requests = if self.chance.percent(92) { requests } else { json!({}) };
         json!({"name": name, "image": "i", "resources": {"requests": requests}})
     }
 
@@ -266,7 +270,9 @@ impl Maker {
         } else {
             spec["csi"] = json!({"driver": DRIVER, "volumeHandle": name});
             if kind == 1 {
-                volume["metadata"]["labels"][ZONE] = json!(self.some_zone());
+                let (one, other) = (self.some_zone(), self.some_zone());
+                let zones = if self.chance.percent(50) { one } else { format!("{one}__{other}") };
+                volume["metadata"]["labels"][ZONE] = json!(zones);
             }
         }
         let done = json!({"pv.kubernetes.io/bind-completed": "yes"});
@@ -317,6 +323,8 @@ impl Maker {
         let disk = json!({"key": "disk", "operator": "DoesNotExist"});
         match self.chance.below(10) {
             0 => json!({"matchExpressions": [one, disk]}),
+            2 => json!({"matchFields": [{"key": "metadata.name", "operator": "In",
+                "values": [self.some_node()]}]}),
             1 => {
                 let others = json!({"key": "metadata.name", "operator": "NotIn",
                     "values": [self.some_node()]});
@@ -331,11 +339,12 @@ impl Maker {
         let this = self.apps;
         let other = self.chance.below(this + 1);
         let app = |number| format!("app{number}");
-        match self.chance.below(6) {
-            0 => json!({"matchLabels": {"tier": self.chance.one(&["front", "back"])}}),
-            1 => json!({"matchExpressions": [{"key": "app", "operator": "In",
+        match self.chance.below(20) {
+            0 => json!({}),
+            1..4 => json!({"matchLabels": {"tier": self.chance.one(&["front", "back"])}}),
+            4..7 => json!({"matchExpressions": [{"key": "app", "operator": "In",
                 "values": [app(this), app(other)]}]}),
-            2 => json!({"matchLabels": {"app": app(this)}, "matchExpressions":
+            7..10 => json!({"matchLabels": {"app": app(this)}, "matchExpressions":
                 [{"key": "tier", "operator": "NotIn", "values": ["back"]}]}),
             _ if own => json!({"matchLabels": {"app": app(this)}}),
             _ => json!({"matchLabels": {"app": app(other)}}),
@@ -350,23 +359,52 @@ impl Maker {
             1 => term["namespaceSelector"] = json!({}),
             2 => term["namespaceSelector"] = json!({"matchLabels": {"team": "a"}}),
             3 => term["matchLabelKeys"] = json!(["version"]),
+            4 => term["mismatchLabelKeys"] = json!(["version"]),
             _ => (),
         }
         term
     }
 
+    fn pod_terms(&mut self, own: u64) -> Value {
+        let more = u64::from(self.chance.percent(20));
+        (0..=more)
+            .map(|_| self.chance.percent(own))
+            .collect::<Vec<_>>()
+            .into_iter()
+            .map(|own| self.pod_term(own))
+            .collect()
+    }
+
     fn apart(&mut self, spec: &mut Value) {
-        let own = self.chance.percent(60);
-        spec["affinity"]["podAntiAffinity"] = required(json!([self.pod_term(own)]));
+        spec["affinity"]["podAntiAffinity"] = required(self.pod_terms(60));
     }
 
     fn near(&mut self, spec: &mut Value) {
-        let own = self.chance.percent(80);
-        spec["affinity"]["podAffinity"] = required(json!([self.pod_term(own)]));
+        spec["affinity"]["podAffinity"] = required(self.pod_terms(80));
+    }
+
+    /// What the scheduler prefers, and no filter looks at.
+    fn preferred(&mut self, spec: &mut Value) {
+        let pods = json!({"weight": 100, "podAffinityTerm": self.pod_term(true)});
+        let nodes = json!({"weight": 100, "preference": {"matchExpressions":
+            [{"key": HOST, "operator": "In", "values": [self.some_node()]}]}});
+        let (near, key) = match self.chance.below(3) {
+            0 => ("podAffinity", pods),
+            1 => ("podAntiAffinity", pods),
+            _ => ("nodeAffinity", nodes),
+        };
+        spec["affinity"][near]["preferredDuringSchedulingIgnoredDuringExecution"] = json!([key]);
     }
 
     fn spread(&mut self, spec: &mut Value) {
-        let topology = self.chance.one(&[HOST, ZONE, "rack"]);
+        let topologies = [HOST, ZONE, "rack"];
+        let first = self.chance.below(3) as usize;
+        let more = usize::from(self.chance.percent(25));
+        let topologies = (first..=first + more).map(|place| topologies[place % 3]);
+        spec["topologySpreadConstraints"] = topologies.map(|one| self.spread_over(one)).collect();
+    }
+
+    fn spread_over(&mut self, topology: &str) -> Value {
         let mut spread = json!({"topologyKey": topology, "maxSkew": 1 + self.chance.below(3),
             "whenUnsatisfiable": "DoNotSchedule", "labelSelector": self.some_pods(true)});
         if self.chance.percent(25) {
@@ -380,7 +418,7 @@ impl Maker {
             spread["nodeAffinityPolicy"] = json!(self.chance.one(&policies));
             spread["nodeTaintsPolicy"] = json!(self.chance.one(&policies));
         }
-        spec["topologySpreadConstraints"] = json!([spread]);
+        spread
     }
 
     fn ports(&mut self, spec: &mut Value) {
@@ -390,7 +428,12 @@ impl Maker {
         if self.chance.percent(30) {
             port["hostIP"] = json!(self.chance.one(&["127.0.0.1", "127.0.0.2"]));
         }
-        spec["containers"][0]["ports"] = json!([port]);
+        let containers = if spec["initContainers"][0]["restartPolicy"].is_string() {
+            "initContainers"
+        } else {
+            "containers"
+        };
+        spec[containers][0]["ports"] = json!([port]);
     }
 
     fn init_containers(&mut self, spec: &mut Value) {
@@ -442,7 +485,7 @@ impl Maker {
 }
 
 /// What pods ask for besides processors and memory; some of it more often.
-const FEATURES: [fn(&mut Maker, &mut Value); 16] = [
+const FEATURES: [fn(&mut Maker, &mut Value); 18] = [
     Maker::tolerations,
     Maker::tolerations,
     Maker::node_selector,
@@ -458,6 +501,8 @@ const FEATURES: [fn(&mut Maker, &mut Value); 16] = [
     Maker::other_resources,
     Maker::priority,
     Maker::priority,
+    Maker::preferred,
+    Maker::preferred,
     Maker::gate,
 ];
 
