@@ -72,7 +72,7 @@ impl Tally {
         let left = outcome.moved.keys().filter(|pod| is_left(pod)).count();
         self.left += left;
         self.fit += u64::from(left == 0);
-        let named: BTreeSet<String> = named(report, |_| true);
+        let named = named(report, |what| *what != What::MayComeBack);
         self.named += named.len();
         self.named_left += named.iter().filter(|pod| is_left(pod)).count();
         let mut judgement = judge(node, report, outcome);
@@ -118,8 +118,14 @@ impl Tally {
 fn judge(node: &str, report: &Report, outcome: &Outcome) -> Judgement {
     let certain =
         named(report, |what| matches!(what, What::Pinned { .. } | What::CannotRestart { .. }));
-    let nowhere = |place: Option<&Place>| matches!(place, Some(Place::Nowhere(_)));
-    if let Some(pod) = certain.iter().find(|pod| !nowhere(outcome.moved.get(*pod))) {
+    // A pod that bears a cordon may come back, also one that may run nowhere else.
+    let may_come_back = named(report, |what| *what == What::MayComeBack);
+    let is_right = |pod: &String| match outcome.moved.get(pod) {
+        Some(Place::Nowhere(_)) => true,
+        Some(Place::On(other)) => other == node && may_come_back.contains(pod),
+        _ => false,
+    };
+    if let Some(pod) = certain.iter().find(|pod| !is_right(pod)) {
         return Judgement::Wrong(format!("{pod} has found a node in spite of what rehull says"));
     }
     let mut left = outcome
@@ -148,11 +154,10 @@ fn judge(node: &str, report: &Report, outcome: &Outcome) -> Judgement {
     }
 }
 
-/// Pods of which rehull said that they may be left without a node, for some reasons.
+/// Pods of which rehull said some things about where they may go.
 fn named(report: &Report, is: impl Fn(&What) -> bool) -> BTreeSet<String> {
     let found = report.findings.iter().filter(|one| is_about_capacity(one));
-    let found = found.filter(|one| is(&one.what) && one.what != What::MayComeBack);
-    found.map(|one| one.about.to_string()).collect()
+    found.filter(|one| is(&one.what)).map(|one| one.about.to_string()).collect()
 }
 
 /// Why rehull may have doubted that all would fit, which they did.
@@ -183,6 +188,7 @@ fn words(report: &Report, outcome: &Outcome) -> Vec<(BTreeSet<String>, BTreeSet<
     let all_left = outcome.moved.values().all(is_left) && outcome.placed_others == 0;
     let at_once = outcome.movers == 1 || !outcome.one_by_one;
     let as_before = all_left && at_once && outcome.preempted == 0;
+    let may_come_back = named(report, |what| *what == What::MayComeBack);
     let mut words = Vec::new();
     for finding in &report.findings {
         let (What::DoesNotFit { refusals, .. } | What::MayNotFit { refusals, .. }) = &finding.what
@@ -193,8 +199,12 @@ fn words(report: &Report, outcome: &Outcome) -> Vec<(BTreeSet<String>, BTreeSet<
             continue;
         };
         let said = refusals.to_string();
-        // The scheduler leaves that to taints, and has shorter words for what a name rules out.
-        if said.contains("not ready") || heard.contains("didn't satisfy plugin(s)") {
+        // The scheduler leaves that to taints, and has shorter words for what a name rules out; and
+        // it does not refuse the cordoned node for one that may come back.
+        if said.contains("not ready")
+            || heard.contains("didn't satisfy plugin(s)")
+            || may_come_back.contains(&finding.about.to_string())
+        {
             continue;
         }
         let reasons = |text: &str| -> BTreeSet<String> {

@@ -64,6 +64,7 @@ pub(crate) fn cluster(seed: u64) -> Cluster {
         zones: 2 + chance.below(2),
         scale: 10 + chance.below(80),
         few_slots: chance.percent(20),
+        theme: seed % (FEATURES.len() as u64 + VOLUMES),
         nodes: Vec::new(),
         volumes: Vec::new(),
         closed: BTreeSet::new(),
@@ -94,6 +95,9 @@ struct Maker {
     /// How much pods ask for, in percent.
     scale: u64,
     few_slots: bool,
+    /// What most workloads of the cluster ask for: a place in [`FEATURES`], or behind them a kind of
+    /// volumes.
+    theme: u64,
     nodes: Vec<String>,
     volumes: Vec<Value>,
     closed: BTreeSet<String>,
@@ -196,6 +200,10 @@ impl Maker {
         like["metadata"]["labels"]["tier"] = json!(self.chance.one(&["front", "back"]));
         like["metadata"]["labels"]["version"] = json!(self.chance.one(&["1", "2"]));
         like["spec"]["containers"] = json!([self.container("c")]);
+        let is_typical = self.chance.percent(60);
+        if let Some(feature) = FEATURES.get(self.theme as usize).filter(|_| is_typical) {
+            feature(self, &mut like["spec"]);
+        }
         for _ in 0..self.chance.below(3) {
             let feature = FEATURES[self.chance.below(FEATURES.len() as u64) as usize];
             feature(self, &mut like["spec"]);
@@ -203,14 +211,18 @@ impl Maker {
         if self.chance.percent(4) {
             like["metadata"]["ownerReferences"] = json!([]);
         }
-        let volume = self.chance.percent(12).then(|| self.chance.below(5));
+        let has_volume = self.chance.percent(8);
+        let volume = match self.theme.checked_sub(FEATURES.len() as u64) {
+            Some(kind) if is_typical => Some(kind),
+            _ => has_volume.then(|| self.chance.below(VOLUMES)),
+        };
         let mut claim = String::new();
         for number in 0..replicas {
             let mut pod = like.clone();
             let name = format!("{app}-{}-{number}", self.seed);
             pod["metadata"]["name"] = json!(name);
             if let Some(kind) = volume {
-                if claim.is_empty() || kind != 4 {
+                if claim.is_empty() || kind != 3 {
                     claim = self.volume(namespace, &name, kind); // else they share one
                 }
                 pod["spec"]["volumes"] =
@@ -484,27 +496,25 @@ impl Maker {
     }
 }
 
-/// What pods ask for besides processors and memory; some of it more often.
-const FEATURES: [fn(&mut Maker, &mut Value); 18] = [
-    Maker::tolerations,
+/// What pods ask for besides processors and memory.
+const FEATURES: [fn(&mut Maker, &mut Value); 13] = [
     Maker::tolerations,
     Maker::node_selector,
     Maker::node_affinity,
     Maker::apart,
-    Maker::apart,
     Maker::near,
-    Maker::spread,
     Maker::spread,
     Maker::ports,
     Maker::init_containers,
     Maker::more_containers,
     Maker::other_resources,
     Maker::priority,
-    Maker::priority,
-    Maker::preferred,
     Maker::preferred,
     Maker::gate,
 ];
+
+/// Kinds of volumes: on the disks of some hosts, in a zone, of a driver, and one that pods share.
+const VOLUMES: u64 = 4;
 
 fn required(terms: Value) -> Value {
     json!({"requiredDuringSchedulingIgnoredDuringExecution": terms})
