@@ -14,8 +14,8 @@ pub struct Profile {
     pub id: &'static str,
     /// `ID` of `/etc/os-release`.
     pub os_id: &'static str,
-    /// `VERSION_ID` of `/etc/os-release`.
-    pub version_ids: &'static [&'static str],
+    /// `VERSION_ID` of `/etc/os-release`, or its major part where minor releases are one system.
+    pub version_id: &'static str,
     /// How `nodeInfo.osImage` of a Node begins: `PRETTY_NAME` of `/etc/os-release`.
     pub os_image: &'static str,
     /// The package manager's lock that must be free before a join; empty if there is none.
@@ -34,7 +34,7 @@ pub const PROFILES: &[Profile] = &[
     Profile {
         id: "centos-7.9",
         os_id: "centos",
-        version_ids: &["7"],
+        version_id: "7",
         os_image: "CentOS Linux 7",
         package_lock: "/var/run/yum.pid",
         firewall_units: &["firewalld.service"],
@@ -44,12 +44,22 @@ pub const PROFILES: &[Profile] = &[
     Profile {
         id: "ubuntu-22.04",
         os_id: "ubuntu",
-        version_ids: &["22.04"],
+        version_id: "22.04",
         os_image: "Ubuntu 22.04",
         package_lock: "/var/lib/dpkg/lock-frontend",
         firewall_units: &["ufw.service", "firewalld.service"],
         resolver: "/run/systemd/resolve/resolv.conf",
         repo_line: "deb [trusted=yes] {url}",
+    },
+    Profile {
+        id: "rocky-9",
+        os_id: "rocky",
+        version_id: "9",
+        os_image: "Rocky Linux 9",
+        package_lock: "/var/lib/rpm/.rpm.lock",
+        firewall_units: &["firewalld.service", "nftables.service"],
+        resolver: "",
+        repo_line: "{url}",
     },
 ];
 
@@ -97,6 +107,23 @@ impl ProfileId {
 impl Profile {
     /// Whether `/etc/os-release` with this `ID` and `VERSION_ID` is this operating system.
     pub fn matches(&self, os_id: &str, version_id: &str) -> bool {
-        self.os_id == os_id && self.version_ids.contains(&version_id)
+        let rest = version_id.strip_prefix(self.version_id);
+        self.os_id == os_id && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_is_known_by_name_and_release() {
+        let is = |id: &str, os: &str, version: &str| {
+            ProfileId(id.to_owned()).profile().matches(os, version)
+        };
+        assert!(is("centos-7.9", "centos", "7") && is("rocky-9", "rocky", "9.4"));
+        assert!(is("ubuntu-22.04", "ubuntu", "22.04") && !is("ubuntu-22.04", "ubuntu", "24.04"));
+        assert!(!is("rocky-9", "rocky", "90") && !is("rocky-9", "almalinux", "9.4"));
+        assert!(!is("rocky-9", "rocky", "8.9") && !is("centos-7.9", "centos", ""));
     }
 }

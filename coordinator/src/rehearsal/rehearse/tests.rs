@@ -81,6 +81,17 @@ async fn a_cluster_that_is_read_is_rehearsed_to_its_end_and_not_touched() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_target_is_reached_by_its_profile_alone() {
+    let document = |text: String| text.replace("ubuntu-22.04", "rocky-9");
+    let (report, _) = rehearsed(&["wrong-os@west-worker1"], &document, &|_| ()).await;
+    assert!(report.is_good() && !report.is_held(), "{report:#?}");
+    assert!(report.nodes.iter().all(|went| went.state == "done"), "{report:#?}");
+    let caught = report.faults[0].caught.clone().unwrap();
+    assert_eq!(caught.gate, "G7 Os");
+    assert!(caught.words.contains("Ubuntu 24.04"), "{caught:?}");
+}
+
 /// A Deployment with one pod, which runs on the first worker, and so on the first that goes.
 fn single(name: &str) -> [Value; 3] {
     let labels = json!({ "own": name });
