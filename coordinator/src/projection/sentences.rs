@@ -2,7 +2,10 @@
 
 use rehull_shared::text::bounded;
 
-use super::{waits::blocker, words::of_gate};
+use super::{
+    waits::{blocker, foremost},
+    words::of_gate,
+};
 use crate::domain::{
     event::{Event, Recorded},
     gate::Gate,
@@ -91,7 +94,7 @@ fn of_evidence(event: &Event) -> Option<String> {
             proof.rests_on().len()
         ),
         Event::Held { subject, why, resume } => {
-            let first = why.first().map_or_else(String::new, |why| blocker(why, None));
+            let first = foremost(why).map_or_else(String::new, |why| blocker(why, None));
             let more = match why.len() {
                 0 | 1 => String::new(),
                 n => format!(" (and {} more)", n - 1),

@@ -69,8 +69,14 @@ fn operation_words(name: &str, outcome: Outcome, extent: Extent, resubmitted: u3
     format!("operation {name} {outcome}: {how_far}{tried}")
 }
 
+/// The reason that explains the others: how far an operation got, if it did not get to its end.
+pub(super) fn foremost(why: &[Blocker]) -> Option<&Blocker> {
+    let operation = why.iter().find(|why| matches!(why, Blocker::Operation { .. }));
+    operation.or(why.first())
+}
+
 fn list(why: &[Blocker], now: Timestamp) -> String {
-    let first = why.first().map_or_else(String::new, |why| blocker(why, Some(now)));
+    let first = foremost(why).map_or_else(String::new, |why| blocker(why, Some(now)));
     match why.len() {
         0 | 1 => first,
         n => format!("{first}; and {} more", n - 1),
