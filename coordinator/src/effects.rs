@@ -118,6 +118,7 @@ pub async fn pass(
         Work::DeleteNode { node, uid } => pass.delete_node(node, uid).await,
         Work::Farewell { node } => pass.farewell(node).await,
         Work::Install { node, attempt } => pass.install(node, *attempt).await,
+        Work::HoldBack { node } => pass.hold_back(node).await,
         Work::RestoreMetadata { node } => pass.restore_metadata(node).await,
         Work::CleanUp => pass.clean_up().await,
     }

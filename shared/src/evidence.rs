@@ -172,6 +172,8 @@ pub enum Check {
     NoPodsBound,
     /// The Node object is a new one, made after the operation began.
     NodeNew,
+    /// The new Node takes no pods before it carries what the old one did (F24).
+    NodeHeldBack,
     /// The node is Ready, and stays Ready (F49).
     NodeReady,
     /// The Node object shows the target OS (F32).

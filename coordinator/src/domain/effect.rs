@@ -53,6 +53,8 @@ pub enum Work {
     Farewell { node: NodeName },
     /// Have the installer reinstall the host.
     Install { node: NodeName, attempt: Attempt },
+    /// Cordon the new Node as soon as it is there, until it carries what the old one did.
+    HoldBack { node: NodeName },
     /// Give the node back what it carried.
     RestoreMetadata { node: NodeName },
     /// Remove the objects that were made for operations.
@@ -78,6 +80,7 @@ impl Work {
             Work::DeleteNode { .. } => "delete-node",
             Work::Farewell { .. } => "farewell",
             Work::Install { .. } => "install",
+            Work::HoldBack { .. } => "hold-back",
             Work::RestoreMetadata { .. } => "restore-metadata",
             Work::CleanUp => "clean-up",
         }
@@ -100,6 +103,7 @@ impl Work {
             | Work::DeleteNode { node, .. }
             | Work::Farewell { node }
             | Work::Install { node, .. }
+            | Work::HoldBack { node }
             | Work::RestoreMetadata { node } => Subject::Node(node.clone()),
         }
     }
@@ -148,6 +152,9 @@ fn due_of_node(migration: &Migration, node: &Node, enrolled: bool, add: &mut imp
         }
         Phase::Operating => {
             if let Some(operation) = node.operation() {
+                if operation.intent.kind != Kind::Remove {
+                    add(Work::HoldBack { node: name() });
+                }
                 let operation_name = operation.intent.name.clone();
                 add(match operation.progress {
                     Progress::Withdrawing { .. } => {
@@ -204,6 +211,7 @@ fn work_of_gate(node: &Node, gate: Gate) -> Option<Work> {
             _ => None,
         },
         Gate::Reinstall => node.farewell.is_none().then(|| Work::Farewell { node: name.clone() }),
+        Gate::Join | Gate::Rejoin => Some(Work::HoldBack { node: name }),
         Gate::Metadata => Some(Work::RestoreMetadata { node: name }),
         _ => None,
     }

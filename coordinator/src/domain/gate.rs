@@ -266,6 +266,7 @@ impl Gate {
                     &[
                         need(NoForeignOperation, Management, Brief, Once),
                         once(NodeNew, ApiServers),
+                        once(NodeHeldBack, ApiServers),
                         need(NodeReady, ApiServers, Usual, Ready),
                         once(NodeOsIsTarget, ApiServers),
                         once(KubeletVersionKept, ApiServers),
@@ -332,6 +333,7 @@ impl Gate {
                     &[
                         need(NoForeignOperation, Management, Brief, Once),
                         once(NodeNew, ApiServers),
+                        once(NodeHeldBack, ApiServers),
                         need(NodeReady, ApiServers, Usual, Ready),
                         once(KubeletVersionKept, ApiServers),
                         once(NodeAddressKept, ApiServers),

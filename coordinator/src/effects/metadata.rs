@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use serde_json::{Map, Value, json};
 
+/// Says on a Node which migration has cordoned it.
+pub(super) const CORDONED_BY: &str = "rehull.dev/cordoned-by";
+
 /// Keys that kubelet, kubeadm and controllers write themselves.
 const SYSTEM_KEYS: &[&str] = &[
     "beta.kubernetes.io/arch",
@@ -72,8 +75,9 @@ pub(super) fn is_cordoned(node: &Node) -> bool {
     node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
 }
 
-/// The merge patch that gives a node back what it lacks and makes it schedulable as it was; `None`
-/// if nothing is to be done. It names UID and version of the object that it is for.
+/// The merge patch that gives a node back what it lacks and makes it schedulable as it was, with our
+/// mark of a cordon gone; `None` if nothing is to be done. It names UID and version of the object
+/// that it is for.
 pub(super) fn patch(before: &Node, now: &Node) -> Option<Value> {
     let missing = missing(before, now);
     let mut spec = Map::new();
@@ -86,12 +90,16 @@ pub(super) fn patch(before: &Node, now: &Node) -> Option<Value> {
         let value = if is_cordoned(before) { Value::Bool(true) } else { Value::Null };
         spec.insert("unschedulable".to_owned(), value);
     }
-    if missing == Missing::default() && spec.is_empty() {
+    let marked = now.metadata.annotations.as_ref().is_some_and(|now| now.contains_key(CORDONED_BY));
+    if missing == Missing::default() && spec.is_empty() && !marked {
         return None;
     }
     let mut patch = for_this(now);
     patch["metadata"]["labels"] = json!(missing.labels);
     patch["metadata"]["annotations"] = json!(missing.annotations);
+    if marked {
+        patch["metadata"]["annotations"][CORDONED_BY] = Value::Null;
+    }
     patch["spec"] = Value::Object(spec);
     Some(patch)
 }

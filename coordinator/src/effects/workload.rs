@@ -18,7 +18,7 @@ use super::{
     Pass, Requests, Trouble,
     api::{Failure, call, get, list},
     evictions::{self, Answer, evict},
-    metadata::{self, is_cordoned},
+    metadata::{self, CORDONED_BY, is_cordoned},
     snapshots::Objects,
 };
 use crate::{
@@ -30,9 +30,6 @@ use crate::{
     },
     pods,
 };
-
-/// Says on a Node which migration has cordoned it.
-const CORDONED_BY: &str = "rehull.dev/cordoned-by";
 
 /// Refused evictions that are reported; the others are refused for the same reasons, mostly.
 const REFUSED_MAX: usize = 8;
@@ -49,11 +46,34 @@ impl Pass<'_> {
         if !is_recorded(&node, snapshot) {
             return Err(is_another(name));
         }
-        if !is_cordoned(&node) {
-            let mut patch = metadata::for_this(&node);
+        self.cordon_this(&nodes, &node, name).await
+    }
+
+    /// Cordons the Node that has come into the place of the recorded one, once it is there: before
+    /// its labels and taints are back, the scheduler would put on it what they keep away.
+    pub(super) async fn hold_back(&self, name: &NodeName) -> Result<Requests, Trouble> {
+        let snapshot = self.recorded(name)?;
+        let nodes = self.nodes().await?;
+        let found = get(&nodes, name.as_str()).await;
+        match found.map_err(|failure| failure.with(format!("Node {name}")))? {
+            Some(node) if !is_recorded(&node, snapshot) => {
+                self.cordon_this(&nodes, &node, name).await
+            }
+            _ => Ok(Requests::new()),
+        }
+    }
+
+    async fn cordon_this(
+        &self,
+        nodes: &Api<NodeObject>,
+        node: &NodeObject,
+        name: &NodeName,
+    ) -> Result<Requests, Trouble> {
+        if !is_cordoned(node) {
+            let mut patch = metadata::for_this(node);
             patch["metadata"]["annotations"] = json!({CORDONED_BY: self.migration.id});
             patch["spec"] = json!({"unschedulable": true});
-            change(&nodes, name, &patch).await?;
+            change(nodes, name, &patch).await?;
         }
         Ok(Requests::new())
     }

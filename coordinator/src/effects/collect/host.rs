@@ -3,7 +3,7 @@
 use rehull_proto::v1::{Collect, Identity, Nic, Process, Report};
 use rehull_shared::{
     evidence::{Check, Verdict},
-    ids::Generation,
+    ids::{ClusterName, Generation, NodeName},
     time::Timestamp,
 };
 
@@ -42,6 +42,18 @@ pub(super) struct Expected<'a> {
     pub(super) snapshot: Option<&'a Snapshot>,
     /// The generation that has said farewell.
     pub(super) farewell: Option<Generation>,
+    /// Every other host of the fleet that has enrolled.
+    pub(super) others: Vec<Other<'a>>,
+}
+
+/// Another host of the fleet.
+pub(super) struct Other<'a> {
+    /// Its cluster.
+    pub(super) cluster: &'a ClusterName,
+    /// Its node.
+    pub(super) node: &'a NodeName,
+    /// Its `/etc/machine-id`, when it enrolled.
+    pub(super) machine_id: &'a str,
 }
 
 /// The question: everything that any check of [`appraise`] needs.
@@ -208,6 +220,12 @@ fn installation_new(heard: &Heard, expected: &Expected<'_>) -> Result<Verdict, V
     if host.machine_id == before.machine_id {
         same.push("the machine id is the old one".to_owned());
     }
+    // An image that was cloned with its machine id gives two hosts the same network leases and
+    // system logs (F34).
+    let twin = expected.others.iter().find(|other| other.machine_id == host.machine_id);
+    if let Some(Other { cluster, node, .. }) = twin {
+        same.push(format!("the machine id is also that of {node} in {cluster}"));
+    }
     Ok(match same.is_empty() {
         true => Verdict::pass("boot id and machine id are new"),
         false => Verdict::fail(few(same)),
@@ -269,7 +287,10 @@ mod tests {
         let Migration { plan, nodes, .. } = migration();
         let snapshot = snapshot();
         let (snapshot, farewell) = (Some(&snapshot), Some(Generation(1)));
-        let expected = Expected { plan: &plan, planned: &nodes[0].planned, snapshot, farewell };
+        let (cluster, node) = (plan.cluster.clone(), "n2".parse().unwrap());
+        let others = vec![Other { cluster: &cluster, node: &node, machine_id: "another" }];
+        let expected =
+            Expected { plan: &plan, planned: &nodes[0].planned, snapshot, farewell, others };
         appraise(check, &heard(report), &expected).unwrap_or_else(|unknown| unknown)
     }
 
@@ -361,6 +382,8 @@ mod tests {
         says(&judge(Check::InstallationNew, same_boot), "fail", "the boot id is the old one");
         let cloned = with_identity(|host| host.machine_id = "machine-1".into());
         says(&judge(Check::InstallationNew, cloned), "fail", "the machine id is the old one");
+        let twin = with_identity(|host| host.machine_id = "another".into());
+        says(&judge(Check::InstallationNew, twin), "fail", "machine id is also that of n2 in prod");
         let silent = with_identity(|host| host.boot_id.clear());
         says(&judge(Check::InstallationNew, silent), "unknown", "which boot");
     }

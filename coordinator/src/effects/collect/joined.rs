@@ -31,6 +31,14 @@ pub(super) fn is_new(node: &NodeObject, name: &NodeName, recorded: &str) -> Verd
     }
 }
 
+/// The Node is cordoned, so that nothing is put on it that its labels and taints would keep away.
+pub(super) fn held_back(node: &NodeObject, name: &NodeName) -> Verdict {
+    match is_cordoned(node) {
+        true => Verdict::pass(format!("Node {name} is cordoned")),
+        false => Verdict::fail(format!("Node {name} takes pods before it is what it was")),
+    }
+}
+
 /// The Node is Ready.
 pub(super) fn ready(node: &NodeObject, name: &NodeName) -> Verdict {
     if is_ready(node) {

@@ -7,6 +7,7 @@ use rehull_shared::{evidence::Check, ids::Generation, time::Span};
 use serde_json::{Value, json};
 
 use super::{
+    super::metadata::CORDONED_BY,
     super::testing::{NOW, World, budget, from, host_report, node_object, pod, stored, worker1},
     all_say, look, with_nodes,
 };
@@ -42,6 +43,22 @@ async fn the_recorded_node_is_cordoned_once_and_another_one_never() {
     snapshot.node_uid = "another".into();
     let trouble = world.pass(work()).await.unwrap_err();
     assert_eq!(trouble.0, "Node worker1: it is not the one that was recorded");
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_takes_nothing_before_it_is_what_it_was() {
+    let world = with_nodes();
+    let hold_back = || Work::HoldBack { node: worker1() };
+    world.pass(hold_back()).await.unwrap();
+    assert_eq!(node(&world)["spec"]["unschedulable"], Value::Null, "the old one is not touched");
+    world.workload.store().remove("nodes", "", "worker1");
+    world.pass(hold_back()).await.unwrap();
+    world.workload.store().put(stored("v1", "Node", node_object("worker1")));
+    let requests = world.pass(look(Gate::Join)).await.unwrap();
+    all_say(&requests, Check::NodeHeldBack, "fail", "takes pods before it is what it was");
+    world.pass(hold_back()).await.unwrap();
+    let requests = world.pass(look(Gate::Join)).await.unwrap();
+    all_say(&requests, Check::NodeHeldBack, "pass", "is cordoned");
 }
 
 #[tokio::test]
@@ -253,9 +270,10 @@ async fn a_node_gets_back_what_its_snapshot_holds() {
     let trouble = world.pass(restore()).await.unwrap_err();
     assert_eq!(trouble.0, "Node worker1: it is still the old one");
     world.workload.store().remove("nodes", "", "worker1");
-    let mut new = stored("v1", "Node", node_object("worker1"));
-    new["spec"]["unschedulable"] = json!(true);
-    world.workload.store().put(new);
+    world.workload.store().put(stored("v1", "Node", node_object("worker1")));
+    world.pass(Work::HoldBack { node: worker1() }).await.unwrap();
+    let mark = |world: &World| node(world)["metadata"]["annotations"][CORDONED_BY].clone();
+    assert_eq!(mark(&world), json!(world.migration.id));
     let requests = world.pass(look(Gate::Metadata)).await.unwrap();
     all_say(&requests, Check::MetadataRestored, "fail", "lacks label disk, taint gpu:NoSchedule");
     all_say(&requests, Check::SchedulableAsBefore, "fail", "is cordoned; it was schedulable");
@@ -264,8 +282,9 @@ async fn a_node_gets_back_what_its_snapshot_holds() {
     let requests = world.pass(look(Gate::Metadata)).await.unwrap();
     all_say(&requests, Check::MetadataRestored, "pass", "");
     all_say(&requests, Check::SchedulableAsBefore, "pass", "");
+    assert_eq!(mark(&world), Value::Null, "our mark goes with our cordon");
     let patches = world.workload.calls().iter().filter(|call| call.starts_with("PATCH")).count();
-    assert_eq!(patches, 1, "what is done is not done again");
+    assert_eq!(patches, 2, "what is done is not done again");
 }
 
 #[tokio::test]

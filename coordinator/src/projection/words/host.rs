@@ -89,7 +89,7 @@ pub(super) const fn words_of(check: Check) -> Words {
             &["rehull migrate retry {cluster} {node} --resubmit  # reinstalls it again"],
         ),
         Check::InstallationNew => words(
-            "the installation is new: other boot id and machine id than before",
+            "the installation is new: another boot id than before, and a machine id of its own",
             "F33, F34",
             &[
                 "rehull migrate retry {cluster} {node} --resubmit  # reinstalls it again",

@@ -56,6 +56,11 @@ pub(super) const fn words_of(check: Check) -> Words {
                 "rehull migrate retry {cluster} {node} --resubmit",
             ],
         ),
+        Check::NodeHeldBack => words(
+            "the new Node is cordoned until it carries what the old one did",
+            "F24",
+            &["kubectl cordon {node}  # gate Metadata makes it as schedulable as it was"],
+        ),
         Check::NodeReady => words("the node is Ready, and stays Ready", "F49", NODE),
         Check::NodeOsIsTarget => words(
             "the Node object shows the target OS",
