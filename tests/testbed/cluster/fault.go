@@ -2,7 +2,12 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"rehull.dev/testbed/hostinit"
 	"rehull.dev/testbed/hosts"
@@ -42,3 +47,44 @@ func HonourStop(ctx context.Context, testbed *hosts.Testbed, host, unit string) 
 	_, err := testbed.Run(ctx, host, "rm", hostinit.FaultDir+"/ignore-stop."+unit)
 	return err
 }
+
+// plantDir holds, on host mgmt, what an installer puts on a node's new disk beside the system.
+func plantDir(node string) string { return hostinit.FaultDir + "/disk/" + node }
+
+// Plant makes the next installation of a node bring this file, as an image that was not cleaned.
+func Plant(ctx context.Context, testbed *hosts.Testbed, node, path, text string) error {
+	return testbed.Write(ctx, managementHost, plantDir(node)+path, 0o644, []byte(text))
+}
+
+// Clean ends Plant.
+func Clean(ctx context.Context, testbed *hosts.Testbed, node string) error {
+	_, err := testbed.Run(ctx, managementHost, "rm", "-r", plantDir(node))
+	return err
+}
+
+// Planted lists, on host mgmt itself, the files that Plant has left for a node.
+func Planted(node string) ([]hosts.File, error) {
+	var files []hosts.File
+	dir := plantDir(node)
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		files = append(files, hosts.File{Path: strings.TrimPrefix(path, dir), Data: data})
+		return err
+	})
+	return files, err
+}
+
+// Installer makes the site's installer this shell script.
+func Installer(ctx context.Context, testbed *hosts.Testbed, script string) error {
+	text := []byte("#!/bin/sh\n" + script + "\n")
+	return testbed.Write(ctx, managementHost, "/usr/local/bin/reinstall", 0o755, text)
+}
+
+// HonestInstaller is the script of the installer that does what it is told.
+const HonestInstaller = "exec " + hosts.BinDir + "/testbed reinstall-hook"

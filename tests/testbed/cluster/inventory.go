@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"rehull.dev/testbed/hosts"
@@ -23,14 +24,18 @@ kubeadm_ignore_preflight_errors: DirAvailable--etc-kubernetes-manifests,SystemVe
 cluster_info_delay: 5
 `
 
-// Inventory is Kubean's hosts-conf for the testbed's machines; the order of its keys matters.
-func Inventory() string {
+// nodes are the hosts of the workload cluster, in the order of their names.
+func nodes(testbed *hosts.Testbed) ([]hosts.Status, error) {
+	all, err := testbed.Hosts()
+	all = slices.DeleteFunc(all, func(host hosts.Status) bool { return host.Name == managementHost })
+	slices.SortFunc(all, func(a, b hosts.Status) int { return strings.Compare(a.Name, b.Name) })
+	return all, err
+}
+
+// inventory is Kubean's hosts-conf for these machines; the order of its keys matters.
+func inventory(machines []hosts.Status) string {
 	var all, control, nodes strings.Builder
-	for _, each := range machines {
-		m := each.machine
-		if m.Name == managementHost {
-			continue
-		}
+	for _, m := range machines {
 		fmt.Fprintf(&all, "    %s:\n      ip: %[2]s\n      access_ip: %[2]s\n"+
 			"      ansible_host: %[2]s\n      ansible_connection: ssh\n      ansible_user: root\n"+
 			"      ansible_python_interpreter: /usr/bin/python3\n", m.Name, m.Address)
@@ -70,6 +75,10 @@ func installJoiner(ctx context.Context, testbed *hosts.Testbed) error {
 	if err != nil {
 		return err
 	}
+	machines, err := nodes(testbed)
+	if err != nil {
+		return err
+	}
 	// The scripts of the virtual environment carry the path it was made at; the module does not.
 	program := "#!/bin/sh\nexec /opt/ansible/bin/python3 -m ansible playbook \"$@\"\n"
 	for _, file := range []struct {
@@ -78,7 +87,7 @@ func installJoiner(ctx context.Context, testbed *hosts.Testbed) error {
 		data []byte
 	}{
 		{"/usr/local/bin/ansible-playbook", 0o755, []byte(program)},
-		{"/etc/testbed/hosts.yml", 0o644, []byte(Inventory())},
+		{"/etc/testbed/hosts.yml", 0o644, []byte(inventory(machines))},
 		{"/etc/testbed/group_vars.yml", 0o644, []byte(groupVars)},
 		{"/etc/testbed/ssh-privatekey", 0o600, key},
 	} {

@@ -35,7 +35,6 @@ func InstallRehull(ctx context.Context, testbed *hosts.Testbed, programs string)
 	if err != nil {
 		return fmt.Errorf("build rehull-agent first: %w", err)
 	}
-	hook := []byte("#!/bin/sh\nexec " + hosts.BinDir + "/testbed reinstall-hook\n")
 	workload, err := os.ReadFile(WorkloadConfig(testbed.Dir))
 	if err != nil {
 		return err
@@ -43,7 +42,6 @@ func InstallRehull(ctx context.Context, testbed *hosts.Testbed, programs string)
 	for _, file := range []hosts.File{
 		{Path: "/usr/local/bin/rehull", Mode: 0o755, Data: coordinator},
 		{Path: AgentProgram, Mode: 0o755, Data: agent},
-		{Path: "/usr/local/bin/reinstall", Mode: 0o755, Data: hook},
 		{Path: "/etc/systemd/system/rehull.service", Mode: 0o644, Data: []byte(rehullUnit)},
 		{Path: "/root/workload.conf", Mode: 0o600, Data: workload},
 	} {
@@ -52,17 +50,21 @@ func InstallRehull(ctx context.Context, testbed *hosts.Testbed, programs string)
 			return err
 		}
 	}
+	if err := Installer(ctx, testbed, HonestInstaller); err != nil {
+		return err
+	}
 	_, err = shell(ctx, testbed, managementHost, "rehull init --dir "+RehullDir+" --listen "+
 		Coordinator+"\nsystemctl enable --now rehull\n"+
 		"for i in $(seq 100); do rehull --dir "+RehullDir+" status && break; sleep 0.2; done")
 	if err != nil {
 		return err
 	}
-	for _, each := range machines {
-		if each.machine.Name == managementHost {
-			continue
-		}
-		if err := installAgent(ctx, testbed, each.machine.Name, agent); err != nil {
+	machines, err := nodes(testbed)
+	if err != nil {
+		return err
+	}
+	for _, node := range machines {
+		if err := installAgent(ctx, testbed, node.Name, agent); err != nil {
 			return err
 		}
 	}

@@ -14,15 +14,22 @@ import (
 	"rehull.dev/testbed/playbooks"
 )
 
-// Machines of the testbed. Addresses and firmware never change; systems do.
-var machines = []struct {
+// system is a machine and what is installed on it first.
+type system struct {
 	machine hosts.Machine
 	profile string
-}{
-	{machine(managementHost, 2), "ubuntu2204"},
-	{machine("master1", 11), "centos7"},
-	{machine("worker1", 21), "centos7"},
-	{machine("worker2", 22), "centos7"},
+}
+
+// systems of a testbed with so many workers. Addresses and firmware never change; systems do.
+func systems(workers int) []system {
+	all := []system{
+		{machine(managementHost, 2), "ubuntu2204"},
+		{machine(firstControlPlane, 11), "centos7"},
+	}
+	for number := 1; number <= workers; number++ {
+		all = append(all, system{machine(fmt.Sprint("worker", number), 20+number), "centos7"})
+	}
+	return all
 }
 
 func machine(name string, number int) hosts.Machine {
@@ -36,8 +43,12 @@ func machine(name string, number int) hosts.Machine {
 func ManagementConfig(dir string) string { return filepath.Join(dir, "management.conf") }
 func WorkloadConfig(dir string) string   { return filepath.Join(dir, "workload.conf") }
 
+// Workers is how many workers a testbed has unless somebody wants more.
+const Workers = 2
+
 // Up makes all hosts and both clusters. Detached, they outlive this process.
-func Up(ctx context.Context, dir string, detached bool, say func(string)) (*hosts.Testbed, error) {
+func Up(ctx context.Context, dir string, workers int, detached bool, say func(string)) (
+	*hosts.Testbed, error) {
 	begin := time.Now()
 	progress := func(format string, args ...any) {
 		say(fmt.Sprintf("%5.1fs ", time.Since(begin).Seconds()) + fmt.Sprintf(format, args...))
@@ -46,7 +57,8 @@ func Up(ctx context.Context, dir string, detached bool, say func(string)) (*host
 	if err != nil {
 		return nil, err
 	}
-	if err := bootAll(testbed); err != nil {
+	machines := systems(workers)
+	if err := bootAll(testbed, machines); err != nil {
 		return nil, err
 	}
 	progress("%d hosts run", len(machines))
@@ -87,7 +99,7 @@ func Up(ctx context.Context, dir string, detached bool, say func(string)) (*host
 	return testbed, nil
 }
 
-func bootAll(testbed *hosts.Testbed) error {
+func bootAll(testbed *hosts.Testbed, machines []system) error {
 	keys, err := sshKey(testbed.Dir)
 	if err != nil {
 		return err

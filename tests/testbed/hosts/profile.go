@@ -60,6 +60,25 @@ UBUNTU_CODENAME=jammy
 		"var/cache/apt/archives/lock":                 "",
 		"var/cache/apt/archives/partial/.keep":        "",
 	}},
+	"rocky9": {ID: "rocky", sshUnit: "sshd.service", osRelease: `NAME="Rocky Linux"
+VERSION="9.4 (Blue Onyx)"
+ID="rocky"
+ID_LIKE="rhel centos fedora"
+VERSION_ID="9.4"
+PLATFORM_ID="platform:el9"
+PRETTY_NAME="Rocky Linux 9.4 (Blue Onyx)"
+ANSI_COLOR="0;32"
+CPE_NAME="cpe:/o:rocky:rocky:9::baseos"
+HOME_URL="https://rockylinux.org/"
+`, extra: map[string]string{
+		"etc/resolv.conf":                    "nameserver 10.77.0.1\n",
+		"etc/redhat-release":                 "Rocky Linux release 9.4 (Blue Onyx)\n",
+		"etc/rocky-release":                  "Rocky Linux release 9.4 (Blue Onyx)\n",
+		"etc/system-release":                 "Rocky Linux release 9.4 (Blue Onyx)\n",
+		"etc/yum.repos.d/rocky.repo":         "[baseos]\nname=Rocky Linux 9\n",
+		"var/lib/rpm/.rpm.lock":              "",
+		"etc/systemd/system/network.service": service("networking", "/bin/true", once),
+	}},
 }
 
 // once marks a unit that does its work and ends.

@@ -13,7 +13,7 @@ import (
 // on: it is held at its gate with the right words, nothing that cannot be undone is done, and the
 // person who does what the words say releases it.
 func TestHeld(t *testing.T) {
-	testbed := begun(t)
+	testbed := begun(t, cluster.Workers, migration)
 	before, disk := identityOf(t, testbed, "worker1"), diskOf(t, testbed, "worker1")
 	operations := watchOperations(t, testbed)
 	lie(t, testbed, "worker1")
@@ -41,7 +41,7 @@ func TestHeld(t *testing.T) {
 	run(t, testbed, "worker1", "systemctl", "stop", "kubelet")
 	rehull(t, testbed, "migrate", "resolve", "prod", "worker1", "--delete-node")
 	await(t, testbed, "worker1", "Done")
-	migrated(t, testbed, "worker1", before)
+	migrated(t, testbed, "worker1", before, ubuntu)
 	operations.verify(t, "worker1", "remove-node.yml", "scale.yml")
 }
 
@@ -95,16 +95,21 @@ func diskOf(t *testing.T, testbed *hosts.Testbed, host string) disk {
 	return disk{status.Generation, status.Profile, status.Order.ID}
 }
 
-// explained is what `rehull explain` says of a node.
+// explained is what `rehull explain` says of a node, or of the cluster.
 type explained struct {
 	State, Gate string
-	Needs       []struct{ Check, Source, Verdict, Seen string }
+	WaitsFor    string `json:"waits_for"`
+	Needs       []need
 	Unblock     []string
 }
 
+// need is what one witness says of one statement.
+type need struct{ Check, Source, Verdict, Seen string }
+
 func explain(t *testing.T, testbed *hosts.Testbed, node string) explained {
 	t.Helper()
-	out := rehull(t, testbed, "--output", "json", "explain", "prod", node)
+	line := strings.Fields("--output json explain prod " + node)
+	out := rehull(t, testbed, line...)
 	var told explained
 	if err := json.Unmarshal([]byte(out), &told); err != nil {
 		t.Fatalf("rehull explain: %v: %s", err, out)
@@ -129,6 +134,8 @@ func (e explained) contradicted(t *testing.T, check, seen string) {
 		t.Errorf("%s is not asked: %+v", check, e.Needs)
 	}
 }
+
+func (e explained) isHeld() bool { return strings.HasPrefix(e.State, "Held") }
 
 func (e explained) advises(t *testing.T, line string) {
 	t.Helper()

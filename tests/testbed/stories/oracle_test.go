@@ -97,8 +97,11 @@ func identityOf(t *testing.T, testbed *hosts.Testbed, node string) identity {
 		bootID:    run(t, testbed, node, "cat", "/proc/sys/kernel/random/boot_id")}
 }
 
-// migrated compares a node with what it was.
-func migrated(t *testing.T, testbed *hosts.Testbed, node string, before identity) {
+// ubuntu is what a Node shows of the target that the stories migrate to.
+const ubuntu = "Ubuntu 22.04.4 LTS"
+
+// migrated compares a node with what it was, and its system with what was wanted.
+func migrated(t *testing.T, testbed *hosts.Testbed, node string, before identity, system string) {
 	t.Helper()
 	after := identityOf(t, testbed, node)
 	if after.kept != before.kept {
@@ -108,7 +111,7 @@ func migrated(t *testing.T, testbed *hosts.Testbed, node string, before identity
 		after.bootID == before.bootID {
 		t.Errorf("%s was not reinstalled: %+v, was %+v", node, after, before)
 	}
-	if after.osImage != "Ubuntu 22.04.4 LTS" {
+	if after.osImage != system {
 		t.Errorf("%s runs %s", node, after.osImage)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 // TestAWorkerGoesAndComesByPlaybooksAlone is the way that rehull will order, walked by hand.
 func TestAWorkerGoesAndComesByPlaybooksAlone(t *testing.T) {
-	testbed := up(t)
+	testbed := up(t, cluster.Workers)
 	for _, part := range []struct {
 		name string
 		part func(*testing.T, *hosts.Testbed)

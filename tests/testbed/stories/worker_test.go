@@ -24,26 +24,26 @@ const migrationLimit = 10 * time.Minute
 // TestWorker is the main story: a worker gets another operating system, and the coordinator is
 // killed at every point on its way. Nothing is lost and nothing is done twice.
 func TestWorker(t *testing.T) {
-	testbed := begun(t)
+	testbed := begun(t, cluster.Workers, migration)
 	before := identityOf(t, testbed, "worker1")
 	budgets, operations := watchBudgets(t, testbed), watchOperations(t, testbed)
 	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
 	killAtEveryPoint(t, testbed)
 	await(t, testbed, "worker1", "Done")
-	migrated(t, testbed, "worker1", before)
+	migrated(t, testbed, "worker1", before, ubuntu)
 	budgets.verify(t)
 	operations.verify(t, "worker1", "remove-node.yml", "scale.yml")
 }
 
 // begun is a testbed in use, with rehull on it and a migration ready to start.
-func begun(t *testing.T) *hosts.Testbed {
+func begun(t *testing.T, workers int, migration []byte) *hosts.Testbed {
 	t.Helper()
-	testbed := up(t)
+	testbed := up(t, workers)
 	tellOnFailure(t, testbed)
 	if err := cluster.InstallRehull(t.Context(), testbed, programs4rehull(t)); err != nil {
 		t.Fatal(err)
 	}
-	use(t, testbed)
+	use(t, testbed, workers)
 	write(t, testbed, "/root/migration.yaml", migration)
 	return testbed
 }
@@ -58,9 +58,10 @@ func programs4rehull(t *testing.T) string {
 }
 
 // use gives the cluster something to lose: workloads with budgets, labels and a taint on workers.
-func use(t *testing.T, testbed *hosts.Testbed) {
+func use(t *testing.T, testbed *hosts.Testbed, workers int) {
 	t.Helper()
-	for _, node := range []string{"worker1", "worker2"} {
+	for number := 1; number <= workers; number++ {
+		node := fmt.Sprint("worker", number)
 		kubectl(t, testbed, "label", "node", node, "example.com/rack=r-"+node)
 		kubectl(t, testbed, "annotate", "node", node, "example.com/owner=storage")
 	}
@@ -126,12 +127,13 @@ func write(t *testing.T, testbed *hosts.Testbed, path string, text []byte) {
 	}
 }
 
-// await waits until rehull calls a node so; when it does not, rehull's own explanation is shown.
+// await waits until rehull calls a node so, or with "" the cluster; when it does not, rehull's own
+// explanation is shown.
 func await(t *testing.T, testbed *hosts.Testbed, node, phase string) {
 	t.Helper()
 	eventually(t, migrationLimit, node+" "+phase, func() (string, bool) {
-		out, err := testbed.Run(t.Context(), "mgmt", "rehull", "--dir", cluster.RehullDir,
-			"explain", "prod", node)
+		line := strings.Fields("rehull --dir " + cluster.RehullDir + " explain prod " + node)
+		out, err := testbed.Run(t.Context(), "mgmt", line...)
 		if err != nil {
 			return err.Error(), false
 		}

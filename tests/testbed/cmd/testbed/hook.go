@@ -62,7 +62,8 @@ func orderStatus(id, node string) (int, error) {
 // token that is the host's by then.
 func startOrder(id, node string) error {
 	env := os.Getenv
-	images := map[string]string{"ubuntu-22.04": "ubuntu2204", "centos-7.9": "centos7"}
+	images := map[string]string{"ubuntu-22.04": "ubuntu2204", "centos-7.9": "centos7",
+		"rocky-9": "rocky9"}
 	profile, ok := images[env("REHULL_TARGET_OS")]
 	if !ok {
 		return fmt.Errorf("no image for REHULL_TARGET_OS=%q", env("REHULL_TARGET_OS"))
@@ -84,6 +85,10 @@ func startOrder(id, node string) error {
 	if _, err := os.Stat(token.Path); err != nil {
 		return fmt.Errorf("REHULL_TOKEN_FILE: %w", err)
 	}
-	files := cluster.AgentFiles(program, config, nil, token)
+	planted, err := cluster.Planted(node)
+	if err != nil {
+		return err
+	}
+	files := append(cluster.AgentFiles(program, config, nil, token), planted...)
 	return hosts.Begin(id, node, profile, files)
 }

@@ -7,15 +7,16 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 
 	"rehull.dev/testbed/cluster"
 	"rehull.dev/testbed/hosts"
 )
 
-const usage = `testbed up                         make hosts and both clusters, leave them running
+const usage = `testbed up [WORKERS]               make hosts and both clusters, leave them running
 testbed status                     hosts, what runs on them, where the kubeconfigs are
 testbed exec HOST [--] CMD...      run a command in a host
-testbed reinstall HOST PROFILE     power off, new disk, new system (centos7, ubuntu2204)
+testbed reinstall HOST PROFILE     power off, new disk, new system (centos7, ubuntu2204, rocky9)
 testbed reboot|poweroff HOST
 testbed rehull DIR                 install rehull and rehull-agent from DIR on all hosts, start them
 testbed down                       end all of it and remove its files
@@ -52,7 +53,11 @@ func run(verb string, args []string) error {
 	}
 	switch verb {
 	case "up":
-		_, err := cluster.Up(ctx, dir, true, func(line string) { fmt.Println(line) })
+		workers, err := workers(args)
+		if err != nil {
+			return err
+		}
+		_, err = cluster.Up(ctx, dir, workers, true, func(line string) { fmt.Println(line) })
 		if err == nil {
 			return status(dir)
 		}
@@ -69,6 +74,18 @@ func run(verb string, args []string) error {
 		return cluster.InstallRehull(ctx, testbed, args[0])
 	}
 	return onHost(ctx, dir, verb, args)
+}
+
+// workers is how many there are to be: what the command says, or as many as usual.
+func workers(args []string) (int, error) {
+	if len(args) == 0 {
+		return cluster.Workers, nil
+	}
+	count, err := strconv.Atoi(args[0])
+	if err != nil || count < 1 || count > 8 {
+		return 0, fmt.Errorf("testbed up [WORKERS] takes 1 to 8, not %q", args[0])
+	}
+	return count, nil
 }
 
 func onHost(ctx context.Context, dir, verb string, args []string) error {

@@ -1,0 +1,459 @@
+package stories
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"rehull.dev/testbed/cluster"
+)
+
+// faults are all that is done to the workers, in the order of their way. F numbers are the domain
+// reference's.
+var faults = []fault{
+	{
+		name: "somebody else's operation before ours (F68)", gate: "ClusterPreflight",
+		on: foreignOperation, check: "NoForeignOperation", seen: "operation theirs",
+		advice: "kubectl", off: operationsGoOn,
+	},
+	{
+		name: "a budget that allows no disruption (F10)", node: "worker1", gate: "G1",
+		on: func(n *night) {
+			n.apply("master1", preferred("shop", 2, "")+budget("shop", 2))
+			n.allowed("shop", "0")
+		},
+		check: "DisruptionsAllowed", seen: "default/shop", off: func(n *night) {
+			n.apply("master1", budget("shop", 1))
+			n.allowed("shop", "1")
+		},
+	},
+	{
+		name: "an agent that is lost before", node: "worker1", gate: "G1",
+		on:    func(n *night) { n.on("worker1", "systemctl stop rehull-agent") },
+		check: "HostIsNode", seen: "worker1", unsure: true,
+		advice: "ssh 10.77.0.21 systemctl status rehull-agent",
+		off:    func(n *night) { n.on("worker1", "systemctl start rehull-agent") },
+	},
+	{
+		name: "data on the host's own disk (F19)", node: "worker1", gate: "G1",
+		on: func(n *night) {
+			n.apply("master1", preferred("scratch", 1, "/srv/scratch"))
+			n.on("master1", "kubectl rollout status deployment/scratch --timeout=60s")
+		},
+		check: "DataElsewhere", seen: "/srv/scratch",
+		advice: "rehull migrate approve prod worker1 --item", off: acceptItems,
+	},
+	{
+		name: "a volume that stays attached (F9)", node: "worker1", gate: "G3",
+		on:    func(n *night) { n.apply("master1", attachment) },
+		check: "VolumesDetached", seen: "csi-left",
+		off: func(n *night) { n.on("master1", "kubectl delete volumeattachment csi-left") },
+	},
+	{
+		name: "a pod that finds no place (F20)", node: "worker1", gate: "G3",
+		on:    func(n *night) { n.apply("master1", homeless) },
+		check: "NoNewPending", seen: "homeless",
+		off: func(n *night) { n.on("master1", "kubectl delete pod homeless --now") },
+	},
+	{
+		name: "somebody else's operation just before the removal (F68)", node: "worker1", gate: "G4",
+		on: foreignOperation, check: "NoForeignOperation", seen: "operation theirs",
+	},
+	{
+		name: "a ConfigMap of the operation that is missing (F74)", node: "worker1", gate: "G4",
+		during: func(n *night) {
+			n.on("mgmt", "kubectl -n kubean-system delete configmap prod-rm-worker1-a1-hosts")
+			operationsGoOn(n)
+		},
+		check: "InputsStored", seen: "prod-rm-worker1-a1-hosts does not exist",
+		free: []string{"retry"},
+	},
+	{
+		name: "Kubean that is down (F69)", node: "worker1", gate: "G5",
+		on:     func(n *night) { n.on("mgmt", "systemctl stop kubean") },
+		seen:   "operation prod-rm-worker1-a1 unknown: nothing of it has ever run",
+		advice: "rehull migrate retry prod worker1 --resubmit",
+		off:    func(n *night) { n.on("mgmt", "systemctl start kubean") },
+		free:   []string{"retry", "--resubmit"},
+	},
+	{
+		name: "another host that no playbook reaches (F66)", node: "worker1", gate: "G5",
+		on:     func(n *night) { n.on("worker2", "systemctl stop sshd") },
+		seen:   "its log says that it ended before the reset of the host",
+		advice: "rehull migrate retry prod worker1 --resubmit",
+		off:    func(n *night) { n.on("worker2", "systemctl start sshd") },
+		free:   []string{"retry", "--resubmit"},
+	},
+	{
+		name: "an operation that a person deletes while it runs (F70)", node: "worker1", gate: "G5",
+		on: func(n *night) { n.on("worker1", "pkill -STOP -x sshd") },
+		during: func(n *night) {
+			n.recordedSince("worker1", "OperationStarted", time.Minute)
+			n.on("mgmt", "kubectl delete clusteroperation prod-rm-worker1-a3 --wait=false")
+		},
+		check: "NodeAbsent", seen: "Node worker1 exists",
+		advice: "rehull migrate retry prod worker1 --resubmit",
+		off:    func(n *night) { n.on("worker1", "pkill -CONT -x sshd") },
+		free:   []string{"retry", "--resubmit"},
+	},
+	{
+		name: "a Node that comes back within the window (F2)", node: "worker1", gate: "G5",
+		during: func(n *night) {
+			eventually(n.T, migrationLimit, "no Node worker1", func() (string, bool) {
+				out := n.on("master1", "kubectl get nodes -o name")
+				return out, !strings.Contains(out, "worker1")
+			})
+			n.apply("master1", "{apiVersion: v1, kind: Node, metadata: {name: worker1}}")
+		},
+		check: "NodeAbsent", seen: "Node worker1 exists",
+		off: func(n *night) { n.on("master1", "kubectl delete node worker1") },
+	},
+	{
+		name: "a port that is still taken (F4)", node: "worker1", gate: "G5",
+		on: func(n *night) {
+			n.on("worker1", "setsid python3 -m http.server 10256 >/dev/null 2>&1 </dev/null &")
+		},
+		check: "PortsFree", seen: "10256",
+		off: func(n *night) { n.on("worker1", "pkill -f 'http.server 10256'") },
+	},
+	{
+		name: "a reinstall that did not happen (F33)", node: "worker1", gate: "",
+		on:     func(n *night) { n.installer("echo progress 100 done") },
+		seen:   "the reinstall was announced, but the new system has not enrolled",
+		advice: "rehull migrate retry prod worker1 --resubmit",
+		free:   []string{"retry", "--resubmit"},
+	},
+	{
+		name: "the wrong operating system (F32)", node: "worker1", gate: "G7",
+		on: func(n *night) {
+			n.installer("export REHULL_TARGET_OS=centos-7.9; " + cluster.HonestInstaller)
+		},
+		check: "OsIsTarget", seen: "CentOS Linux 7",
+		advice: "rehull migrate retry prod worker1 --resubmit",
+		off:    func(n *night) { n.installer(cluster.HonestInstaller) },
+		free:   []string{"retry", "--resubmit"},
+	},
+	{
+		name: "a cloned machine-id (F34)", node: "worker1", gate: "G7",
+		on: func(n *night) {
+			twin := n.on("worker2", "cat /etc/machine-id")
+			err := cluster.Plant(n.Context(), n.testbed, "worker1", "/etc/machine-id", twin+"\n")
+			n.must(err)
+		},
+		check: "InstallationNew", seen: "the machine id is also that of worker2 in prod",
+		off: func(n *night) {
+			n.must(cluster.Clean(n.Context(), n.testbed, "worker1"))
+			n.on("worker1", "tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id")
+		},
+	},
+	{
+		name: "another host name (F31)", node: "worker1", gate: "G7",
+		on:    func(n *night) { n.on("worker1", "hostname localhost") },
+		check: "HostIsNode", seen: `calls itself "localhost"`,
+		off: func(n *night) { n.on("worker1", "hostname worker1") },
+	},
+	{
+		name: "another address (F30)", node: "worker1", gate: "G7",
+		on: func(n *night) {
+			n.on("worker1", "ip addr add 10.77.0.121/24 dev eth0; ip addr del 10.77.0.21/24 dev eth0; "+
+				"ip addr add 10.77.0.121/24 dev eth0 2>/dev/null || true")
+		},
+		check: "AddressesKept", seen: "10.77.0.21 is not on network card",
+		off: func(n *night) {
+			n.on("worker1", "ip addr add 10.77.0.21/24 dev eth0; ip addr del 10.77.0.121/24 dev eth0; "+
+				"ip addr add 10.77.0.21/24 dev eth0 2>/dev/null || true")
+		},
+	},
+	{
+		name: "another network card (F30)", node: "worker1", gate: "G7",
+		on:    func(n *night) { n.on("worker1", "ip link set dev eth0 address 52:54:00:77:00:99") },
+		check: "AddressesKept", seen: "52:54:00:77:00:99",
+		off: func(n *night) { n.on("worker1", "ip link set dev eth0 address 52:54:00:77:00:15") },
+	},
+	{
+		name: "an agent that is lost after", node: "worker1", gate: "G7",
+		on:    func(n *night) { n.on("worker1", "systemctl stop rehull-agent") },
+		check: "OsIsTarget", seen: "worker1", unsure: true,
+		advice: "ssh 10.77.0.21 systemctl status rehull-agent",
+		off:    func(n *night) { n.on("worker1", "systemctl start rehull-agent") },
+	},
+	{
+		name: "somebody else's operation after ours (F68)", node: "worker1", gate: "G9",
+		during: func(n *night) {
+			n.ended("prod-add-worker1-a1")
+			foreignOperation(n)
+		},
+		check: "NoForeignOperation", seen: "operation theirs", off: operationsGoOn,
+	},
+	{
+		name: "an API server that does not answer", node: "worker1", gate: "G9",
+		on:    func(n *night) { n.on("master1", "pkill -STOP -x kube-apiserver") },
+		check: "NodeReady", seen: "cannot read", unsure: true,
+		advice: "kubectl ",
+		off:    func(n *night) { n.on("master1", "pkill -CONT -x kube-apiserver") },
+	},
+	{
+		name: "an agent that is lost at the end", node: "worker1", gate: "G9",
+		on:    func(n *night) { n.on("worker1", "systemctl stop rehull-agent") },
+		check: "NodeIsHost", seen: "the agent does not say", unsure: true,
+		off: func(n *night) { n.on("worker1", "systemctl start rehull-agent") },
+	},
+	{
+		name: "another node that is not Ready (F66)", node: "worker1", gate: "G9",
+		on: func(n *night) {
+			n.on("master1", "systemctl stop kubelet")
+			n.ready("master1", "Unknown")
+		},
+		check: "NodesReady", seen: "master1",
+		off: func(n *night) {
+			n.on("master1", "systemctl start kubelet")
+			n.ready("master1", "True")
+		},
+	},
+	{
+		name: "an inventory that is changed under us", node: "worker2", gate: "G1",
+		on:    func(n *night) { n.inventory("s/10.77.0.22/10.77.0.122/") },
+		check: "InventoryUnderstood", seen: "worker2 no longer has the address 10.77.0.22",
+		off: func(n *night) { n.inventory("s/10.77.0.122/10.77.0.22/") },
+	},
+	{
+		name: "a Job that has the name of ours already (F73)", node: "worker2",
+		on:    func(n *night) { n.apply("mgmt", sameJob) },
+		waits: "Job kubean-prod-rm-worker2-a1-job exists already",
+		off: func(n *night) {
+			n.on("mgmt", "kubectl -n kubean-system delete job kubean-prod-rm-worker2-a1-job")
+		},
+	},
+	{
+		name: "an operation that failed after it had done all (F13)", node: "worker2",
+		on:       func(n *night) { n.playbook("cluster-info.yml", failing) },
+		recorded: "AcceptedByEvidence", off: func(n *night) { n.honestPlaybook("cluster-info.yml") },
+	},
+	{
+		name: "a join that succeeded and did nothing", node: "worker2", gate: "G9",
+		on:    func(n *night) { n.playbook("scale.yml", idle) },
+		check: "NodeNew", seen: "worker2", off: func(n *night) { n.honestPlaybook("scale.yml") },
+		advice: "rehull migrate retry prod worker2 --resubmit",
+		free:   []string{"retry", "--resubmit"},
+	},
+	{
+		name: "a removal that succeeded and did nothing (F1)", node: "worker3", gate: "G5",
+		on:    func(n *night) { lie(n.T, n.testbed, "worker3") },
+		check: "NodeAbsent", seen: "Node worker3 exists",
+	},
+	{
+		name: "a kubelet that is left (F3)", node: "worker3", gate: "G5",
+		check: "KubeletStopped", seen: "kubelet",
+		advice: "ssh 10.77.0.23 systemctl stop kubelet",
+		off: func(n *night) {
+			honest(n.T, n.testbed, "worker3")
+			n.on("worker3", "systemctl stop kubelet")
+		},
+	},
+	{
+		name: "an agent that is lost during", node: "worker3", gate: "G5",
+		on:    func(n *night) { n.on("worker3", "systemctl stop rehull-agent") },
+		check: "NoLeftovers", seen: "worker3", unsure: true,
+		off: func(n *night) { n.on("worker3", "systemctl start rehull-agent") },
+	},
+	{
+		name: "a Node object that is left (F1)", node: "worker3", gate: "G5",
+		check: "NodeAbsent", seen: "Node worker3 exists",
+		advice: "rehull migrate resolve prod worker3 --delete-node",
+		free:   []string{"resolve", "--delete-node"},
+	},
+}
+
+// foreignOperation has somebody else order something that does not begin before operationsGoOn.
+func foreignOperation(n *night) {
+	n.on("mgmt", "systemctl stop kubean")
+	n.apply("mgmt", theirs)
+}
+
+func operationsGoOn(n *night) {
+	n.on("mgmt", "systemctl start kubean")
+	n.ended("theirs")
+	n.on("mgmt", "kubectl delete clusteroperation theirs")
+}
+
+// acceptItems types what `rehull explain` advises, with a reason.
+func acceptItems(n *night) {
+	accepted := 0
+	for _, line := range explain(n.T, n.testbed, "worker1").Unblock {
+		if strings.HasPrefix(line, "rehull migrate approve ") {
+			line = strings.Replace(line, "'...'", "'scratch data only'", 1)
+			n.on("mgmt", strings.Replace(line, "rehull ", "rehull --dir "+cluster.RehullDir+" ", 1))
+			accepted++
+		}
+	}
+	if accepted == 0 {
+		n.Fatal("nobody is told how to accept the data")
+	}
+}
+
+func (n *night) must(err error) {
+	n.Helper()
+	if err != nil {
+		n.Fatal(err)
+	}
+}
+
+// allowed waits until a budget allows so many disruptions.
+func (n *night) allowed(name, count string) {
+	n.Helper()
+	n.on("master1", "kubectl rollout status deployment/"+name+" --timeout=60s")
+	eventually(n.T, time.Minute, name+" allows "+count, func() (string, bool) {
+		out := kubectl(n.T, n.testbed, "get", "pdb", name, "-o",
+			"jsonpath={.status.disruptionsAllowed}")
+		return out, out == count
+	})
+}
+
+func (n *night) installer(script string) {
+	n.Helper()
+	n.must(cluster.Installer(n.Context(), n.testbed, script))
+}
+
+// inventory edits Kubean's hosts-conf, as another person does.
+func (n *night) inventory(edit string) {
+	n.Helper()
+	n.on("mgmt", "kubectl -n kubean-system get configmap prod-hosts-conf -o yaml | sed '"+edit+
+		"' | kubectl replace -f -")
+}
+
+// playbook puts another text into the place of a playbook, for the next operation.
+func (n *night) playbook(name, text string) {
+	n.Helper()
+	path := "/kubespray/" + name
+	n.on("mgmt", "cp "+path+" "+path+".honest")
+	n.must(n.testbed.Write(n.Context(), "mgmt", path, 0, []byte(text)))
+}
+
+func (n *night) honestPlaybook(name string) {
+	n.Helper()
+	n.on("mgmt", "mv /kubespray/"+name+".honest /kubespray/"+name)
+}
+
+// ended waits until an operation is over.
+func (n *night) ended(name string) {
+	n.Helper()
+	eventually(n.T, migrationLimit, "the end of "+name, func() (string, bool) {
+		out, err := n.testbed.Run(n.Context(), "mgmt", "kubectl", "get", "clusteroperation", name,
+			"-o", "jsonpath={.status.status}")
+		return fmt.Sprint(out, err), out == "Succeeded" || out == "Failed"
+	})
+}
+
+// ready waits until the cluster says so of a node.
+func (n *night) ready(node, status string) {
+	n.Helper()
+	eventually(n.T, 3*time.Minute, node+" Ready="+status, func() (string, bool) {
+		out := kubectl(n.T, n.testbed, "get", "node", node, "-o",
+			`jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
+		return out, out == status
+	})
+}
+
+// recordedSince waits for an event of a node that happens from now on.
+func (n *night) recordedSince(node, event string, limit time.Duration) {
+	n.Helper()
+	before := strings.Count(n.history(node, event), "\n")
+	eventually(n.T, limit, event, func() (string, bool) {
+		out := n.history(node, event)
+		return out, strings.Count(out, "\n") > before
+	})
+}
+
+// preferred is a Deployment whose pods go to worker1 if they can, with data on the host if so wanted.
+func preferred(name string, replicas int, data string) string {
+	mounts, volumes := "", ""
+	if data != "" {
+		mounts = ", volumeMounts: [{name: data, mountPath: /data}]"
+		volumes = "volumes: [{name: data, hostPath: {path: " + data + ", type: DirectoryOrCreate}}]"
+	}
+	return fmt.Sprintf(`
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: %[1]s, namespace: default}
+spec:
+  replicas: %[2]d
+  selector: {matchLabels: {app: %[1]s}}
+  template:
+    metadata: {labels: {app: %[1]s}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      tolerations: [{key: dedicated, operator: Exists}]
+      affinity:
+        nodeAffinity:
+          preferredDuringSchedulingIgnoredDuringExecution:
+            - weight: 100
+              preference:
+                matchExpressions:
+                  - {key: kubernetes.io/hostname, operator: In, values: [worker1]}
+      containers: [{name: %[1]s, image: "registry.example/%[1]s:1"%[4]s}]
+      %[3]s
+---
+`, name, replicas, volumes, mounts)
+}
+
+// budget is a PodDisruptionBudget for such a Deployment.
+func budget(name string, least int) string {
+	return fmt.Sprintf(`
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: %[1]s, namespace: default}
+spec: {minAvailable: %[2]d, selector: {matchLabels: {app: %[1]s}}}
+`, name, least)
+}
+
+const (
+	attachment = `
+apiVersion: storage.k8s.io/v1
+kind: VolumeAttachment
+metadata: {name: csi-left}
+spec:
+  attacher: csi.example
+  nodeName: worker1
+  source: {persistentVolumeName: none}
+`
+	homeless = `
+apiVersion: v1
+kind: Pod
+metadata: {name: homeless, namespace: default}
+spec:
+  nodeSelector: {example.com/rack: nowhere}
+  containers: [{name: homeless, image: "registry.example/homeless:1"}]
+`
+	theirs = `
+apiVersion: kubean.io/v1alpha1
+kind: ClusterOperation
+metadata: {name: theirs}
+spec:
+  cluster: prod
+  image: ghcr.io/kubean-io/spray-job:v0.12.2
+  actionType: playbook
+  action: ping.yml
+`
+	sameJob = `
+apiVersion: batch/v1
+kind: Job
+metadata: {name: kubean-prod-rm-worker2-a1-job, namespace: kubean-system}
+spec:
+  suspend: true
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: other, image: "registry.example/other:1"}]
+`
+	failing = `
+- hosts: kube_control_plane[0]
+  gather_facts: false
+  tasks:
+    - ansible.builtin.fail: {msg: the last hook fails}
+`
+	idle = `
+- hosts: kube_node
+  gather_facts: false
+  tasks: []
+`
+)
