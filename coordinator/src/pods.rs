@@ -51,6 +51,29 @@ pub(crate) fn is_ready(pod: &Pod) -> bool {
         && conditions.into_iter().any(|one| one.type_ == "Ready" && one.status == "True")
 }
 
+/// What keeps it from running that will not pass by itself: `container: reason` of the first
+/// container that fails again and again or cannot be made (the kubelet's own words).
+pub(crate) fn failure(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref().filter(|_| pod.metadata.deletion_timestamp.is_none())?;
+    let all = [&status.init_container_statuses, &status.container_statuses];
+    all.into_iter().flatten().flatten().find_map(|container| {
+        let waits = container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()?;
+        let fails =
+            waits.ends_with("BackOff") || waits.starts_with("Err") || waits.ends_with("Error");
+        fails.then(|| format!("{}: {waits}", container.name))
+    })
+}
+
+/// What stays the same when a pod is made anew elsewhere: its controller, or itself if it has none.
+pub(crate) fn origin(pod: &Pod) -> String {
+    match controller(&pod.metadata) {
+        Some((kind, owner)) => {
+            format!("{kind} {}", full_name(pod.metadata.namespace.as_deref(), Some(owner)))
+        }
+        None => name(pod),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -74,5 +97,27 @@ mod tests {
         let mark = json!({"kubernetes.io/config.mirror": "hash"});
         assert!(!is_movable(&pod("Node", mark, "Running")));
         assert!(!is_movable(&pod("Job", json!(null), "Failed")));
+    }
+
+    #[test]
+    fn failures_are_what_does_not_pass_by_itself() {
+        let judge = |reason: &str, deleted: bool| {
+            let mut pod = pod("ReplicaSet", json!(null), "Running");
+            let waits = json!({ "waiting": { "reason": reason } });
+            let status = json!({ "name": "web", "image": "i", "imageID": "", "ready": false,
+                "restartCount": 4, "state": waits });
+            let status = json!({ "containerStatuses": [status] });
+            pod.status = serde_json::from_value(status).unwrap();
+            pod.metadata.deletion_timestamp =
+                deleted.then(|| serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+            failure(&pod)
+        };
+        for reason in ["CrashLoopBackOff", "ImagePullBackOff", "ErrImagePull", "RunContainerError"]
+        {
+            assert_eq!(judge(reason, false), Some(format!("web: {reason}")));
+        }
+        assert_eq!(judge("ContainerCreating", false), None);
+        assert_eq!(judge("CrashLoopBackOff", true), None, "it is going");
+        assert_eq!(origin(&pod("ReplicaSet", json!(null), "Running")), "ReplicaSet /a");
     }
 }

@@ -186,6 +186,8 @@ pub enum Check {
     NodeIsHost,
     /// The pods of DaemonSets on the node are Ready (F49).
     DaemonPodsReady,
+    /// No pod on the node fails again and again whose like did not fail before it was touched.
+    NoNewFailures,
     /// No certificate request of the node is pending (F60).
     NoPendingRequests,
     /// Labels, annotations and taints are as recorded, but for what the system owns (F24).

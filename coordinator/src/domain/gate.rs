@@ -288,6 +288,7 @@ impl Gate {
                     &[
                         soaked(NodeReady, ApiServers),
                         soaked(DaemonPodsReady, ApiServers),
+                        soaked(NoNewFailures, ApiServers),
                         once(NodesReady, ApiServers),
                         once(SystemPodsReady, ApiServers),
                         once(NoNewPending, ApiServers),

@@ -312,6 +312,10 @@ impl Pass<'_> {
                 let (sets, pods) = (server.daemon_sets().await?, server.pods(name).await?);
                 joined::daemon_pods(object, sets, pods, &before)
             }
+            Check::NoNewFailures => {
+                let before = self.objects(Some(node))?.failing;
+                joined::no_failures(server.pods(name).await?, &before)
+            }
             Check::MetadataRestored => {
                 joined::restored(object, name, &self.objects(Some(node))?.node)
             }

@@ -47,6 +47,9 @@ pub(super) struct Objects {
     pub(super) daemon_sets: BTreeSet<String>,
     /// Pods of the whole cluster that were pending, `namespace/name`.
     pub(super) pending: BTreeSet<String>,
+    /// What failed again and again before, as [`pods::origin`] names it.
+    #[serde(default)]
+    pub(super) failing: BTreeSet<String>,
     /// The pods on it: what they are and where their data is, not what they run with, since
     /// environments hold passwords.
     pods: Vec<Value>,
@@ -160,6 +163,8 @@ async fn read(client: &Client, name: &NodeName) -> Result<Objects, Trouble> {
     let on_node = list(&all_pods, on_node, Some).await.map_err(no("pods"))?;
     let waiting = ListParams::default().fields("status.phase=Pending");
     let pending = list(&all_pods, waiting, |pod| Some(pods::name(&pod))).await;
+    let fails = |pod: Pod| pods::failure(&pod).map(|_| pods::origin(&pod));
+    let failing = list(&all_pods, ListParams::default(), fails).await;
     let volumes = Api::<PersistentVolume>::all(client.clone());
     let volumes = list(&volumes, ListParams::default(), |volume| {
         let value = cleaned(&volume);
@@ -169,6 +174,7 @@ async fn read(client: &Client, name: &NodeName) -> Result<Objects, Trouble> {
     Ok(Objects {
         daemon_sets: on_node.iter().filter_map(pods::daemon_set).collect(),
         pending: pending.map_err(no("pending pods"))?.into_iter().collect(),
+        failing: failing.map_err(no("pods that fail"))?.into_iter().collect(),
         pods: on_node.iter().map(summary).collect(),
         volumes: volumes.await.map_err(no("PersistentVolumes"))?,
         csi_node: csi_node.map_err(no("CSINode"))?,

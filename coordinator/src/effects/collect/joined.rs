@@ -31,6 +31,18 @@ pub(super) fn is_new(node: &NodeObject, name: &NodeName, recorded: &str) -> Verd
     }
 }
 
+/// No pod on the node fails whose like did not fail before.
+pub(super) fn no_failures(on_node: &[Pod], before: &BTreeSet<String>) -> Verdict {
+    let new = on_node.iter().filter(|pod| !before.contains(&pods::origin(pod)));
+    let failing: Vec<String> = new
+        .filter_map(|pod| Some(format!("{} ({})", pods::name(pod), pods::failure(pod)?)))
+        .collect();
+    match failing.is_empty() {
+        true => Verdict::pass("no pod on it fails that did not before"),
+        false => Verdict::fail(format!("pods fail: {}", few(failing))),
+    }
+}
+
 /// The Node is cordoned, so that nothing is put on it that its labels and taints would keep away.
 pub(super) fn held_back(node: &NodeObject, name: &NodeName) -> Verdict {
     match is_cordoned(node) {
@@ -254,6 +266,19 @@ mod tests {
         says(&both, "fail", "default/disks has no pod here");
         proxy.status = None;
         says(&judge(&node, &[proxy]), "fail", "default/proxy-1 is not Ready");
+    }
+
+    #[test]
+    fn failures_are_named_unless_their_like_failed_before() {
+        let mut web = pod("web-2", "worker1", "ReplicaSet");
+        let before = BTreeSet::from([pods::origin(&web)]);
+        says(&no_failures(&[web.clone()], &BTreeSet::new()), "pass", "no pod on it fails");
+        let waits = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        web.status = from(json!({"containerStatuses": [{"name": "web", "image": "i",
+            "imageID": "", "ready": false, "restartCount": 3, "state": waits}]}));
+        let seen = "default/web-2 (web: CrashLoopBackOff)";
+        says(&no_failures(&[web.clone()], &BTreeSet::new()), "fail", seen);
+        says(&no_failures(&[web], &before), "pass", "no pod on it fails");
     }
 
     #[test]

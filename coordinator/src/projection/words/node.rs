@@ -89,6 +89,14 @@ pub(super) const fn words_of(check: Check) -> Words {
             "F49",
             &["kubectl get pods -A --field-selector=spec.nodeName={node} -o wide"],
         ),
+        Check::NoNewFailures => words(
+            "no pod on the node fails again and again whose like did not before",
+            "F49",
+            &[
+                "kubectl get pods -A --field-selector=spec.nodeName={node}",
+                "kubectl describe pod and kubectl logs --previous of what is named",
+            ],
+        ),
         Check::NoPendingRequests => words(
             "no certificate request of the node is pending",
             "F60",
