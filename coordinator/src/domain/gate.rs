@@ -178,7 +178,10 @@ impl Gate {
             Gate::Snapshot => {
                 const { &[once(NodeRecorded, Coordinator), once(HostRecorded, Coordinator)] }
             }
-            Gate::Cordon => const { &[once(NodeCordoned, ApiServers)] },
+            Gate::Cordon => {
+                // Pods that came after the preflight are there to stay now, with their data.
+                const { &[once(NodeCordoned, ApiServers), once(DataElsewhere, ApiServers)] }
+            }
             Gate::Drain => {
                 const {
                     &[

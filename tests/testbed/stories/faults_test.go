@@ -17,6 +17,13 @@ var faults = []fault{
 		advice: "kubectl", off: operationsGoOn,
 	},
 	{
+		name: "an agent that is lost before", node: "worker1", gate: "G1",
+		on:    func(n *night) { n.on("worker1", "systemctl stop rehull-agent") },
+		check: "HostIsNode", seen: "its agent is not connected", unsure: true,
+		advice: "ssh 10.77.0.21 systemctl status rehull-agent",
+		off:    func(n *night) { n.on("worker1", "systemctl start rehull-agent") },
+	},
+	{
 		name: "a budget that allows no disruption (F10)", node: "worker1", gate: "G1",
 		on: func(n *night) {
 			n.apply("master1", preferred("shop", 2, "")+budget("shop", 2))
@@ -26,13 +33,6 @@ var faults = []fault{
 			n.apply("master1", budget("shop", 1))
 			n.allowed("shop", "1")
 		},
-	},
-	{
-		name: "an agent that is lost before", node: "worker1", gate: "G1",
-		on:    func(n *night) { n.on("worker1", "systemctl stop rehull-agent") },
-		check: "HostIsNode", seen: "worker1", unsure: true,
-		advice: "ssh 10.77.0.21 systemctl status rehull-agent",
-		off:    func(n *night) { n.on("worker1", "systemctl start rehull-agent") },
 	},
 	{
 		name: "data on the host's own disk (F19)", node: "worker1", gate: "G1",
@@ -46,7 +46,7 @@ var faults = []fault{
 	{
 		name: "a volume that stays attached (F9)", node: "worker1", gate: "G3",
 		on:    func(n *night) { n.apply("master1", attachment) },
-		check: "VolumesDetached", seen: "csi-left",
+		check: "VolumesDetached", seen: "pv-left",
 		off: func(n *night) { n.on("master1", "kubectl delete volumeattachment csi-left") },
 	},
 	{
@@ -173,7 +173,7 @@ var faults = []fault{
 	{
 		name: "an agent that is lost after", node: "worker1", gate: "G7",
 		on:    func(n *night) { n.on("worker1", "systemctl stop rehull-agent") },
-		check: "OsIsTarget", seen: "worker1", unsure: true,
+		check: "AddressesKept", seen: "its agent is not connected", unsure: true,
 		advice: "ssh 10.77.0.21 systemctl status rehull-agent",
 		off:    func(n *night) { n.on("worker1", "systemctl start rehull-agent") },
 	},
@@ -186,20 +186,20 @@ var faults = []fault{
 		check: "NoForeignOperation", seen: "operation theirs", off: operationsGoOn,
 	},
 	{
-		name: "an API server that does not answer", node: "worker1", gate: "G9",
+		name: "an API server that does not answer", node: "worker1", gate: "G10",
 		on:    func(n *night) { n.on("master1", "pkill -STOP -x kube-apiserver") },
-		check: "NodeReady", seen: "cannot read", unsure: true,
+		check: "MetadataRestored", seen: "cannot read", unsure: true,
 		advice: "kubectl ",
 		off:    func(n *night) { n.on("master1", "pkill -CONT -x kube-apiserver") },
 	},
 	{
-		name: "an agent that is lost at the end", node: "worker1", gate: "G9",
+		name: "an agent that is lost at the end", node: "worker1", gate: "G11",
 		on:    func(n *night) { n.on("worker1", "systemctl stop rehull-agent") },
-		check: "NodeIsHost", seen: "the agent does not say", unsure: true,
+		check: "HostIsNode", seen: "its agent is not connected", unsure: true,
 		off: func(n *night) { n.on("worker1", "systemctl start rehull-agent") },
 	},
 	{
-		name: "another node that is not Ready (F66)", node: "worker1", gate: "G9",
+		name: "another node that is not Ready (F66)", node: "worker1", gate: "G11",
 		on: func(n *night) {
 			n.on("master1", "systemctl stop kubelet")
 			n.ready("master1", "Unknown")
@@ -253,7 +253,7 @@ var faults = []fault{
 	{
 		name: "an agent that is lost during", node: "worker3", gate: "G5",
 		on:    func(n *night) { n.on("worker3", "systemctl stop rehull-agent") },
-		check: "NoLeftovers", seen: "worker3", unsure: true,
+		check: "KubeletStopped", seen: "its agent is not connected", unsure: true,
 		off: func(n *night) { n.on("worker3", "systemctl start rehull-agent") },
 	},
 	{
@@ -414,7 +414,7 @@ metadata: {name: csi-left}
 spec:
   attacher: csi.example
   nodeName: worker1
-  source: {persistentVolumeName: none}
+  source: {persistentVolumeName: pv-left}
 `
 	homeless = `
 apiVersion: v1

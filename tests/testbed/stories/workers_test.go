@@ -153,9 +153,14 @@ type night struct {
 // nothing slips through between them.
 func (n *night) suffer(faults []fault, release func()) {
 	n.Helper()
+	before := fault{}
 	for _, fault := range faults {
 		n.Log(time.Now().Format(time.TimeOnly), "fault:", fault.name)
 		n.do(fault.on)
+		if fault.follows(before) {
+			n.shown(fault) // an answer from before it was there would count for a while
+		}
+		before = fault
 		release()
 		n.do(fault.during)
 		n.look(fault)
@@ -198,14 +203,7 @@ func (n *night) stopped(fault fault) {
 	if len(fault.free) > 0 {
 		await(n.T, n.testbed, fault.node, "Held")
 	}
-	var told explained
-	eventually(n.T, migrationLimit, fault.name, func() (string, bool) {
-		told = explain(n.T, n.testbed, fault.node)
-		if told.State == "Done" || told.State == "Completed" {
-			n.Fatalf("%s: nothing has stopped it", fault.name)
-		}
-		return fmt.Sprintf("%s; %s; %+v", told.Gate, told.WaitsFor, told.Needs), fault.shows(told)
-	})
+	told := n.shown(fault)
 	if fault.advice != "" {
 		told.advises(n.T, fault.advice)
 	}
@@ -219,6 +217,26 @@ func (n *night) stopped(fault fault) {
 	if n.Failed() {
 		n.FailNow() // what comes after a fault that was not stopped says nothing
 	}
+}
+
+// shown waits until rehull tells of a fault.
+func (n *night) shown(fault fault) explained {
+	n.Helper()
+	var told explained
+	eventually(n.T, migrationLimit, fault.name, func() (string, bool) {
+		told = explain(n.T, n.testbed, fault.node)
+		if told.State == "Done" || told.State == "Completed" {
+			n.Fatalf("%s: nothing has stopped it", fault.name)
+		}
+		return fmt.Sprintf("%s; %s; %+v", told.Gate, told.WaitsFor, told.Needs), fault.shows(told)
+	})
+	return told
+}
+
+// follows says whether a fault is to be seen at a gate that another one keeps shut.
+func (f *fault) follows(before fault) bool {
+	asked := before.gate == f.gate && before.node == f.node && len(before.free) == 0
+	return asked && f.on != nil && f.during == nil && f.check != ""
 }
 
 // stays is how long a gate must be seen to stay shut.
