@@ -73,8 +73,11 @@ var faults = []fault{
 		on:     func(n *night) { n.on("mgmt", "systemctl stop kubean") },
 		seen:   "operation prod-rm-worker1-a1 unknown: nothing of it has ever run",
 		advice: "rehull migrate retry prod worker1 --resubmit",
-		off:    func(n *night) { n.on("mgmt", "systemctl start kubean") },
-		free:   []string{"retry", "--resubmit"},
+		off: func(n *night) {
+			n.apply("mgmt", theirs)
+			operationsGoOn(n)
+		},
+		free: []string{"retry", "--resubmit"},
 	},
 	{
 		name: "another host that no playbook reaches (F66)", node: "worker1", gate: "G5",

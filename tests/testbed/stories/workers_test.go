@@ -115,7 +115,7 @@ func whole(document []byte) []byte {
 // impatient is a document with deadlines that a test can wait for.
 func impatient(document []byte) []byte {
 	return []byte(strings.Replace(string(document), "    gateDeadline: 90s\n", `    gateDeadline: 80s # orphaned pods are collected a minute after their Node
-    startDeadline: 15s
+    startDeadline: 30s
     reinstallDeadline: 60s
     resubmitAfter: []
 `, 1))
