@@ -65,7 +65,8 @@ impl Model {
         for (pod, by) in &leaving.pinned {
             findings.push(self.finding(*pod, What::Pinned { by: by.clone() }));
         }
-        for pod in &leaving.placed {
+        let pinned = leaving.pinned.iter().map(|(pod, _)| pod);
+        for pod in leaving.placed.iter().chain(pinned) {
             let class = &self.classes[self.pods[*pod].class];
             if class.tolerations.iter().any(|one| one.bears(&self.cordon)) {
                 findings.push(self.finding(*pod, What::MayComeBack));

@@ -106,6 +106,11 @@ fn a_pod_that_bears_a_cordon_may_come_back_and_must_fit_elsewhere_all_the_same()
     cluster.pod("a-1", "n1", any.clone()).pod("a-2", "n2", json!({}));
     let line = "shop/a-1: tolerates a cordoned node, and may come back to it (shown)";
     assert_eq!(all(&cluster.drain("n1")), [line]);
+    // One that may run nowhere else comes back for certain.
+    let mut pinned = any.clone();
+    merge(&mut pinned, spec(json!({"nodeSelector": {"kubernetes.io/hostname": "n1"}})));
+    cluster.two_nodes().pod("a-1", "n1", pinned).pod("a-2", "n2", json!({}));
+    assert!(all(&cluster.drain("n1")).contains(&line.to_owned()));
     let mut big = any;
     merge(&mut big, asks("5", "1Gi"));
     cluster.two_nodes().pod("a-1", "n1", big).pod("a-2", "n2", json!({}));
