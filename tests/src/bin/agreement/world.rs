@@ -24,7 +24,7 @@ const AT_ONCE: usize = 12;
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(15);
 /// How long the scheduler may take for everything that it has been given.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a pod is.
 #[derive(Clone, Debug, PartialEq, Eq)]
