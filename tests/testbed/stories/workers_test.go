@@ -228,6 +228,9 @@ func (n *night) shown(fault fault) explained {
 		if told.State == "Done" || told.State == "Completed" {
 			n.Fatalf("%s: nothing has stopped it", fault.name)
 		}
+		if told.isHeld() && len(fault.free) == 0 && !fault.shows(told) {
+			n.retry(fault.node) // the faults before it took so long that the gate gave up
+		}
 		return fmt.Sprintf("%s; %s; %+v", told.Gate, told.WaitsFor, told.Needs), fault.shows(told)
 	})
 	return told
@@ -289,14 +292,18 @@ func (n *night) irreversible(fault fault) {
 // free tells rehull to go on, as an operator does who has done what was advised.
 func (n *night) free(fault fault) {
 	n.Helper()
-	words := fault.free
-	if len(words) == 0 && fault.gate != "" && explain(n.T, n.testbed, fault.node).isHeld() {
-		words = []string{"retry"} // it took so long that the gate gave up
-	}
-	if len(words) > 0 {
-		line := append([]string{"migrate", words[0], "prod", fault.node}, words[1:]...)
+	switch {
+	case len(fault.free) > 0:
+		line := append([]string{"migrate", fault.free[0], "prod", fault.node}, fault.free[1:]...)
 		rehull(n.T, n.testbed, line...)
+	case fault.gate != "" && explain(n.T, n.testbed, fault.node).isHeld():
+		n.retry(fault.node) // it took so long that the gate gave up
 	}
+}
+
+func (n *night) retry(node string) {
+	n.Helper()
+	rehull(n.T, n.testbed, strings.Fields("migrate retry prod "+node)...)
 }
 
 // row keeps a line of the table that is printed at the end.

@@ -147,7 +147,7 @@ fn host_is_node(report: &Report, planned: &PlannedNode) -> Result<Verdict, Verdi
     let addresses: Vec<&str> =
         host.nics.iter().flat_map(|nic| &nic.addresses).map(String::as_str).collect();
     if host.hostname != planned.name.as_str() {
-        let (is, name) = (&host.hostname, &planned.name);
+        let (is, name) = (&host.hostname, planned.name.as_str());
         return Ok(Verdict::fail(format!("the host calls itself {is:?}, not {name:?}")));
     }
     let words = match addresses.contains(&planned.address.as_str()) {
@@ -334,7 +334,7 @@ mod tests {
     fn the_host_is_known_by_name_and_address() {
         says(&judge(Check::HostIsNode, host_report()), "pass", "worker1 has 10.0.0.1");
         let renamed = with_identity(|host| host.hostname = "Worker1".into());
-        says(&judge(Check::HostIsNode, renamed), "fail", "calls itself \"Worker1\"");
+        says(&judge(Check::HostIsNode, renamed), "fail", "calls itself \"Worker1\", not \"worker1\"");
         let moved = with_identity(|host| host.nics[0].addresses = vec!["10.0.0.9".into()]);
         says(&judge(Check::HostIsNode, moved), "fail", "has 10.0.0.9, not 10.0.0.1");
     }
