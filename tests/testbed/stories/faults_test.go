@@ -189,20 +189,20 @@ var faults = []fault{
 		check: "NoForeignOperation", seen: "operation theirs", off: operationsGoOn,
 	},
 	{
-		name: "an API server that does not answer", node: "worker1", gate: "G10",
+		name: "an API server that does not answer", node: "worker1", gate: "G9",
 		on:    func(n *night) { n.on("master1", "pkill -STOP -x kube-apiserver") },
-		check: "MetadataRestored", seen: "cannot read", unsure: true,
+		check: "NodeReady", seen: "cannot read", unsure: true,
 		advice: "kubectl ",
 		off:    func(n *night) { n.on("master1", "pkill -CONT -x kube-apiserver") },
 	},
 	{
-		name: "an agent that is lost at the end", node: "worker1", gate: "G11",
+		name: "an agent that is lost at the end", node: "worker1", gate: "G9",
 		on:    func(n *night) { n.on("worker1", "systemctl stop rehull-agent") },
 		check: "HostIsNode", seen: "its agent is not connected", unsure: true,
 		off: func(n *night) { n.on("worker1", "systemctl start rehull-agent") },
 	},
 	{
-		name: "another node that is not Ready (F66)", node: "worker1", gate: "G11",
+		name: "another node that is not Ready (F66)", node: "worker1", gate: "G9",
 		on: func(n *night) {
 			n.on("master1", "systemctl stop kubelet")
 			n.ready("master1", "Unknown")
