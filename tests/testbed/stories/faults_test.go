@@ -53,7 +53,10 @@ var faults = []fault{
 		name: "a pod that finds no place (F20)", node: "worker1", gate: "G3",
 		on:    func(n *night) { n.apply("master1", homeless) },
 		check: "NoNewPending", seen: "homeless",
-		off: func(n *night) { n.on("master1", "kubectl delete pod homeless --now") },
+		off: func(n *night) {
+			n.on("master1", "kubectl delete pod homeless --now")
+			n.on("master1", "kubectl delete deployment scratch") // or every node would be asked
+		},
 	},
 	{
 		name: "somebody else's operation just before the removal (F68)", node: "worker1", gate: "G4",
