@@ -333,7 +333,7 @@ func (n *night) waits(node, words string) {
 func (n *night) history(node, event string) string {
 	line := []string{"rehull", "--dir", cluster.RehullDir, "history", "prod", node, "--events", event}
 	out, err := n.testbed.Run(n.Context(), "mgmt", line...)
-	if err != nil {
+	if err != nil || strings.HasPrefix(out, "Nothing of that has happened") {
 		return ""
 	}
 	return out

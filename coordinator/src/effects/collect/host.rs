@@ -334,7 +334,11 @@ mod tests {
     fn the_host_is_known_by_name_and_address() {
         says(&judge(Check::HostIsNode, host_report()), "pass", "worker1 has 10.0.0.1");
         let renamed = with_identity(|host| host.hostname = "Worker1".into());
-        says(&judge(Check::HostIsNode, renamed), "fail", "calls itself \"Worker1\", not \"worker1\"");
+        says(
+            &judge(Check::HostIsNode, renamed),
+            "fail",
+            "calls itself \"Worker1\", not \"worker1\"",
+        );
         let moved = with_identity(|host| host.nics[0].addresses = vec!["10.0.0.9".into()]);
         says(&judge(Check::HostIsNode, moved), "fail", "has 10.0.0.9, not 10.0.0.1");
     }
