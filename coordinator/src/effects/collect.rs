@@ -142,7 +142,7 @@ impl Pass<'_> {
             planned: &node.planned,
             snapshot: node.snapshot.as_ref(),
             farewell: node.farewell,
-            others: self.other_hosts(&node.planned.name),
+            hosts: &self.fleet.hosts,
         };
         let source = || Source::Agent(node.planned.name.clone());
         checks(gate, Witness::Agent)
@@ -155,18 +155,6 @@ impl Pass<'_> {
                     Err(unknown) => unknown.clone(),
                 };
                 ((check, source()), answer)
-            })
-            .collect()
-    }
-
-    /// The fleet's other hosts, as they were when they enrolled.
-    fn other_hosts(&self, name: &NodeName) -> Vec<host::Other<'_>> {
-        let hosts = self.fleet.hosts.iter();
-        let others =
-            hosts.filter(|((cluster, node), _)| *cluster != self.effect.cluster || node != name);
-        others
-            .filter_map(|((cluster, node), host)| {
-                Some(host::Other { cluster, node, machine_id: &host.identity.as_ref()?.machine_id })
             })
             .collect()
     }

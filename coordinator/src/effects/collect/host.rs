@@ -1,5 +1,7 @@
 //! What the agent says about its host.
 
+use std::collections::BTreeMap;
+
 use rehull_proto::v1::{Collect, Identity, Nic, Process, Report};
 use rehull_shared::{
     evidence::{Check, Verdict},
@@ -10,7 +12,7 @@ use rehull_shared::{
 use super::{super::api::few, fitness};
 use crate::domain::{
     plan::{Plan, PlannedNode},
-    state::Snapshot,
+    state::{Host, Snapshot},
 };
 
 /// What kubespray's reset deletes and a join makes anew (F17, F53).
@@ -42,18 +44,8 @@ pub(super) struct Expected<'a> {
     pub(super) snapshot: Option<&'a Snapshot>,
     /// The generation that has said farewell.
     pub(super) farewell: Option<Generation>,
-    /// Every other host of the fleet that has enrolled.
-    pub(super) others: Vec<Other<'a>>,
-}
-
-/// Another host of the fleet.
-pub(super) struct Other<'a> {
-    /// Its cluster.
-    pub(super) cluster: &'a ClusterName,
-    /// Its node.
-    pub(super) node: &'a NodeName,
-    /// Its `/etc/machine-id`, when it enrolled.
-    pub(super) machine_id: &'a str,
+    /// Every host of the fleet.
+    pub(super) hosts: &'a BTreeMap<(ClusterName, NodeName), Host>,
 }
 
 /// The question: everything that any check of [`appraise`] needs.
@@ -222,8 +214,12 @@ fn installation_new(heard: &Heard, expected: &Expected<'_>) -> Result<Verdict, V
     }
     // An image that was cloned with its machine id gives two hosts the same network leases and
     // system logs (F34).
-    let twin = expected.others.iter().find(|other| other.machine_id == host.machine_id);
-    if let Some(Other { cluster, node, .. }) = twin {
+    let own = (&expected.plan.cluster, &expected.planned.name);
+    let mut others = expected.hosts.iter().filter(|((cluster, node), _)| (cluster, node) != own);
+    let twin = others.find(|(_, other)| {
+        other.identity.as_ref().is_some_and(|other| other.machine_id == host.machine_id)
+    });
+    if let Some(((cluster, node), _)) = twin {
         same.push(format!("the machine id is also that of {node} in {cluster}"));
     }
     Ok(match same.is_empty() {
@@ -279,7 +275,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::state::Migration,
+        domain::state::{HostIdentity, Migration},
         effects::testing::{heard, host_report, migration, says, snapshot},
     };
 
@@ -287,10 +283,16 @@ mod tests {
         let Migration { plan, nodes, .. } = migration();
         let snapshot = snapshot();
         let (snapshot, farewell) = (Some(&snapshot), Some(Generation(1)));
-        let (cluster, node) = (plan.cluster.clone(), "n2".parse().unwrap());
-        let others = vec![Other { cluster: &cluster, node: &node, machine_id: "another" }];
-        let expected =
-            Expected { plan: &plan, planned: &nodes[0].planned, snapshot, farewell, others };
+        let enrolled = |machine_id: &str| Host {
+            identity: Some(HostIdentity { machine_id: machine_id.into(), ..Default::default() }),
+            ..Host::default()
+        };
+        let hosts = BTreeMap::from([
+            ((plan.cluster.clone(), nodes[0].planned.name.clone()), enrolled("machine-2")),
+            ((plan.cluster.clone(), "n2".parse().unwrap()), enrolled("another")),
+        ]);
+        let (planned, hosts) = (&nodes[0].planned, &hosts);
+        let expected = Expected { plan: &plan, planned, snapshot, farewell, hosts };
         appraise(check, &heard(report), &expected).unwrap_or_else(|unknown| unknown)
     }
 
