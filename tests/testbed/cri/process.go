@@ -22,7 +22,7 @@ const images = "/opt/testbed/bin"
 const shimStart = 5 * time.Second
 
 // startShim runs the pod's shim as a process of its own session and its pause container.
-func startShim(id string) error {
+func startShim(id, network string) error {
 	command := exec.Command(shim.Program, "-namespace", "k8s.io", "-id", id, "-address", Socket)
 	command.Env = []string{"PATH=" + os.Getenv("PATH")}
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -31,6 +31,7 @@ func startShim(id string) error {
 	}
 	go command.Wait() // reaped here or, once containerd is gone, by init
 	task := program(id, "pause", []string{"/pause"}, nil)
+	task.Network = network
 	deadline := time.Now().Add(shimStart)
 	for {
 		err := ask(id, task)

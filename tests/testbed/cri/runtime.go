@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
+	"errors"
+	"net/netip"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"rehull.dev/testbed/podnet"
 	"rehull.dev/testbed/shim"
 )
 
@@ -21,8 +24,8 @@ type runtime struct {
 	lock       sync.Mutex
 	sandboxes  map[string]*sandbox
 	containers map[string]*container
-	podNetwork string // first three numbers of pod addresses
-	lastIP     int
+	pods       netip.Prefix // the node's range of pod addresses
+	last       netip.Addr   // the one that was given last
 }
 
 func newID() string {
@@ -65,15 +68,33 @@ func (r *runtime) RunPodSandbox(_ context.Context, in *cri.RunPodSandboxRequest)
 		Attempt: meta.Attempt, Labels: config.Labels, Annotations: config.Annotations,
 		LogDirectory: config.LogDirectory, Created: time.Now(),
 		HostNetwork: options.GetNetwork() == cri.NamespaceMode_NODE}
-	if err := startShim(s.ID); err != nil {
+	if err := writeResolver(s.ID, config.DnsConfig); err != nil {
 		return nil, err
+	}
+	if !s.HostNetwork {
+		if err := r.attach(s); err != nil {
+			return nil, err
+		}
+	}
+	if err := startShim(s.ID, s.network()); err != nil {
+		return nil, errors.Join(err, podnet.Detach(s.ID))
 	}
 	r.lock.Lock()
 	defer r.lock.Unlock()
-	r.lastIP = r.lastIP%250 + 1
-	s.IP = fmt.Sprintf("%s.%d", r.podNetwork, r.lastIP)
 	r.sandboxes[s.ID] = s
 	return &cri.RunPodSandboxResponse{PodSandboxId: s.ID}, save("sandboxes", s.ID, s)
+}
+
+// attach gives a pod a network of its own, one pod after the other: a card is what takes an address.
+func (r *runtime) attach(s *sandbox) error {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	address, err := podnet.Free(r.pods, r.last)
+	if err != nil {
+		return err
+	}
+	r.last, s.IP = address, address.String()
+	return podnet.Attach(s.ID, address)
 }
 
 func (r *runtime) StopPodSandbox(ctx context.Context, in *cri.StopPodSandboxRequest) (
@@ -87,7 +108,7 @@ func (r *runtime) StopPodSandbox(ctx context.Context, in *cri.StopPodSandboxRequ
 		return nil, err
 	}
 	_ = ask(in.PodSandboxId, shim.Task{}) // a shim that is gone needs no order
-	return &cri.StopPodSandboxResponse{}, nil
+	return &cri.StopPodSandboxResponse{}, podnet.Detach(in.PodSandboxId)
 }
 
 func (r *runtime) RemovePodSandbox(ctx context.Context, in *cri.RemovePodSandboxRequest) (
@@ -106,6 +127,7 @@ func (r *runtime) RemovePodSandbox(ctx context.Context, in *cri.RemovePodSandbox
 	defer r.lock.Unlock()
 	delete(r.sandboxes, in.PodSandboxId)
 	forget("sandboxes", in.PodSandboxId)
+	_ = os.RemoveAll(sandboxDir(in.PodSandboxId))
 	return &cri.RemovePodSandboxResponse{}, nil
 }
 
@@ -130,7 +152,7 @@ func (r *runtime) CreateContainer(_ context.Context, in *cri.CreateContainerRequ
 	if !ok {
 		return nil, status.Errorf(codes.NotFound, "no sandbox %s", in.PodSandboxId)
 	}
-	env := []string{"POD_IP=" + s.IP}
+	var env []string
 	for _, pair := range config.Envs {
 		env = append(env, pair.Key+"="+pair.Value)
 	}
@@ -141,6 +163,7 @@ func (r *runtime) CreateContainer(_ context.Context, in *cri.CreateContainerRequ
 		c.Image = image
 	}
 	c.Task = program(c.ID, c.Image, append(config.Command, config.Args...), env)
+	c.Task.Network, c.Task.Mounts = s.network(), mounts(s.ID, config.Mounts)
 	if config.LogPath != "" && s.LogDirectory != "" {
 		c.Log = filepath.Join(s.LogDirectory, config.LogPath)
 		c.Task.Log = c.Log

@@ -4,17 +4,16 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"rehull.dev/testbed/podnet"
 )
 
 // Socket is where containerd listens.
@@ -30,7 +29,7 @@ func Serve() error {
 	if err != nil {
 		return err
 	}
-	network, err := podNetwork()
+	pods, err := podnet.HostRange()
 	if err != nil {
 		return err
 	}
@@ -44,23 +43,9 @@ func Serve() error {
 	}
 	server := grpc.NewServer()
 	cri.RegisterRuntimeServiceServer(server, &runtime{sandboxes: sandboxes, containers: containers,
-		podNetwork: network, lastIP: len(sandboxes)})
+		pods: pods, last: pods.Addr()})
 	cri.RegisterImageServiceServer(server, &imageStore{pulled: map[string]bool{}})
 	return server.Serve(listener)
-}
-
-// podNetwork derives the node's pod range from the last number of its own address.
-func podNetwork() (string, error) {
-	card, err := net.InterfaceByName("eth0")
-	if err != nil {
-		return "", err
-	}
-	addresses, err := card.Addrs()
-	if err != nil || len(addresses) == 0 {
-		return "", fmt.Errorf("eth0 has no address: %w", err)
-	}
-	address, _, _ := strings.Cut(addresses[0].String(), "/")
-	return "10.233." + address[strings.LastIndex(address, ".")+1:], nil
 }
 
 // imageStore pulls whatever it is asked for, at once.

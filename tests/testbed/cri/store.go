@@ -1,6 +1,6 @@
 // Package cri is containerd as the kubelet and an agent see it: the CRI over a socket, with real
-// shims and real processes that survive it. There are no images, and containers have no namespaces
-// but that of processes.
+// shims and real processes that survive it. There are no images: a container has its own processes,
+// mounts and its pod's network, and the host's files.
 package cri
 
 import (
@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"rehull.dev/testbed/podnet"
 	"rehull.dev/testbed/shim"
 )
 
@@ -26,6 +27,14 @@ type sandbox struct {
 	LogDirectory, IP         string
 	HostNetwork              bool
 	Created                  time.Time
+}
+
+// network is the file of the pod's own network namespace, "" when it has the host's.
+func (s *sandbox) network() string {
+	if s.HostNetwork {
+		return ""
+	}
+	return podnet.Namespace(s.ID)
 }
 
 // container is one container of a pod, started or not.

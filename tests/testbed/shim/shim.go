@@ -32,7 +32,12 @@ type Task struct {
 	Args, Env []string
 	Dir       string
 	Log       string // container log in CRI format, "" for none
+	Network   string // file of the pod's network namespace, "" for the host's
+	Mounts    []Mount
 }
+
+// Mount shows a file or directory of the host at another place in the container.
+type Mount struct{ From, To string }
 
 // Exit is what is left of a process that ended.
 type Exit struct {
@@ -123,7 +128,7 @@ func start(task Task, running *sync.WaitGroup) error {
 		return err
 	}
 	command.Stderr = command.Stdout
-	if err := command.Start(); err != nil {
+	if err := startInside(command, task); err != nil {
 		return err
 	}
 	pid := command.Process.Pid
@@ -136,7 +141,7 @@ func start(task Task, running *sync.WaitGroup) error {
 		defer running.Done()
 		copyLog(log, out)
 		_ = command.Wait()
-		text, _ := json.Marshal(Exit{Code: exitCode(command.ProcessState), At: time.Now()})
+		text, _ := json.Marshal(Exit{Code: ExitCode(command.ProcessState), At: time.Now()})
 		temporary := ExitFile(task.ID) + ".new"
 		if os.WriteFile(temporary, text, 0o644) == nil {
 			_ = os.Rename(temporary, ExitFile(task.ID)) // the directory is gone with its container
@@ -159,7 +164,8 @@ func copyLog(log io.Writer, from io.Reader) {
 	}
 }
 
-func exitCode(state *os.ProcessState) int {
+// ExitCode is how a shell would give a process's end.
+func ExitCode(state *os.ProcessState) int {
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return 128 + int(status.Signal())
 	}
