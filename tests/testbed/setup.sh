@@ -8,7 +8,7 @@ version=v1.34.4
 mkdir -p "$cache/bin"
 
 packages="openssh-server openssh-client nginx-light libnginx-mod-stream iproute2 procps
- util-linux python3 python3-venv"
+ util-linux busybox-static python3 python3-venv"
 missing=
 for package in $packages; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
@@ -47,9 +47,11 @@ for name in etcd etcdctl kube-apiserver kube-controller-manager kube-scheduler k
 	kubelet; do
 	ln -f kubernetes "$name"
 done
-for name in systemd systemctl journalctl containerd-shim-runc-v2 firewalld kube-proxy calico-node \
-	pause coredns; do
+for name in systemd systemctl journalctl containerd-shim-runc-v2 firewalld kube-proxy calico-node pause \
+	coredns; do
 	ln -f host "$name"
 done
 ln -f containerd crictl
+mkdir -p applets
+busybox --install -s "$cache/bin/applets"
 echo "testbed: ready, programs in $cache/bin"

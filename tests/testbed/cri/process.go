@@ -16,8 +16,12 @@ import (
 	"rehull.dev/testbed/shim"
 )
 
-// images are the programs that real images hold, in the testbed's own directory.
-const images = "/opt/testbed/bin"
+// images are the programs that real images hold, in the testbed's own directory; applets are those of
+// image busybox, for whoever does not find a program of that name on the host.
+const (
+	images  = "/opt/testbed/bin"
+	applets = images + "/applets"
+)
 
 const shimStart = 5 * time.Second
 
@@ -80,7 +84,7 @@ func program(id, image string, args []string, env []string) shim.Task {
 			_ = os.Symlink(filepath.Join(images, "host"), path) // start fails in words without it
 		}
 	}
-	env = append(env, "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+	env = append(env, "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:"+applets)
 	return shim.Task{ID: id, Path: path, Args: args, Env: env, Dir: "/"}
 }
 
