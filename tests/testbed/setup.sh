@@ -8,7 +8,7 @@ version=v1.34.4
 mkdir -p "$cache/bin"
 
 packages="openssh-server openssh-client nginx-light libnginx-mod-stream iproute2 procps
- util-linux busybox-static python3 python3-venv"
+ util-linux nftables busybox-static python3 python3-venv"
 missing=
 for package in $packages; do
 	dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
@@ -44,10 +44,10 @@ fi
 # Hard links, so that /proc/<pid>/exe of each process bears its own name as on a real host.
 cd "$cache/bin"
 for name in etcd etcdctl kube-apiserver kube-controller-manager kube-scheduler kubectl kubeadm \
-	kubelet; do
+	kubelet kube-proxy; do
 	ln -f kubernetes "$name"
 done
-for name in systemd systemctl journalctl containerd-shim-runc-v2 firewalld kube-proxy calico-node pause \
+for name in systemd systemctl journalctl containerd-shim-runc-v2 firewalld calico-node pause \
 	coredns; do
 	ln -f host "$name"
 done

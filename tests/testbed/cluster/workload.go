@@ -54,6 +54,7 @@ KUBELET_ARGS="--config=/etc/kubernetes/kubelet-config.yaml"
 		"crictl", "etcdctl") + `
 mkdir -p /etc/kubernetes/ssl /etc/kubernetes/manifests /root/.kube
 ln -sfn ssl /etc/kubernetes/pki
+sysctl -qw net.ipv4.ip_forward=1
 systemctl enable --now containerd
 systemctl enable kubelet
 kubeadm init --config /etc/kubernetes/kubeadm-config.yaml --ignore-preflight-errors=all \

@@ -8,6 +8,7 @@ import (
 
 	"rehull.dev/testbed/hostinit"
 	"rehull.dev/testbed/play"
+	"rehull.dev/testbed/podnet"
 	"rehull.dev/testbed/shim"
 )
 
@@ -24,8 +25,10 @@ func main() {
 		os.Exit(hostinit.Journalctl(os.Args[1:]))
 	case "containerd-shim-runc-v2":
 		err = shim.Main(os.Args[1:])
+	case "calico-node":
+		err = podnet.Main()
 	default:
-		err = play.Main(name)
+		play.Main(name)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[0], err)
