@@ -34,7 +34,7 @@ fi
 
 go build -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version \
  -X k8s.io/client-go/pkg/version.gitVersion=$version" -o "$cache/bin/kubernetes" ./cmd/kubernetes
-for program in host containerd testbed; do
+for program in host containerd coredns testbed; do
 	CGO_ENABLED=0 go build -ldflags '-s -w' -o "$cache/bin/$program" "./cmd/$program"
 done
 if [ -d cmd/kubean ]; then
@@ -47,8 +47,8 @@ for name in etcd etcdctl kube-apiserver kube-controller-manager kube-scheduler k
 	kubelet kube-proxy; do
 	ln -f kubernetes "$name"
 done
-for name in systemd systemctl journalctl containerd-shim-runc-v2 firewalld calico-node pause \
-	coredns; do
+for name in systemd systemctl journalctl containerd-shim-runc-v2 firewalld calico-node \
+	pause; do
 	ln -f host "$name"
 done
 ln -f containerd crictl
