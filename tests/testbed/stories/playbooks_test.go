@@ -81,11 +81,21 @@ func clean(t *testing.T, testbed *hosts.Testbed) {
 			t.Error(gone, "still runs:", after)
 		}
 	}
+	left := run(t, testbed, "worker1", "sh", "-c",
+		"ip netns list; ip -brief link | grep ^cali; ip route show proto bird; nft list ruleset")
+	if left != "" {
+		t.Error("the pods' network is left:", left)
+	}
 	play(t, testbed, "scale.yml --limit=worker1")
 	awaitReadyNode(t, testbed, "worker1")
 }
 
 func unlisted(t *testing.T, testbed *hosts.Testbed) {
+	kubectl(t, testbed, "run", "survivor", "--image=busybox", "--overrides",
+		`{"spec":{"nodeName":"worker2"}}`, "--command", "--", "busybox", "httpd", "-f", "-p", "8080",
+		"-h", "/etc")
+	kubectl(t, testbed, "wait", "--for=condition=Ready", "pod/survivor", "--timeout=60s")
+	address := kubectl(t, testbed, "get", "pod", "survivor", "-o", "jsonpath={.status.podIP}")
 	if err := cluster.HideNode(t.Context(), testbed, "worker2"); err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +104,11 @@ func unlisted(t *testing.T, testbed *hosts.Testbed) {
 		t.Fatal(err)
 	}
 	kubectl(t, testbed, "get", "node", "worker2")
+	name := run(t, testbed, "master1", "timeout", "3", "busybox", "wget", "-q", "-O", "-",
+		"http://"+address+":8080/hostname")
+	if name != "worker2" {
+		t.Errorf("the pod that survived answers %q", name)
+	}
 }
 
 func ignoredStop(t *testing.T, testbed *hosts.Testbed) {
