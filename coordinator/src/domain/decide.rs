@@ -193,29 +193,38 @@ impl Desk<'_> {
 
     /// Begins every step that may begin.
     fn advance(&mut self) {
-        let Some(migration) = self.at_work() else { return };
-        let mut nodes: Vec<_> = migration.nodes.iter().collect();
-        // Who is in the middle of an operation goes on before another one takes its place.
-        nodes.sort_by_key(|node| !node.is_amid_operation());
-        let names: Vec<_> = nodes.iter().map(|node| node.planned.name.clone()).collect();
+        if self.at_work().is_none() {
+            return;
+        }
         self.hold_work();
         self.step(&Subject::Cluster);
         self.switch_protection();
-        for name in names {
-            self.abort_with_all(&name);
-            self.begin_turn(&name);
+        self.abort_with_all();
+        for name in self.active() {
             self.look_at_new_system(&name);
             self.delete_node(&name);
             self.resubmit(&name);
             self.step(&Subject::Node(name));
         }
+        while let Some(name) = self.next_turn() {
+            self.write(Event::NodeStarted { node: name.clone() });
+            self.step(&Subject::Node(name));
+        }
         self.finish_work();
     }
 
-    /// Gives a planned node its turn, if the budget allows one more.
-    fn begin_turn(&mut self, name: &NodeName) {
-        let Some(migration) = self.migration() else { return };
-        let planned = migration.node(name).is_some_and(|n| n.track.phase == Phase::Planned);
+    /// The nodes that are under way. Who is in the middle of an operation goes on before another one
+    /// takes its place.
+    fn active(&self) -> Vec<NodeName> {
+        let nodes = self.migration().into_iter().flat_map(|migration| &migration.nodes);
+        let mut active: Vec<_> = nodes.filter(|node| node.is_active()).collect();
+        active.sort_by_key(|node| !node.is_amid_operation());
+        active.into_iter().map(|node| node.planned.name.clone()).collect()
+    }
+
+    /// The planned node whose turn it is, if the budget allows one more.
+    fn next_turn(&self) -> Option<NodeName> {
+        let migration = self.migration()?;
         let resting = migration.paused_by.is_some() || migration.aborted_by.is_some();
         let working = migration.track.phase == Phase::Working && !resting;
         let active = migration.nodes.iter().filter(|node| node.is_active());
@@ -223,11 +232,12 @@ impl Desk<'_> {
         let canary_open = active.clone().any(|node| migration.is_canary(node));
         let held = active.clone().any(|node| matches!(node.track.phase, Phase::Held { .. }));
         let room = active.count() < migration.plan.policy.max_out as usize;
-        let may = planned && working && room && !canary_open && !held;
-        let calendar = &migration.plan.calendar;
-        if may && calendar.is_open(migration.node_length(), self.now()) {
-            self.write(Event::NodeStarted { node: name.clone() });
+        if !working || !room || canary_open || held {
+            return None;
         }
+        let planned = migration.nodes.iter().find(|node| node.track.phase == Phase::Planned)?;
+        let open = migration.plan.calendar.is_open(migration.node_length(), self.now());
+        open.then(|| planned.planned.name.clone())
     }
 
     /// Goes on to the end when every node is over.

@@ -39,13 +39,14 @@ impl Desk<'_> {
     }
 
     /// When the whole migration is given up, each node is.
-    pub(super) fn abort_with_all(&mut self, name: &NodeName) {
+    pub(super) fn abort_with_all(&mut self) {
         let Some(migration) = self.migration() else { return };
         let Some(by) = migration.aborted_by.clone() else { return };
-        let Some(node) = migration.node(name) else { return };
-        if !node.track.phase.is_over() && !node.is_given_up() {
-            let subject = Subject::Node(name.clone());
-            self.write(Event::AbortRequested { subject, by });
+        let open = |node: &&Node| !node.track.phase.is_over() && !node.is_given_up();
+        let open = migration.nodes.iter().filter(open).map(|node| node.planned.name.clone());
+        for name in open.collect::<Vec<_>>() {
+            let subject = Subject::Node(name);
+            self.write(Event::AbortRequested { subject, by: by.clone() });
         }
     }
 
