@@ -29,8 +29,13 @@ ExecStart=/usr/bin/python3 -m http.server 9000 --directory /srv/minio
 Restart=always
 `
 
-// repositoryScript makes empty but valid apt repositories.
+// repositoryScript makes empty but valid repositories of yum and apt.
 const repositoryScript = `
+for name in centos rocky; do
+  mkdir -p /srv/minio/kubean/$name/repodata
+  echo '<repomd xmlns="http://linux.duke.edu/metadata/repo"><revision>1</revision></repomd>' \
+    > /srv/minio/kubean/$name/repodata/repomd.xml
+done
 for name in ubuntu ubuntu-iso; do
   for part in main restricted; do
     mkdir -p /srv/minio/kubean/$name/dists/jammy/$part/binary-amd64

@@ -30,7 +30,7 @@ HOME_URL="https://www.centos.org/"
 		"etc/redhat-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
 		"etc/centos-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
 		"etc/system-release":                 "CentOS Linux release 7.9.2009 (Core)\n",
-		"etc/yum.repos.d/CentOS.repo":        "[base]\nname=CentOS-7\n",
+		"etc/yum.repos.d/CentOS.repo":        "[base]\nname=CentOS-7\nbaseurl=" + packages + "centos\n",
 		"usr/local/bin/firewall-cmd":         "#!/bin/sh\nsystemctl is-active firewalld\n",
 		"etc/systemd/system/network.service": service("networking", "/bin/true", once),
 		"etc/systemd/system/" + firewall:     service("firewall", BinDir+"/firewalld", ""),
@@ -75,11 +75,14 @@ HOME_URL="https://rockylinux.org/"
 		"etc/redhat-release":                 "Rocky Linux release 9.4 (Blue Onyx)\n",
 		"etc/rocky-release":                  "Rocky Linux release 9.4 (Blue Onyx)\n",
 		"etc/system-release":                 "Rocky Linux release 9.4 (Blue Onyx)\n",
-		"etc/yum.repos.d/rocky.repo":         "[baseos]\nname=Rocky Linux 9\n",
+		"etc/yum.repos.d/rocky.repo":         "[baseos]\nname=Rocky Linux 9\nbaseurl=" + packages + "rocky\n",
 		"var/lib/rpm/.rpm.lock":              "",
 		"etc/systemd/system/network.service": service("networking", "/bin/true", once),
 	}},
 }
+
+// packages is where the site's repositories are.
+const packages = "http://10.77.0.2:9000/kubean/"
 
 // once marks a unit that does its work and ends.
 const once = "Type=oneshot\nRemainAfterExit=yes\n"

@@ -24,6 +24,28 @@ var faults = []fault{
 		off:    func(n *night) { n.on("worker1", "systemctl start rehull-agent") },
 	},
 	{
+		name: "an API server that answers what was (F76)", node: "worker1", gate: "G1",
+		on: func(n *night) {
+			n.on("master1", staleServer)
+			n.on("mgmt", "nft add table ip stale; "+
+				"nft 'add chain ip stale out { type nat hook output priority -100; }'; "+
+				"nft add rule ip stale out ip daddr 10.77.0.11 tcp dport 6443 dnat to 10.77.0.11:6444; "+
+				"systemctl restart rehull") // its connections are to the real one
+		},
+		check: "AnswersFresh", seen: "leases of Ready nodes were last renewed",
+		advice: "kubectl",
+		off: func(n *night) {
+			n.on("mgmt", "nft delete table ip stale; systemctl restart rehull")
+			n.on("master1", "pkill -9 -f secure-port=6444; pkill -9 -f etcd-stale")
+		},
+	},
+	{
+		name: "a repository of the old hosts that is dead (F80)", node: "worker1", gate: "G1",
+		on:    func(n *night) { n.on("mgmt", "mv /srv/minio/kubean/centos /srv/minio/kubean/dead") },
+		check: "OldRepositoriesServe", seen: "worker1: base (http://10.77.0.2:9000/kubean/centos",
+		off: func(n *night) { n.on("mgmt", "mv /srv/minio/kubean/dead /srv/minio/kubean/centos") },
+	},
+	{
 		name: "a budget that allows no disruption (F10)", node: "worker1", gate: "G1",
 		on: func(n *night) {
 			n.apply("master1", preferred("shop", 2, "")+budget("shop", 2))
@@ -177,6 +199,12 @@ var faults = []fault{
 		off: func(n *night) { n.on("worker1", "ip link set dev eth0 address 52:54:00:77:00:15") },
 	},
 	{
+		name: "a repository of the new system that is dead (F40)", node: "worker1", gate: "G7",
+		on:    func(n *night) { n.on("mgmt", "mv /srv/minio/kubean/ubuntu /srv/minio/kubean/dead") },
+		check: "RepositoriesServe", seen: "http://10.77.0.2:9000/kubean/ubuntu jammy main",
+		off: func(n *night) { n.on("mgmt", "mv /srv/minio/kubean/dead /srv/minio/kubean/ubuntu") },
+	},
+	{
 		name: "an agent that is lost after", node: "worker1", gate: "G7",
 		on:    func(n *night) { n.on("worker1", "systemctl stop rehull-agent") },
 		check: "AddressesKept", seen: "its agent is not connected", unsure: true,
@@ -215,6 +243,17 @@ var faults = []fault{
 			n.on("master1", "systemctl start kubelet")
 			n.ready("master1", "True")
 		},
+	},
+	{
+		name: "a node whose pods reach no other (F49)", node: "worker1", gate: "JoinCanary",
+		on: func(n *night) {
+			n.on("worker1", "nft add table ip broken; "+
+				"nft 'add chain ip broken forward { type filter hook forward priority 0; }'; "+
+				"nft add rule ip broken forward tcp dport 8080 drop")
+		},
+		check: "JoinCanaryServes", seen: "does not get what the other serves",
+		advice: "rehull migrate approve prod worker1 --item",
+		off:    func(n *night) { n.on("worker1", "nft delete table ip broken") },
 	},
 	{
 		name: "an inventory that is changed under us", node: "worker2", gate: "G1",
@@ -429,6 +468,29 @@ metadata: {name: homeless, namespace: default}
 spec:
   nodeSelector: {example.com/rack: nowhere}
   containers: [{name: homeless, image: "registry.example/homeless:1"}]
+`
+	// staleServer starts a second API server on a copy of etcd as it is now. Both are real; from then
+	// on nothing of what happens in the cluster reaches them.
+	staleServer = `
+rm -rf /var/lib/etcd-stale
+pid=$(pgrep -x etcd | head -n 1)
+kill -STOP $pid
+cp -a /var/lib/etcd /var/lib/etcd-stale
+kill -CONT $pid
+setsid etcd --name stale --data-dir /var/lib/etcd-stale --force-new-cluster \
+  --listen-client-urls http://127.0.0.1:2479 --advertise-client-urls http://127.0.0.1:2479 \
+  --listen-peer-urls http://127.0.0.1:2480 >/var/log/etcd-stale.log 2>&1 </dev/null &
+tr '\0' '\n' </proc/$(pgrep -x kube-apiserver | head -n 1)/cmdline | tail -n +2 |
+  grep -v -e '^--etcd-' -e '^--secure-port=' >/root/stale.args
+mapfile -t args </root/stale.args
+setsid kube-apiserver "${args[@]}" --etcd-servers=http://127.0.0.1:2479 --secure-port=6444 \
+  >/var/log/stale.log 2>&1 </dev/null &
+for i in $(seq 300); do
+  kubectl --server=https://10.77.0.11:6444 get --raw=/readyz >/dev/null 2>&1 && exit 0
+  sleep 0.2
+done
+tail /var/log/stale.log /var/log/etcd-stale.log >&2
+exit 1
 `
 	theirs = `
 apiVersion: kubean.io/v1alpha1

@@ -43,6 +43,14 @@ func begun(t *testing.T, workers int, migration []byte) *hosts.Testbed {
 	if err := cluster.InstallRehull(t.Context(), testbed, programs4rehull(t)); err != nil {
 		t.Fatal(err)
 	}
+	rights := filepath.Join(cache(t), "..", "..", "..", "deploy", "coordinator", "rbac-workload.yaml")
+	text, err := os.ReadFile(rights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, testbed, "/root/rbac-workload.yaml", text)
+	run(t, testbed, "mgmt", "kubectl", "--kubeconfig", "/root/workload.conf", "apply", "-f",
+		"/root/rbac-workload.yaml")
 	use(t, testbed, workers)
 	write(t, testbed, "/root/migration.yaml", migration)
 	return testbed

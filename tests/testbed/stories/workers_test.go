@@ -26,6 +26,7 @@ func TestWorkers(t *testing.T) {
 	for _, node := range workers {
 		before[node], n.disks[node] = identityOf(t, testbed, node), diskOf(t, testbed, node)
 	}
+	n.beNotified()
 	n.rehearse()
 	n.suffer(faults, func() { rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml") })
 	n.killAlongTheWay("worker4")
@@ -43,6 +44,7 @@ func TestWorkers(t *testing.T) {
 			}
 		}
 	}
+	n.wasNotified()
 	n.report()
 
 	again := identityOf(t, testbed, "worker1")
@@ -419,8 +421,8 @@ var points = []struct {
 	{"NodeStarted", 1}, {"SnapshotRecorded", 1}, {"DrainProgressed", 1}, {"InputsPrepared", 1},
 	{"OperationIntended", 1}, {"OperationSubmitted", 1}, {"OperationStarted", 1},
 	{"OperationEnded", 1}, {"OperationArchived", 1}, {"FarewellSaid", 1},
-	{"ReinstallAuthorized", 1}, {"InstallerProgressed", 1}, {"ReinstallAnnounced", 1},
-	{"AgentEnrolled", 2}, {"InputsPrepared", 2}, {"OperationIntended", 2},
+	{"ReinstallAuthorized", 1}, {"InstallerProgressed", 1}, {"AgentEnrolled", 2},
+	{"GatePassed", 8}, {"InputsPrepared", 2}, {"OperationIntended", 2},
 	{"OperationSubmitted", 2}, {"OperationStarted", 2}, {"OperationEnded", 2},
 	{"OperationArchived", 2},
 }
