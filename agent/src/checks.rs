@@ -14,6 +14,8 @@ mod listeners;
 mod packages;
 mod pods;
 mod processes;
+mod repositories;
+mod saved;
 mod units;
 
 pub(crate) use identity::look as identity;
@@ -77,6 +79,8 @@ pub async fn collect(
         swap: gaps.keep("swap", disks::swap(host)),
         units: Some(units::look(host, &asked.units, &mut gaps)),
         resolver: gaps.keep("resolver", files::resolver(host)),
+        repositories: repositories::look(host, asked, &mut gaps).await,
+        files: asked.files.then(|| saved::look(host, &mut gaps)),
         unread: Vec::new(),
     };
     report.unread = gaps.0;

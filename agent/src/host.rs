@@ -12,6 +12,8 @@
 //! | `proc/statvfs` | lines `path free_bytes total_bytes free_inodes total_inodes` |
 //! | `proc/sys/kernel/{osrelease,arch}` | `uname -r` and `uname -m` |
 //! | `sys/class/net/<card>/addresses` | its addresses, one a line |
+//! | `net/http/<host>/<path>` | what the web server of that name answers to a GET of that path |
+//! | `net/http/any` | what every web server answers to every other GET |
 //! | a lock file | held if it contains the pid of a process that exists |
 //!
 //! [`directory::Directory`] writes such a host.
@@ -28,6 +30,7 @@ use rustix::process::{Pid, Signal};
 
 pub mod directory;
 mod machine;
+mod web;
 
 /// Read at once from a file whose size is not known.
 const ROOM_BYTES: usize = 16 * 1024;
@@ -158,6 +161,25 @@ impl Host {
         Ok(names)
     }
 
+    /// The first `bytes_max` bytes that a web server answers to a GET.
+    ///
+    /// # Errors
+    /// In words: it cannot be reached, or says another status than 200.
+    pub async fn fetch(&self, url: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
+        match self.kind {
+            Kind::Machine => web::get(url, bytes_max).await,
+            Kind::Directory => {
+                let path = url.split_once("://").map_or(url, |(_, path)| path);
+                let content = self.bytes(&format!("/net/http/{path}"), bytes_max);
+                let content = content.or_else(|_| self.bytes("/net/http/any", bytes_max));
+                content.map_err(|error| match error.is_absence() {
+                    true => "404 Not Found".to_owned(),
+                    false => error.to_string(),
+                })
+            }
+        }
+    }
+
     /// Pids of all processes, at most `processes_max`.
     pub fn pids(&self, processes_max: usize) -> Result<Vec<u32>, Unreadable> {
         let names = self.names("/proc", processes_max)?;
@@ -190,6 +212,18 @@ impl Host {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.exists(path),
             Err(error) => Err(unreadable(path)(error)),
         }
+    }
+
+    /// Whether `path` is a plain file, and no link to one.
+    pub fn is_file(&self, path: &str) -> bool {
+        fs::symlink_metadata(self.path(path)).is_ok_and(|data| data.is_file())
+    }
+
+    /// Permission bits of a file.
+    pub fn mode(&self, path: &str) -> Result<u32, Unreadable> {
+        use std::os::unix::fs::PermissionsExt;
+        let data = fs::metadata(self.path(path)).map_err(unreadable(path))?;
+        Ok(data.permissions().mode() & 0o7777)
     }
 
     /// `path` with all symbolic links followed, to tell whether two names are one thing.

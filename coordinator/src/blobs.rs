@@ -8,6 +8,9 @@ use std::{
 
 use rehull_shared::text::sha256_hex;
 
+/// Where they are, below the directory of a coordinator.
+pub const DIRECTORY: &str = "blobs";
+
 /// A directory of files named by the SHA-256 of what is in them; mode 0600.
 #[derive(Clone, Debug)]
 pub struct Blobs {
@@ -32,6 +35,14 @@ pub enum Error {
         path: PathBuf,
         /// The hash of what is in it.
         found: String,
+    },
+    /// No hash begins so, or more than one does.
+    #[error("{found} records begin with {prefix}: give the hash as `rehull history` shows it")]
+    NotOne {
+        /// How it was to begin.
+        prefix: String,
+        /// How many there are.
+        found: usize,
     },
 }
 
@@ -63,6 +74,26 @@ impl Blobs {
         fs::rename(&temporary, &path).map_err(fail)?;
         fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(fail)?;
         Ok(hash)
+    }
+
+    /// The only hash that begins so.
+    ///
+    /// # Errors
+    /// If the directory cannot be read, or none or several begin so.
+    pub fn find(&self, prefix: &str) -> Result<String, Error> {
+        let fail = |source| Error::Io { path: self.dir.clone(), source };
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(fail)? {
+            let name = entry.map_err(fail)?.file_name().to_string_lossy().into_owned();
+            // Those that are being written begin with a dot.
+            if name.starts_with(prefix) && !name.starts_with('.') {
+                all.push(name);
+            }
+        }
+        match all.len() {
+            1 if !prefix.is_empty() => Ok(all.remove(0)),
+            found => Err(Error::NotOne { prefix: prefix.to_owned(), found }),
+        }
     }
 
     /// The content of this hash, checked.
@@ -99,5 +130,17 @@ mod tests {
         assert!(matches!(blobs.get(&hash), Err(Error::Damaged { .. })));
         assert_eq!(blobs.put(b"what the node was").unwrap(), hash);
         assert!(blobs.get(&hash).is_ok(), "storing it again repairs it");
+    }
+
+    #[test]
+    fn a_hash_is_found_by_its_beginning_if_it_is_the_only_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        let hash = blobs.put(b"one").unwrap();
+        assert_eq!(blobs.find(&hash[..12]).unwrap(), hash);
+        fs::write(dir.path().join(format!("{}x", &hash[..12])), b"").unwrap();
+        for prefix in ["", "zz", "../", &hash[..12]] {
+            assert!(matches!(blobs.find(prefix), Err(Error::NotOne { .. })), "{prefix}");
+        }
     }
 }

@@ -333,6 +333,14 @@ enum Log {
     Verify,
     /// Prints every event as one line of JSON.
     Export,
+    /// Prints what was recorded of a node or its host before it was touched, as JSON. `rehull history
+    /// CLUSTER NODE --events SnapshotRecorded` says under which hashes.
+    Record {
+        /// The hash, or its beginning.
+        hash: String,
+        /// Only the content of this file of the host.
+        path: Option<String>,
+    },
 }
 
 /// Does what was typed.
@@ -373,6 +381,9 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Agent { command: Agent::List { cluster } } => ask::agents(&reach, cluster).await,
         Command::Log { command: Log::Verify } => records::verify(&reach).await,
         Command::Log { command: Log::Export } => records::export(&reach),
+        Command::Log { command: Log::Record { hash, path } } => {
+            records::record(&reach, &hash, path.as_deref())
+        }
         Command::Gates => output::text(&crate::projection::table()),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { out } => manual::pages(&out),

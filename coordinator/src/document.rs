@@ -66,6 +66,10 @@ pub struct MigrationSpec {
     /// node is touched, and on again before the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_protection: Option<DeletionProtection>,
+    /// Two pods that prove the network of a node that has come back, before it takes any other. None
+    /// if it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join_canary: Option<JoinCanary>,
     /// How patient and how strict; production values if not given.
     #[serde(default)]
     pub policy: Policy,
@@ -183,6 +187,15 @@ pub enum Installer {
         #[serde(default)]
         args: Vec<String>,
     },
+}
+
+/// What the pods of join canaries are made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JoinCanary {
+    /// An image with a shell and busybox that nodes can pull, with its tag or digest, as in
+    /// registry.example/busybox:1.36.
+    pub image: String,
 }
 
 /// How the deletion protection of a cluster is switched.

@@ -28,6 +28,7 @@ mod evictions;
 mod hosts;
 mod inputs;
 mod installers;
+mod join_canary;
 mod metadata;
 mod operations;
 #[cfg(test)]
@@ -119,6 +120,8 @@ pub async fn pass(
         Work::Farewell { node } => pass.farewell(node).await,
         Work::Install { node, attempt } => pass.install(node, *attempt).await,
         Work::HoldBack { node } => pass.hold_back(node).await,
+        Work::StartJoinCanary { node } => pass.start_join_canary(node).await,
+        Work::RemoveJoinCanary { node } => pass.remove_join_canary(node).await,
         Work::RestoreMetadata { node } => pass.restore_metadata(node).await,
         Work::CleanUp => pass.clean_up().await,
     }

@@ -44,7 +44,7 @@ mod throttle;
 mod wishes;
 
 /// Largest message that is read, in bytes: a report of a host with 512 processes has 100 KiB.
-const MESSAGE_MAX: usize = 256 * 1024;
+const MESSAGE_MAX: usize = 512 * 1024;
 
 /// Open calls of one connection: an agent has two, an operator's terminal a few.
 const STREAMS_MAX: u32 = 32;

@@ -2,21 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::Api;
 use rehull_shared::evidence::Check;
 
 use crate::{
     capacity::{Finding, Object, What},
-    clients::{Endpoint, Trouble, objects},
+    clients::{Endpoint, Trouble, calls::get, objects},
     domain::{
         approval::Item,
-        state::{Migration, Subject},
+        gate::Gate,
+        plan::Plan,
+        state::{Migration, Step, Subject},
     },
     effects::Context,
     inventory::passwords,
-    kubean::{Stored, stored},
+    kubean::{Stored, manages, stored},
     pods,
 };
+
+/// Where a node waits for its join canary.
+const AT_CANARY: Option<Step> = Some(Step::Ask(Gate::JoinCanary));
 
 /// What speaks against a subject's checks now and could be accepted.
 ///
@@ -30,6 +39,7 @@ pub(crate) async fn of(
     let plan = &migration.plan;
     let management = context.clients.get(plan, Endpoint::Management).await?;
     let mut items = of_inventory(&stored(&management, &plan.namespace, &plan.cluster).await?)?;
+    items.extend(of_image(plan));
     if let Subject::Node(node) = subject {
         let workload = context.clients.get(plan, Endpoint::Workload).await?;
         let model = objects::model(&workload).await;
@@ -37,8 +47,33 @@ pub(crate) async fn of(
         let report = model.examine(&[node.as_str()]);
         let findings = report.map(|report| report.findings).unwrap_or_default();
         items.extend(findings.iter().filter_map(of_finding));
+        if migration.track(subject).and_then(|track| track.phase.step()) == AT_CANARY {
+            let object = get(&Api::all(workload), node.as_str()).await;
+            let object = object.map_err(|failure| failure.with(format!("Node {node}")))?;
+            items.extend(object.as_ref().map(of_join_canary));
+        }
     }
     Ok(items)
+}
+
+/// Systems of the plan that its image does not manage, or of which nobody can tell.
+pub(crate) fn of_image(plan: &Plan) -> Vec<Item> {
+    let unmanaged = [&plan.source, &plan.target].into_iter().filter_map(|system| {
+        let what = manages(&plan.image, system.profile()).err()?;
+        let identity = format!("image {} for {system}", plan.image);
+        Some(Item { check: Check::ImageManagesSystems, identity, what })
+    });
+    unmanaged.collect()
+}
+
+/// That a node may go on although its join canary does not serve.
+pub(crate) fn of_join_canary(node: &Node) -> Item {
+    let ObjectMeta { name, uid, .. } = &node.metadata;
+    Item {
+        check: Check::JoinCanaryServes,
+        identity: format!("join canary of Node {}", uid.as_deref().unwrap_or_default()),
+        what: format!("{} goes on without a join canary", name.as_deref().unwrap_or_default()),
+    }
 }
 
 /// A finding of the preflight, if a person could accept it.

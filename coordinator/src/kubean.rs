@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 
 mod arguments;
 mod build;
+mod images;
 mod meaning;
 mod stored;
 
 pub use arguments::{Arg, BadArg, KubeVersion, RepoLine, line};
 pub use build::{Identity, annotation, expected};
+pub use images::manages;
 pub use meaning::{same_meaning, spec_hash};
 pub use stored::{Stored, stored};
 

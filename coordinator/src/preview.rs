@@ -227,6 +227,11 @@ fn warnings(plan: &Plan, left_out: usize) -> Vec<String> {
             "its deletion protection is switched off before the first node, and on at the end";
         warnings.push(words.to_owned());
     }
+    if plan.join_canary.is_none() {
+        let words = "no join canary is planned (spec.joinCanary): nothing tries the network of pods on \
+                     a node that is back before it takes them";
+        warnings.push(words.to_owned());
+    }
     if plan.installer == Installer::Manual {
         warnings.push("hosts are reinstalled by a person, who confirms each by its name".into());
     }

@@ -128,6 +128,8 @@ pub enum Check {
     KubeconfigUsable,
     /// The spray-job image and the Kubernetes version are pinned and equal the running ones (F75).
     VersionsPinned,
+    /// The spray-job image manages both operating systems.
+    ImageManagesSystems,
     /// The inventory is understood, names the nodes literally and holds no passwords (F15, F67).
     InventoryUnderstood,
     /// No other operation of this cluster is running or waiting (F68).
@@ -141,6 +143,8 @@ pub enum Check {
     // -- the cluster, from its API servers
     /// Every node that is not declared out is Ready.
     NodesReady,
+    /// The API server's answers are fresh: it shows that kubelets renew their leases.
+    AnswersFresh,
     /// Every node runs the recorded kubelet version (F42).
     KubeletVersionsEqual,
     /// DaemonSets and Deployments of the system namespaces are complete (F23, F25, F29).
@@ -155,6 +159,8 @@ pub enum Check {
     DataElsewhere,
     /// Every node of the cluster that was planned is on the target OS.
     NodesOnTarget,
+    /// The pods of the join canary could be made, if one is planned.
+    JoinCanaryPossible,
     // -- the node, from the API servers
     /// The Node object is recorded with its identity and metadata (F24).
     NodeRecorded,
@@ -190,6 +196,10 @@ pub enum Check {
     NoNewFailures,
     /// No certificate request of the node is pending (F60).
     NoPendingRequests,
+    /// A pod on the node and one elsewhere fetch from one another, by DNS name through a Service (F49).
+    JoinCanaryServes,
+    /// The pods of the join canary are gone again.
+    JoinCanaryRemoved,
     /// Labels, annotations and taints are as recorded, but for what the system owns (F24).
     MetadataRestored,
     /// The node is schedulable exactly if it was so before.
@@ -207,6 +217,10 @@ pub enum Check {
     ClockInSync,
     /// The host's package manager answers and nobody holds its lock (F40, F80).
     PackagesUsable,
+    /// The package repositories of the host, or those that it will have, answer (F40).
+    RepositoriesServe,
+    /// Those of every host that still runs the source OS do (F80).
+    OldRepositoriesServe,
     /// No kubelet is running (F2, F3).
     KubeletStopped,
     /// No container, runtime or control-plane process is left (F4).

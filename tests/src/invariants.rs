@@ -43,6 +43,8 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
     let (mut epoch, mut max_out) = (0, 0);
     // Whether the deletion protection is, or may be, off; and whether it was said to be.
     let (mut protected, mut may_be_off, mut is_off) = (false, false, false);
+    // The gates of a node that is back.
+    let mut back = [Gate::Metadata, Gate::Metadata, Gate::Soak];
     for (index, recorded) in log.iter().enumerate() {
         let fail = |rule: &str| Err(format!("invariant {rule} at event {index}: {recorded:?}"));
         if recorded.epoch.0 < epoch {
@@ -54,6 +56,10 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
             Event::MigrationStarted { plan, .. } => {
                 max_out = plan.policy.max_out as usize;
                 protected = plan.protection.is_some();
+                back = [Gate::JoinCanary, Gate::Metadata, Gate::Soak];
+                if plan.join_canary.is_none() {
+                    back[0] = Gate::Metadata;
+                }
             }
             Event::ProtectionIntended { .. } if !protected => {
                 return fail("protection: what nothing protects is not switched");
@@ -191,8 +197,8 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
             }
             Event::NodeFinished { node: name } => {
                 let node = nodes.entry(name.clone()).or_default();
-                let order = [Gate::Join, Gate::Metadata, Gate::Soak];
-                let places: Vec<_> = order.iter().map(|gate| last(&node.passed, *gate)).collect();
+                let order = std::iter::once(&Gate::Join).chain(&back);
+                let places: Vec<_> = order.map(|gate| last(&node.passed, *gate)).collect();
                 if places.iter().any(Option::is_none) || !places.is_sorted() {
                     return fail("15: a node is finished after G9, G10 and G11");
                 }
@@ -245,8 +251,8 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
             }
             Event::NodeAborted { node: name } if nodes.get(name).is_some_and(|n| n.rolled_back) => {
                 let node = nodes.entry(name.clone()).or_default();
-                let order = [Gate::Rejoin, Gate::Metadata, Gate::Soak];
-                let places: Vec<_> = order.iter().map(|gate| last(&node.passed, *gate)).collect();
+                let order = std::iter::once(&Gate::Rejoin).chain(&back);
+                let places: Vec<_> = order.map(|gate| last(&node.passed, *gate)).collect();
                 if places.iter().any(Option::is_none) || !places.is_sorted() {
                     return fail("15: a node is back after it was looked at, and restored");
                 }

@@ -5,7 +5,7 @@ use rehull::domain::{
     decide::decide,
     event::{Event, Recorded},
     gate::{Gate, Need},
-    plan::{Access, Hook, Installer, Plan, PlannedNode},
+    plan::{Access, Hook, Installer, JoinCanary, Plan, PlannedNode},
     policy::Policy,
     state::{
         Extent, Fleet, HostIdentity, Inputs, Kind, Migration, Node, Outcome, Phase, Snapshot,
@@ -68,6 +68,7 @@ pub fn plan() -> Plan {
         control_planes_excluded: true,
         calendar: Default::default(),
         protection: None,
+        join_canary: None,
     }
 }
 
@@ -121,6 +122,8 @@ impl Story {
     pub fn at(gate: Gate) -> (Self, Subject) {
         let mut plan = plan();
         plan.protection = gate.protects().map(|_| Hook { args: Vec::new() });
+        let image = "registry.example/busybox:1.36".to_owned();
+        plan.join_canary = (gate == Gate::JoinCanary).then_some(JoinCanary { image });
         let mut story = Self::with(plan, &["n1"]);
         match gate {
             Gate::ClusterPreflight => {

@@ -8,7 +8,7 @@ use rehull::domain::{
     command::{Command, Report, Request},
     event::{Event, Recorded},
     gate::Gate,
-    plan::{Hook, Plan},
+    plan::{Hook, JoinCanary, Plan},
     state::{Deletion, Extent, Fleet, Leftovers, Outcome, Phase, Process, Subject},
 };
 use rehull_shared::{
@@ -192,6 +192,7 @@ fn report(story: &mut Story, name: &str, chance: &mut Chance) {
 fn hasty(max_out: u32, protected: bool) -> Plan {
     let mut plan = plan();
     plan.protection = protected.then(|| Hook { args: Vec::new() });
+    plan.join_canary = protected.then(|| JoinCanary { image: "busybox:1.36".to_owned() });
     plan.policy.max_out = max_out;
     plan.policy.resubmit_after = vec![Span::from_secs(20), Span::from_secs(40)];
     plan.unsafe_because = Some("a walk".to_owned());

@@ -297,6 +297,9 @@ async fn requests_are_bounded_and_stay_on_the_host() {
         units: many("u.service/../"),
         locks: vec!["/a/../../etc/shadow".to_owned(), "relative".to_owned()],
         certificate_dirs: vec!["x".repeat(10_000)],
+        repositories: many("http://gone/"),
+        own_repositories: true,
+        files: true,
     };
     let report = collect(&host.host(), &asked, 0, &at_zero).await;
     assert_eq!(report.paths.unwrap().absent.iter().filter(|p| p.starts_with("/p")).count(), 64);
@@ -326,6 +329,9 @@ async fn the_largest_report_fits_a_message() {
     for n in 0..130 {
         host.file(&format!("{long}/{n:04}.pem"), &pem).unwrap();
     }
+    for n in 0..10 {
+        host.file(&format!("etc/sysctl.d/{n}.conf"), &"x".repeat(32_000)).unwrap();
+    }
     let many = || (0..64).map(|n| format!("/{long}/{n}")).collect::<Vec<_>>();
     let asked = Collect {
         nonce: "n".repeat(10_000),
@@ -333,12 +339,19 @@ async fn the_largest_report_fits_a_message() {
         locks: many(),
         units: (0..64).map(|n| format!("{n:0100}")).collect(),
         certificate_dirs: vec![format!("/{long}")],
+        repositories: (0..64).map(|n| format!("http://{}/{n}", "x".repeat(300))).collect(),
+        own_repositories: true,
+        files: true,
     };
     let report = collect(&host.host(), &asked, u64::MAX, &at_zero).await;
     let parts: Vec<_> = report.unread.iter().map(|gap| gap.part.as_str()).collect();
-    assert_eq!(parts, ["processes.found", "certificates"], "both were cut, and say so");
+    assert_eq!(
+        parts,
+        ["processes.found", "certificates", "repositories", "files"],
+        "all were cut, and say so"
+    );
     let bytes = prost::Message::encoded_len(&report);
-    assert!(bytes < 240 * 1024, "{bytes} bytes");
+    assert!(bytes < 480 * 1024, "{bytes} bytes");
 }
 
 /// The real thing: this machine, whatever it is.

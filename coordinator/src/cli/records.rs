@@ -13,8 +13,11 @@ use rehull_shared::{
     time::{Timestamp, now},
 };
 
+use serde_json::Value;
+
 use super::{Failure, Reach, ask, client::connect, output};
 use crate::{
+    blobs::{Blobs, DIRECTORY as BLOBS},
     engine,
     history::History,
     log,
@@ -102,6 +105,27 @@ pub(super) fn export(reach: &Reach) -> Result<ExitCode, Failure> {
             Err(Failure::from(source))
         }
         Err(error) => Err(Failure::new(error)),
+    }
+}
+
+/// Prints a record, or one file of it. Records are written once, so nobody holds them.
+pub(super) fn record(reach: &Reach, hash: &str, path: Option<&str>) -> Result<ExitCode, Failure> {
+    let blobs = Blobs::open(reach.dir.join(BLOBS)).map_err(Failure::new)?;
+    let hash = blobs.find(hash).map_err(Failure::new)?;
+    let content = blobs.get(&hash).map_err(Failure::new)?;
+    let record: Value = serde_json::from_slice(&content)
+        .map_err(|why| Failure::new(format!("record {hash} is no JSON: {why}")))?;
+    let Some(path) = path else {
+        return output::text(&format!("{record:#}\n"));
+    };
+    let files = || record["files"]["found"].as_array().into_iter().flatten();
+    match files().find(|file| file["path"] == path) {
+        Some(file) => output::text(file["content"].as_str().unwrap_or_default()),
+        None => {
+            let known: Vec<_> = files().filter_map(|file| file["path"].as_str()).collect();
+            let known = if known.is_empty() { "no files".to_owned() } else { known.join(", ") };
+            Err(Failure::new(format!("record {hash} has no file {path}: it has {known}")))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::Failure;
 use crate::{
     agents::Agents,
     authority::{self, Authority},
-    blobs::Blobs,
+    blobs::{self, Blobs},
     clients::Clients,
     config::{Config, Receiver},
     domain::command::Command,
@@ -124,7 +124,7 @@ fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::R
     let context = effects::Context {
         clients: Clients::new(crate::clients::real()),
         agents: Agents::default(),
-        blobs: Blobs::open(config.dir.join("blobs"))?,
+        blobs: Blobs::open(config.dir.join(blobs::DIRECTORY))?,
         run_program: effects::run_program(),
         protection: config.protection.clone(),
         clock: Arc::new(now),

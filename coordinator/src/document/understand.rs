@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::{
-    DeletionProtection, Fault, Installer, Migration, MigrationSpec, Operations, nodes, parse,
+    DeletionProtection, Fault, Installer, JoinCanary, Migration, MigrationSpec, Operations, nodes,
+    parse,
 };
 use crate::{
     clients::{Clients, Endpoint, Trouble},
@@ -69,6 +70,7 @@ pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
         control_planes: super::ControlPlanes::Exclude,
         installer,
         deletion_protection,
+        join_canary,
         policy,
         unsafe_because,
         windows,
@@ -89,7 +91,10 @@ pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
     ] {
         file.as_deref().map_or(Ok(()), |file| absolute(path, file))?;
     }
-    pinned(&operations.image)?;
+    pinned("spec.operations.image", &operations.image)?;
+    if let Some(canary) = join_canary {
+        pinned("spec.joinCanary.image", &canary.image)?;
+    }
     let calendar = calendar(windows, freezes)?;
     Ok(Plan {
         cluster: cluster.clone(),
@@ -110,6 +115,7 @@ pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
         control_planes_excluded: true,
         calendar,
         protection: deletion_protection.as_ref().map(protection),
+        join_canary: join_canary.as_ref().map(planned_canary),
     })
 }
 
@@ -126,8 +132,8 @@ fn absolute(path: &str, file: &str) -> Result<(), Fault> {
 }
 
 /// An image whose tag can move could bring another kubespray, and with it another Kubernetes (E10).
-fn pinned(image: &str) -> Result<(), Fault> {
-    let refuse = |why: &str| Err(Fault::of("spec.operations.image", format!("{image:?} {why}")));
+fn pinned(path: &str, image: &str) -> Result<(), Fault> {
+    let refuse = |why: &str| Err(Fault::of(path, format!("{image:?} {why}")));
     // The operator itself refuses images that do not begin and end so.
     let alnum = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     let fits = |c: char| c.is_ascii_alphanumeric() || "._/:@-".contains(c);
@@ -202,6 +208,10 @@ fn plan_installer(installer: &Installer) -> Result<plan::Installer, Fault> {
 
 fn protection(DeletionProtection::Hook { args }: &DeletionProtection) -> plan::Hook {
     plan::Hook { args: args.clone() }
+}
+
+fn planned_canary(JoinCanary { image }: &JoinCanary) -> plan::JoinCanary {
+    plan::JoinCanary { image: image.clone() }
 }
 
 /// Every API server: an absence counts only where all of them confirm it.

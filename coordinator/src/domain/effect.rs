@@ -55,6 +55,10 @@ pub enum Work {
     Install { node: NodeName, attempt: Attempt },
     /// Cordon the new Node as soon as it is there, until it carries what the old one did.
     HoldBack { node: NodeName },
+    /// Start the pods of the node's join canary.
+    StartJoinCanary { node: NodeName },
+    /// Remove them.
+    RemoveJoinCanary { node: NodeName },
     /// Give the node back what it carried.
     RestoreMetadata { node: NodeName },
     /// Remove the objects that were made for operations.
@@ -81,6 +85,8 @@ impl Work {
             Work::Farewell { .. } => "farewell",
             Work::Install { .. } => "install",
             Work::HoldBack { .. } => "hold-back",
+            Work::StartJoinCanary { .. } => "start-join-canary",
+            Work::RemoveJoinCanary { .. } => "remove-join-canary",
             Work::RestoreMetadata { .. } => "restore-metadata",
             Work::CleanUp => "clean-up",
         }
@@ -104,6 +110,8 @@ impl Work {
             | Work::Farewell { node }
             | Work::Install { node, .. }
             | Work::HoldBack { node }
+            | Work::StartJoinCanary { node }
+            | Work::RemoveJoinCanary { node }
             | Work::RestoreMetadata { node } => Subject::Node(node.clone()),
         }
     }
@@ -147,6 +155,9 @@ fn due_of_node(migration: &Migration, node: &Node, enrolled: bool, add: &mut imp
         Phase::Asking { gate, asked, .. } => {
             if let Some(work) = work_of_gate(node, *gate) {
                 add(work);
+            }
+            if *gate == Gate::Metadata && migration.plan.join_canary.is_some() {
+                add(Work::RemoveJoinCanary { node: name() });
             }
             add(Work::Collect { subject: Subject::Node(name()), gate: *gate, round: asked.round });
         }
@@ -212,6 +223,7 @@ fn work_of_gate(node: &Node, gate: Gate) -> Option<Work> {
         },
         Gate::Reinstall => node.farewell.is_none().then(|| Work::Farewell { node: name.clone() }),
         Gate::Join | Gate::Rejoin => Some(Work::HoldBack { node: name }),
+        Gate::JoinCanary => Some(Work::StartJoinCanary { node: name }),
         Gate::Metadata => Some(Work::RestoreMetadata { node: name }),
         _ => None,
     }

@@ -42,6 +42,8 @@ pub enum Gate {
     JoinAdmission,
     /// G9: the node is back, and works.
     Join,
+    /// Pods on the node reach the others and are reached; only where a plan asks for that.
+    JoinCanary,
     /// G10: the node carries what it carried before.
     Metadata,
     /// G11: nothing got worse.
@@ -111,7 +113,7 @@ const fn soaked(check: Check, witness: Witness) -> Need {
 
 impl Gate {
     /// Every gate, in the order of the path.
-    pub const ALL: [Gate; 21] = [
+    pub const ALL: [Gate; 22] = [
         Gate::ClusterPreflight,
         Gate::Backup,
         Gate::Unprotect,
@@ -125,6 +127,7 @@ impl Gate {
         Gate::Os,
         Gate::JoinAdmission,
         Gate::Join,
+        Gate::JoinCanary,
         Gate::Metadata,
         Gate::Soak,
         Gate::Finalize,
@@ -145,11 +148,14 @@ impl Gate {
                         once(ManagementSeparate, Management),
                         once(KubeconfigUsable, Management),
                         once(VersionsPinned, Management),
+                        once(ImageManagesSystems, Coordinator),
                         once(InventoryUnderstood, Management),
                         need(NoForeignOperation, Management, Brief, Once),
                         once(NodesReady, ApiServers),
+                        once(AnswersFresh, ApiServers),
                         once(KubeletVersionsEqual, ApiServers),
                         once(SystemPodsReady, ApiServers),
+                        once(JoinCanaryPossible, ApiServers),
                     ]
                 }
             }
@@ -162,6 +168,7 @@ impl Gate {
                         once(InventoryUnderstood, Management),
                         need(NoForeignOperation, Management, Brief, Once),
                         once(NodesReady, ApiServers),
+                        once(AnswersFresh, ApiServers),
                         once(KubeletVersionsEqual, ApiServers),
                         once(SystemPodsReady, ApiServers),
                         once(CapacityElsewhere, ApiServers),
@@ -172,6 +179,7 @@ impl Gate {
                         once(CertificatesValid, Agent),
                         once(ClockInSync, Agent),
                         once(PackagesUsable, Agent),
+                        once(OldRepositoriesServe, Coordinator),
                     ]
                 }
             }
@@ -199,6 +207,7 @@ impl Gate {
                         need(NodeCordoned, ApiServers, Brief, Once),
                         need(NodeDrained, ApiServers, Brief, Once),
                         need(NodesReady, ApiServers, Brief, Once),
+                        need(AnswersFresh, ApiServers, Brief, Once),
                         once(DataElsewhere, ApiServers),
                         need(HostIsNode, Agent, Brief, Once),
                     ]
@@ -208,6 +217,7 @@ impl Gate {
                 const {
                     &[
                         need(NoForeignOperation, Management, Brief, Once),
+                        once(AnswersFresh, ApiServers),
                         need(NodeAbsent, ApiServers, Usual, Absence),
                         need(LeaseStopped, ApiServers, Usual, Lease),
                         once(VolumesDetached, ApiServers),
@@ -246,6 +256,7 @@ impl Gate {
                         once(FirewallOff, Agent),
                         once(ClockInSync, Agent),
                         once(PackagesUsable, Agent),
+                        once(RepositoriesServe, Agent),
                         once(DiskFree, Agent),
                         once(ResolverUsable, Agent),
                         once(NodeAbsent, ApiServers),
@@ -259,6 +270,7 @@ impl Gate {
                         need(InputsStored, Management, Brief, Once),
                         need(NodeAbsent, ApiServers, Brief, Once),
                         need(NodesReady, ApiServers, Brief, Once),
+                        need(AnswersFresh, ApiServers, Brief, Once),
                         need(OsIsTarget, Agent, Brief, Once),
                         need(PortsFree, Agent, Brief, Once),
                     ]
@@ -278,13 +290,23 @@ impl Gate {
                         once(DaemonPodsReady, ApiServers),
                         once(NoPendingRequests, ApiServers),
                         once(NodesReady, ApiServers),
+                        once(AnswersFresh, ApiServers),
                         once(HostIsNode, Agent),
                         once(OsIsTarget, Agent),
                     ]
                 }
             }
+            Gate::JoinCanary => {
+                const { &[once(JoinCanaryServes, ApiServers), once(NodeReady, ApiServers)] }
+            }
             Gate::Metadata => {
-                const { &[once(MetadataRestored, ApiServers), once(SchedulableAsBefore, ApiServers)] }
+                const {
+                    &[
+                        once(JoinCanaryRemoved, ApiServers),
+                        once(MetadataRestored, ApiServers),
+                        once(SchedulableAsBefore, ApiServers),
+                    ]
+                }
             }
             Gate::Soak => {
                 const {
@@ -371,6 +393,7 @@ impl Gate {
             | Gate::Backup
             | Gate::Unprotect
             | Gate::Cordon
+            | Gate::JoinCanary
             | Gate::Finalize
             | Gate::Abort
             | Gate::ClusterAbort

@@ -47,6 +47,16 @@ pub struct Plan {
     /// nothing protects it.
     #[serde(default)]
     pub protection: Option<Hook>,
+    /// What the pods of join canaries are made of; `None` where nodes come back without one.
+    #[serde(default)]
+    pub join_canary: Option<JoinCanary>,
+}
+
+/// What the pods of a join canary are made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinCanary {
+    /// An image with a shell and busybox, pinned by tag or digest.
+    pub image: String,
 }
 
 /// The coordinator's program for something of its site: which one it is, its own settings say.

@@ -27,6 +27,9 @@ pub struct Profile {
     pub resolver: &'static str,
     /// One line of the package repository, for `enable-repo.yml`; `{url}` is replaced.
     pub repo_line: &'static str,
+    /// The minor release of Kubean from which its spray-job images manage this system no more; `None`
+    /// if all known ones do (domain reference 2.9).
+    pub image_below: Option<(u32, u32)>,
 }
 
 /// Facts: domain reference 3.5; `enable-repo.yml` of Kubean for the repository lines.
@@ -40,6 +43,7 @@ pub const PROFILES: &[Profile] = &[
         firewall_units: &["firewalld.service"],
         resolver: "",
         repo_line: "{url}",
+        image_below: Some((0, 20)),
     },
     Profile {
         id: "ubuntu-22.04",
@@ -50,6 +54,7 @@ pub const PROFILES: &[Profile] = &[
         firewall_units: &["ufw.service", "firewalld.service"],
         resolver: "/run/systemd/resolve/resolv.conf",
         repo_line: "deb [trusted=yes] {url}",
+        image_below: None,
     },
     Profile {
         id: "rocky-9",
@@ -60,6 +65,7 @@ pub const PROFILES: &[Profile] = &[
         firewall_units: &["firewalld.service", "nftables.service"],
         resolver: "",
         repo_line: "{url}",
+        image_below: None,
     },
 ];
 

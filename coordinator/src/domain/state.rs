@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use rehull_shared::{
-    ids::{Attempt, ClusterName, Epoch, Generation, NodeName, Round},
+    ids::{ClusterName, Epoch, Generation, NodeName, Round},
     time::{Span, Timestamp},
 };
 use serde::{Deserialize, Serialize};
@@ -12,14 +12,16 @@ use uuid::Uuid;
 use super::{
     approval::{Approval, Item},
     gate::{Asked, Bench, Blocker, Dossier, Gate},
-    plan::{Plan, PlannedNode},
+    plan::Plan,
 };
 
 mod evolve;
 mod hosts;
+mod node;
 mod operations;
 pub use evolve::Corrupt;
 pub use hosts::{Host, HostIdentity, Snapshot, Token};
+pub use node::Node;
 pub use operations::{
     Deletion, Extent, Inputs, Kind, Leftovers, Operation, OperationIntent, Outcome, Process,
     Progress, START_DELAY_PER_OPERATION,
@@ -95,42 +97,6 @@ pub struct Switch {
     pub round: Round,
     /// What came of it, and in words; `None` if nothing is known yet.
     pub answer: Option<(bool, String)>,
-}
-
-/// One node's move.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// What was planned for it.
-    pub planned: PlannedNode,
-    /// Submissions so far.
-    pub attempt: Attempt,
-    /// Which reinstall it is, or would be: the installer does each number once.
-    pub reinstall: Attempt,
-    /// Its way through the gates.
-    pub track: Track,
-    /// When its turn came.
-    pub began_at: Option<Timestamp>,
-    /// What it was before (gate `Snapshot`).
-    pub snapshot: Option<Snapshot>,
-    /// How far the eviction of its pods is (gate `Drain`).
-    pub drain: Option<Drain>,
-    /// Inputs stored for the next operation (gates `RemoveAdmission`, `JoinAdmission`).
-    pub inputs: Option<Inputs>,
-    /// Attempts of the operation at hand that were made by themselves.
-    pub resubmitted: u32,
-    /// Every operation made for it, oldest first.
-    pub operations: Vec<Operation>,
-    /// What was done about processes that outlived the removal, in this attempt.
-    pub leftovers: Leftovers,
-    /// What was done about the Node object that outlived the removal, in this attempt.
-    pub deletion: Deletion,
-    /// The generation whose agent has said farewell.
-    pub farewell: Option<Generation>,
-    /// Whether its reinstall was authorised: the data on its host is given up, and with it the way
-    /// back.
-    pub given_away: bool,
-    /// The generation whose OS was verified (gate `Os`); another one must be verified first.
-    pub verified: Option<Generation>,
 }
 
 /// A way through gates, of a node or of the cluster itself.
@@ -279,7 +245,8 @@ impl Gate {
         }
     }
 
-    /// What comes after it where nothing protects the cluster: see [`Migration::after`].
+    /// What comes after it where nothing protects the cluster and no join canary is planned: see
+    /// [`Migration::after`].
     pub const fn next(self) -> Step {
         match self {
             Gate::ClusterPreflight => Step::Ask(Gate::Backup),
@@ -294,7 +261,7 @@ impl Gate {
             Gate::Os => Step::Ask(Gate::JoinAdmission),
             Gate::JoinAdmission => Step::Submit(Kind::Join),
             Gate::RejoinAdmission => Step::Submit(Kind::Rejoin),
-            Gate::Join | Gate::Rejoin => Step::Ask(Gate::Metadata),
+            Gate::Join | Gate::Rejoin | Gate::JoinCanary => Step::Ask(Gate::Metadata),
             Gate::Metadata => Step::Ask(Gate::Soak),
             Gate::Soak | Gate::Finalize | Gate::Abort | Gate::ClusterAbort | Gate::Protect => {
                 Step::Finish
@@ -336,6 +303,7 @@ impl Step {
                 Gate::Removal
                     | Gate::Os
                     | Gate::Join
+                    | Gate::JoinCanary
                     | Gate::Metadata
                     | Gate::Soak
                     | Gate::Abort
@@ -466,7 +434,8 @@ impl Migration {
     }
 
     /// What comes after a gate. Where something protects the cluster that is switched off behind the
-    /// backup, and on again before the end, however it ends.
+    /// backup, and on again before the end, however it ends. Where a join canary is planned a node
+    /// that is back must pass it.
     pub fn after(&self, gate: Gate) -> Step {
         let off = self.protection.off_since.is_some();
         match gate {
@@ -474,6 +443,9 @@ impl Migration {
             // The events themselves must say so, too.
             Gate::Unprotect if !self.protection.is_switched_off() => Step::Ask(Gate::Unprotect),
             Gate::Finalize | Gate::ClusterAbort | Gate::Protect if off => Step::Ask(Gate::Protect),
+            Gate::Join | Gate::Rejoin if self.plan.join_canary.is_some() => {
+                Step::Ask(Gate::JoinCanary)
+            }
             gate => gate.next(),
         }
     }
@@ -540,81 +512,5 @@ impl Migration {
     /// Whether everything is over.
     pub fn is_finished(&self) -> bool {
         self.track.phase.is_over()
-    }
-}
-
-impl Node {
-    /// The operation that was made last.
-    pub fn operation(&self) -> Option<&Operation> {
-        self.operations.last()
-    }
-
-    /// The attempt that an operation of this kind would be: one more than the last of its kind.
-    pub fn next_attempt(&self, kind: Kind) -> Attempt {
-        let made = |operation: &&Operation| operation.intent.kind == kind;
-        let last = self.operations.iter().filter(made).map(|op| op.intent.attempt.0).max();
-        Attempt(last.unwrap_or(0) + 1)
-    }
-
-    /// The operation that this gate looks at, if it did not say that it succeeded.
-    pub fn doubtful(&self, gate: Gate) -> Option<(&Operation, Outcome)> {
-        let operation = self.operation().filter(|op| op.intent.kind.verified_by() == gate)?;
-        match operation.progress {
-            Progress::Ended { outcome, .. } if outcome != Outcome::Succeeded => {
-                Some((operation, outcome))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether it is, or was, put back with the system that it had.
-    pub fn is_rolled_back(&self) -> bool {
-        self.operation().is_some_and(|operation| operation.intent.kind == Kind::Rejoin)
-    }
-
-    /// Whether it could be put back with the system that it still has: its removal has ended, the
-    /// data on its host is not given up, and nothing is under way.
-    pub fn can_be_rolled_back(&self) -> bool {
-        let rests = matches!(self.track.phase, Phase::Held { .. } | Phase::Ready { .. });
-        let places = [Step::Ask(Gate::Removal), Step::Ask(Gate::Reinstall), Step::Reinstall];
-        let between = self.track.phase.step().is_some_and(|step| places.contains(&step));
-        rests && between && !self.given_away
-    }
-
-    /// Whether it has begun and has not finished.
-    pub fn is_active(&self) -> bool {
-        self.track.phase != Phase::Planned && !self.track.phase.is_over()
-    }
-
-    /// Whether the next step is one of an operation, and not its first.
-    pub fn is_amid_operation(&self) -> bool {
-        let Phase::Ready { next } = self.track.phase else { return false };
-        match next {
-            Step::Submit(_) => true,
-            Step::Ask(gate) => gate.verifies_operation(),
-            Step::Reinstall | Step::Work | Step::Finish => false,
-        }
-    }
-
-    /// Whether it goes back to what it was, or has.
-    pub fn is_given_up(&self) -> bool {
-        match self.track.phase.step() {
-            Some(Step::Ask(Gate::Abort)) => true,
-            Some(Step::Finish) => self.operations.is_empty(),
-            _ => self.track.phase == Phase::Aborted,
-        }
-    }
-
-    /// Whether it is between the point of no return, its first submitted removal, and its end.
-    pub fn is_out(&self) -> bool {
-        !self.operations.is_empty() && !self.track.phase.is_over()
-    }
-
-    /// Whether the cluster must do without it: it is out, and not yet proved to be back (gate
-    /// `Join`). Operations for other nodes leave it out of their inventory.
-    pub fn is_absent(&self) -> bool {
-        let back = [Step::Ask(Gate::Metadata), Step::Ask(Gate::Soak), Step::Finish];
-        let is_back = self.track.phase.step().is_some_and(|step| back.contains(&step));
-        self.is_out() && !is_back
     }
 }

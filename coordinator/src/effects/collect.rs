@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use rehull_proto::v1::to_agent;
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict, Witness},
@@ -15,7 +15,7 @@ use rehull_shared::{
     time::Timestamp,
 };
 
-use super::{Pass, Requests, Trouble, snapshots::Objects};
+use super::{Pass, Requests, Trouble, api, join_canary::Canary, snapshots::Objects};
 use crate::{
     agents::Answer,
     clients::Endpoint,
@@ -25,12 +25,14 @@ use crate::{
         gate::Gate,
         state::{Node, Phase, Process, Subject},
     },
+    items,
 };
 
 mod capacity;
 mod cluster;
 mod fitness;
 pub(super) mod host;
+mod join_canary;
 mod joined;
 mod management;
 mod node;
@@ -38,6 +40,7 @@ mod records;
 mod server;
 
 use host::Heard;
+pub(super) use host::Look;
 use server::Server;
 
 /// How long an agent may take to look at its host: its own goal is 50 ms.
@@ -46,6 +49,9 @@ const REPORT_MAX: Duration = Duration::from_secs(10);
 /// Bytes of names and paths of processes in one report of leftovers: an event must stay small. What
 /// does not fit is left to a retry.
 const LEFTOVERS_BYTES_MAX: usize = 4_000;
+
+/// What is said of a join canary where none is planned.
+const NO_CANARY: &str = "no join canary is planned";
 
 /// What one witness answered, and when it was asked.
 type Answers = BTreeMap<(Check, Source), (Timestamp, Verdict)>;
@@ -62,7 +68,9 @@ impl Pass<'_> {
         let node = bench.node.and_then(|name| self.migration.node(name));
         let wants = |witness| gate.needs().iter().any(|need| need.witness == witness);
         let heard = match node {
-            Some(node) if wants(Witness::Agent) => Some(self.hear(node, round, "gate").await),
+            Some(node) if wants(Witness::Agent) => {
+                Some(self.hear(node, round, Look::Gate(gate)).await)
+            }
             _ => None,
         };
         let servers = join_all(
@@ -75,7 +83,7 @@ impl Pass<'_> {
         );
         let (servers, management) = futures::join!(servers, self.ask_management(subject, gate));
         let mut answers: Answers = servers.into_iter().flatten().chain(management).collect();
-        answers.extend(self.ask_records(node, gate));
+        answers.extend(self.ask_records(node, gate, round).await);
         if let (Some(node), Some(heard)) = (node, &heard) {
             answers.extend(self.ask_host(node, gate, heard));
         }
@@ -99,13 +107,12 @@ impl Pass<'_> {
         Ok(requests)
     }
 
-    /// Has the agent look at its host. `Err` is `Unknown`, and when nobody answered. `what` it is
-    /// for tells two questions of the same moment apart.
+    /// Has the agent look at its host. `Err` is `Unknown`, and when nobody answered.
     pub(super) async fn hear(
         &self,
         node: &Node,
         round: Round,
-        what: &str,
+        what: Look,
     ) -> Result<Heard, (Timestamp, Verdict)> {
         let asked_at = self.now();
         let name = &node.planned.name;
@@ -119,8 +126,9 @@ impl Pass<'_> {
             }));
         };
         let migration = self.migration.id;
-        let nonce = format!("{migration}/{name}/{round}/{what}/{}", asked_at.as_millis());
-        let collect = host::question(&self.migration.plan, nonce);
+        let (word, asked) = (what.word(), asked_at.as_millis());
+        let nonce = format!("{migration}/{name}/{round}/{word}/{asked}");
+        let collect = host::question(&self.migration.plan, what, nonce);
         let order = self.to_agent(generation, to_agent::Order::Collect(collect));
         match self.context.agents.ask(&whom, order, REPORT_MAX).await {
             Ok(Answer::Report(report)) => {
@@ -159,15 +167,64 @@ impl Pass<'_> {
             .collect()
     }
 
-    fn ask_records(&self, node: Option<&Node>, gate: Gate) -> Answers {
-        let now = self.now();
+    async fn ask_records(&self, node: Option<&Node>, gate: Gate, round: Round) -> Answers {
         let blobs = &self.context.blobs;
-        checks(gate, Witness::Coordinator)
-            .map(|check| {
-                let verdict = records::appraise(check, self.migration, node, blobs, now);
-                ((check, Source::Coordinator), (now, verdict))
-            })
-            .collect()
+        let mut answers = Answers::new();
+        for check in checks(gate, Witness::Coordinator) {
+            let now = self.now();
+            let verdict = match check {
+                Check::ImageManagesSystems => self.image_manages_systems(),
+                // Every old host is asked for it: not at every look.
+                Check::OldRepositoriesServe if self.is_fresh(node, check, now) => continue,
+                Check::OldRepositoriesServe => self.old_repositories(round).await,
+                check => records::appraise(check, self.migration, node, blobs, now),
+            };
+            answers.insert((check, Source::Coordinator), (now, verdict));
+        }
+        answers
+    }
+
+    /// Whether our own records have confirmed a check a short while ago, in this round.
+    fn is_fresh(&self, node: Option<&Node>, check: Check, now: Timestamp) -> bool {
+        let Some(Phase::Asking { dossier, .. }) = node.map(|node| &node.track.phase) else {
+            return false;
+        };
+        let half = self.migration.plan.policy.evidence_max_age.as_secs() / 2;
+        dossier.get(check, &Source::Coordinator).is_some_and(|seen| {
+            matches!(seen.evidence.verdict, Verdict::Pass(_))
+                && now.since(seen.evidence.observed_at).as_secs() < half
+        })
+    }
+
+    /// Has every host that still runs the old system try its repositories: an operation for one node
+    /// prepares all of them (F80). Hosts that have none set up bring their packages another way.
+    async fn old_repositories(&self, round: Round) -> Verdict {
+        let old = |node: &&Node| !node.is_out() && !node.track.phase.is_over();
+        let old: Vec<&Node> = self.migration.nodes.iter().filter(old).collect();
+        let heard = old.iter().map(|node| self.hear(node, round, Look::Repositories));
+        let heard = join_all(heard).await;
+        let (mut tried, mut dead) = (0, Vec::new());
+        for (node, heard) in old.iter().zip(&heard) {
+            let found = heard.as_ref().map_err(|(_, unknown)| unknown.clone());
+            let found = found.and_then(|heard| fitness::repositories(&heard.report).cloned());
+            let found = match found {
+                Ok(repositories) => repositories.found,
+                Err(unknown) => {
+                    let name = &node.planned.name;
+                    return Verdict::unknown(format!("repositories of {name}: {}", unknown.seen()));
+                }
+            };
+            tried += found.len();
+            let silent = fitness::silent(&found).into_iter();
+            dead.extend(silent.map(|why| format!("{}: {why}", node.planned.name)));
+        }
+        let hosts = old.len();
+        match dead.is_empty() {
+            true => Verdict::pass(format!("{tried} package repositories of {hosts} hosts serve")),
+            false => {
+                Verdict::fail(format!("package repositories do not serve: {}", api::few(dead)))
+            }
+        }
     }
 
     async fn ask_management(&self, subject: &Subject, gate: Gate) -> Answers {
@@ -220,6 +277,10 @@ impl Pass<'_> {
         };
         Ok(match check {
             Check::NodesReady => cluster::nodes_ready(server.nodes().await?, migration),
+            Check::AnswersFresh => {
+                let (nodes, leases) = (server.nodes().await?, server.leases().await?);
+                cluster::answers_fresh(nodes, leases, migration, now)
+            }
             Check::KubeletVersionsEqual => {
                 cluster::kubelet_versions(server.nodes().await?, migration)
             }
@@ -230,6 +291,13 @@ impl Pass<'_> {
             Check::NoNewPending => {
                 let baseline = self.objects(node)?.pending;
                 cluster::no_new_pending(server.pending().await?, &baseline, now)
+            }
+            Check::JoinCanaryPossible => {
+                let first = migration.nodes.first().map(|node| &node.planned.name);
+                match first.and_then(|name| Canary::of(migration, name)) {
+                    Some(canary) => join_canary::possible(server, &canary).await?,
+                    None => Verdict::pass(NO_CANARY),
+                }
             }
             Check::CapacityElsewhere | Check::DisruptionsAllowed | Check::DataElsewhere => {
                 self.preflight(check, server, name()?).await?
@@ -269,6 +337,12 @@ impl Pass<'_> {
             Check::VolumesDetached => {
                 return Ok(node::volumes_detached(server.attachments().await?, name));
             }
+            Check::JoinCanaryRemoved => {
+                return match Canary::of(self.migration, name) {
+                    Some(canary) => join_canary::removed(server, &canary, name).await,
+                    None => Ok(Verdict::pass(NO_CANARY)),
+                };
+            }
             Check::NoPendingRequests => {
                 return Ok(joined::no_requests(server.requests().await?, name));
             }
@@ -304,6 +378,13 @@ impl Pass<'_> {
                 let before = self.objects(Some(node))?.failing;
                 joined::no_failures(server.pods(name).await?, &before)
             }
+            Check::JoinCanaryServes => match Canary::of(self.migration, name) {
+                Some(canary) => {
+                    let seen = join_canary::serves(server, &canary, object).await?;
+                    self.canary_verdict(name, object, seen)
+                }
+                None => Verdict::pass(NO_CANARY),
+            },
             Check::MetadataRestored => {
                 joined::restored(object, name, &self.objects(Some(node))?.node)
             }
@@ -312,6 +393,38 @@ impl Pass<'_> {
             }
             other => Verdict::unknown(format!("no API server can answer {other} of a node")),
         })
+    }
+
+    /// What the tag of the image says, or a person.
+    fn image_manages_systems(&self) -> Verdict {
+        let plan = &self.migration.plan;
+        let (open, accepted) = self.unaccepted(&Subject::Cluster, items::of_image(plan));
+        match open.is_empty() {
+            true => Verdict::pass(format!(
+                "{} manages {} and {}{accepted}",
+                plan.image, plan.source, plan.target
+            )),
+            false => Verdict::fail(api::few(open.iter().map(Item::words))),
+        }
+    }
+
+    /// A join canary that does not serve can be done without, if a person accepts that.
+    fn canary_verdict(
+        &self,
+        name: &NodeName,
+        node: &NodeObject,
+        seen: Result<String, String>,
+    ) -> Verdict {
+        let why = match seen {
+            Ok(seen) => return Verdict::pass(seen),
+            Err(why) => why,
+        };
+        let item = items::of_join_canary(node);
+        let offered = item.words();
+        match self.unaccepted(&Subject::Node(name.clone()), vec![item]) {
+            (open, accepted) if open.is_empty() => Verdict::pass(format!("{why}{accepted}")),
+            _ => Verdict::fail(format!("{why}; {offered}")),
+        }
     }
 
     /// Items that nobody has accepted, and words about those that somebody has.
@@ -347,18 +460,20 @@ fn checks(gate: Gate, witness: Witness) -> impl Iterator<Item = Check> {
 
 fn is_about_cluster(check: Check) -> bool {
     use Check::{
-        CapacityElsewhere, DataElsewhere, DisruptionsAllowed, KubeletVersionsEqual, NoNewPending,
-        NodesOnTarget, NodesReady, SystemPodsReady,
+        AnswersFresh, CapacityElsewhere, DataElsewhere, DisruptionsAllowed, JoinCanaryPossible,
+        KubeletVersionsEqual, NoNewPending, NodesOnTarget, NodesReady, SystemPodsReady,
     };
     matches!(
         check,
         NodesReady
+            | AnswersFresh
             | KubeletVersionsEqual
             | SystemPodsReady
             | NoNewPending
             | CapacityElsewhere
             | DisruptionsAllowed
             | DataElsewhere
+            | JoinCanaryPossible
             | NodesOnTarget
     )
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use rehull_proto::v1::{Process as Found, Processes, order_done::Outcome as Answered};
+use rehull_proto::v1::{
+    Process as Found, Processes, Report as HostReport, Repositories, Repository,
+    order_done::Outcome as Answered,
+};
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict},
     ids::{Generation, Round},
@@ -20,12 +23,15 @@ use crate::{
         command::{Report, Request},
         effect::Work,
         gate::{Asked, Dossier, Gate},
+        plan::JoinCanary,
         state::{Phase, Snapshot, Subject},
     },
+    items,
     rehearsal::api::{Turn, answer::Refused},
 };
 
 mod changes;
+mod join_canary;
 
 fn subject(gate: Gate) -> Subject {
     match gate {
@@ -84,6 +90,7 @@ fn uid(world: &World, plural: &str, namespace: &str, name: &str) -> String {
 #[tokio::test]
 async fn every_need_is_answered_by_every_witness_and_silence_is_unknown() {
     let mut world = World::new();
+    world.migration.plan.join_canary = Some(JoinCanary { image: "busybox:1.36".to_owned() });
     world.cut_off();
     for gate in Gate::ALL {
         let asked = Asked { round: Round(1), at: NOW };
@@ -149,7 +156,7 @@ async fn one_stale_or_silent_api_server_is_told_from_the_others() {
     second.before(Arc::new(|_| Turn::Break("connection reset".into())));
     let requests = world.pass(look(Gate::Removal)).await.unwrap();
     assert_eq!(words(&requests), ["pass", "unknown"]);
-    assert_eq!(second.calls().len(), 1 + 4, "a silent server is asked once, not for every list");
+    assert_eq!(second.calls().len(), 1 + 6, "a silent server is asked once, not for every list");
 }
 
 #[tokio::test]
@@ -351,4 +358,55 @@ async fn a_node_that_is_back_is_the_host_that_its_agent_is_on() {
     }
     // The objects of this snapshot were never stored, so nobody knows what ran here.
     all_say(&requests, Check::DaemonPodsReady, "unknown", "what was recorded");
+}
+
+#[tokio::test]
+async fn an_image_that_does_not_manage_the_old_system_stops_the_cluster_unless_accepted() {
+    let mut world = with_nodes();
+    let check = Check::ImageManagesSystems;
+    let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
+    all_say(&requests, check, "pass", "manages centos-7.9 and ubuntu-22.04");
+    world.migration.plan.image = "registry.example/spray-job:v0.20.0".to_owned();
+    let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
+    all_say(&requests, check, "fail", "v0.20.0 does not manage centos-7.9");
+    let [item] = &items::of_image(&world.migration.plan)[..] else { panic!("one system") };
+    let (by, why, until) = ("ann".to_owned(), "patched".to_owned(), NOW + Span::from_mins(1));
+    let approval = Approval { item: item.clone(), by, why, until, ended: false };
+    world.migration.track.approvals = [(item.id(), approval)].into();
+    let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
+    all_say(&requests, check, "pass", "ann accepts until");
+}
+
+#[tokio::test]
+async fn repositories_of_the_fresh_host_and_of_the_old_ones_must_serve() {
+    let one = |name: &str, serves: bool, seen: &str| Repository {
+        name: name.to_owned(),
+        serves,
+        seen: seen.to_owned(),
+    };
+    let dead = || one("base", false, "http://mirror.centos.org: 404 Not Found");
+    for (found, fresh, old) in [
+        (Some(vec![one("site", true, "it")]), ("pass", "1 package repositories serve"), "pass"),
+        (Some(vec![dead()]), ("fail", "base (http://mirror.centos.org: 404"), "fail"),
+        (Some(Vec::new()), ("fail", "no package repository is set up"), "pass"),
+        (None, ("unknown", "does not report its repositories"), "unknown"),
+    ] {
+        let mut world = with_nodes();
+        world.migration.nodes.truncate(1);
+        let repositories = found.map(|found| Repositories { found });
+        world.connect(HostReport { repositories, ..host_report() }, Answered::Done);
+        let requests = world.pass(look(Gate::Os)).await.unwrap();
+        all_say(&requests, Check::RepositoriesServe, fresh.0, fresh.1);
+        let requests = world.pass(look(Gate::Preflight)).await.unwrap();
+        all_say(&requests, Check::OldRepositoriesServe, old, "repositor");
+    }
+    // One old host that nobody hears of is enough; one that is out has its turn later.
+    let mut world = with_nodes();
+    let repositories = Some(Repositories { found: vec![one("site", true, "it")] });
+    world.connect(HostReport { repositories, ..host_report() }, Answered::Done);
+    let requests = world.pass(look(Gate::Preflight)).await.unwrap();
+    all_say(&requests, Check::OldRepositoriesServe, "unknown", "repositories of worker2: no agent");
+    out(&mut world.migration.nodes[1], Gate::Os);
+    let requests = world.pass(look(Gate::Preflight)).await.unwrap();
+    all_say(&requests, Check::OldRepositoriesServe, "pass", "1 package repositories of 1 hosts");
 }

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::{
     Pass, Requests, Trouble,
     api::{Failure, get, list},
+    collect::Look,
     metadata::is_cordoned,
 };
 use crate::{
@@ -80,7 +81,7 @@ impl Pass<'_> {
         let client = self.context.clients.get(&self.migration.plan, Endpoint::Workload).await?;
         let objects = read(&client, name).await?;
         let heard = self
-            .hear(node, node.track.round, "snapshot")
+            .hear(node, node.track.round, Look::Snapshot)
             .await
             .map_err(|(_, unknown)| Trouble::new(format!("the facts of {name}"), unknown.seen()))?;
         let snapshot = self.snapshot(node, &objects, &heard.report)?;
@@ -186,10 +187,11 @@ async fn read(client: &Client, name: &NodeName) -> Result<Objects, Trouble> {
 
 /// The facts of a host without what differs from one look to the next.
 fn facts(report: &HostReport) -> Value {
-    let HostReport { identity, os, paths, certificates, swap, units, resolver, .. } = report;
+    let HostReport { identity, os, paths, certificates, swap, units, resolver, files, .. } = report;
+    let unread: Vec<_> = report.unread.iter().filter(|unread| unread.part == "files").collect();
     json!({
         "identity": identity, "os": os, "paths": paths, "certificates": certificates,
-        "swap": swap, "units": units, "resolver": resolver,
+        "swap": swap, "units": units, "resolver": resolver, "files": files, "unread": unread,
     })
 }
 

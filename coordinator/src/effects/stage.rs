@@ -287,6 +287,7 @@ fn fleet() -> Fleet {
         control_planes_excluded: true,
         calendar: Default::default(),
         protection: None,
+        join_canary: None,
     };
     let migration = Migration {
         id: uuid::Uuid::from_u128(7),

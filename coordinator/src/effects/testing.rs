@@ -106,6 +106,7 @@ pub(super) fn migration() -> Migration {
         control_planes_excluded: true,
         calendar: Default::default(),
         protection: None,
+        join_canary: None,
     };
     Migration {
         id: uuid::Uuid::nil(),

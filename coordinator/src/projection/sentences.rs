@@ -176,7 +176,9 @@ fn of_operation(event: &Event) -> Option<String> {
 fn of_host(event: &Event, recorded: &Recorded) -> String {
     match event {
         Event::SnapshotRecorded { node, snapshot } => {
-            format!("{node}: what it is was stored as {}.", short(&snapshot.objects_sha256))
+            let (objects, host) = (&snapshot.objects_sha256, &snapshot.host_sha256);
+            let (objects, host) = (short(objects), short(host));
+            format!("{node}: what it is was stored: its objects as {objects}, its host as {host}.")
         }
         Event::DrainProgressed { node, drain: Drain { evicted, left, refused } } => {
             let refused = refused.first().map_or_else(String::new, |why| format!("; {why}"));

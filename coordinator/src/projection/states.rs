@@ -86,7 +86,7 @@ fn before(step: Step) -> &'static str {
         Step::Ask(Gate::Os) => "ReinstallReported",
         Step::Ask(Gate::JoinAdmission) | Step::Submit(Kind::Join) => "OsVerified",
         Step::Ask(Gate::Join) => "JoinReported",
-        Step::Ask(Gate::Metadata) => "JoinVerified",
+        Step::Ask(Gate::JoinCanary | Gate::Metadata) => "JoinVerified",
         Step::Ask(Gate::Soak) => "MetadataRestored",
         Step::Finish => "Soaking",
     }

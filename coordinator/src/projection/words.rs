@@ -46,6 +46,7 @@ pub const fn of_gate(gate: Gate) -> &'static str {
         Gate::Os => "the host is the same machine with the target OS, fit to join",
         Gate::JoinAdmission => "the join operation may be submitted",
         Gate::Join => "the node is back, and works",
+        Gate::JoinCanary => "pods on the node reach the others, and are reached",
         Gate::Metadata => "the node carries what it carried before",
         Gate::Soak => "nothing got worse",
         Gate::Finalize => "the cluster is finished",
@@ -62,6 +63,7 @@ pub const fn of_check(check: Check) -> Words {
         Check::ManagementSeparate
         | Check::KubeconfigUsable
         | Check::VersionsPinned
+        | Check::ImageManagesSystems
         | Check::InventoryUnderstood
         | Check::NoForeignOperation
         | Check::InputsStored
@@ -70,12 +72,14 @@ pub const fn of_check(check: Check) -> Words {
         | Check::ProtectionOff
         | Check::ProtectionOn => of_management(check),
         Check::NodesReady
+        | Check::AnswersFresh
         | Check::KubeletVersionsEqual
         | Check::SystemPodsReady
         | Check::NoNewPending
         | Check::CapacityElsewhere
         | Check::DisruptionsAllowed
         | Check::DataElsewhere
+        | Check::JoinCanaryPossible
         | Check::NodesOnTarget => of_cluster(check),
         Check::HostIsNode
         | Check::OsIsSource
@@ -83,6 +87,8 @@ pub const fn of_check(check: Check) -> Words {
         | Check::CertificatesValid
         | Check::ClockInSync
         | Check::PackagesUsable
+        | Check::RepositoriesServe
+        | Check::OldRepositoriesServe
         | Check::KubeletStopped
         | Check::NoLeftovers
         | Check::PortsFree
@@ -132,6 +138,14 @@ const fn of_management(check: Check) -> Words {
                 "kubectl get nodes -o wide  # and compare with spec.operations of the document",
                 "kubectl {management} get clusteroperations -l clusterName={cluster} \
                  -o custom-columns=NAME:.metadata.name,IMAGE:.spec.image",
+            ],
+        ),
+        Check::ImageManagesSystems => words(
+            "the image of the operations manages both operating systems, as far as its tag says it",
+            "F75",
+            &[
+                "rehull plan -f migration.yaml  # after another spec.operations.image",
+                "take the image of a Kubean release that still manages the old system",
             ],
         ),
         Check::InventoryUnderstood => words(
@@ -189,6 +203,16 @@ const fn of_cluster(check: Check) -> Words {
             "",
             &["kubectl get nodes", "kubectl describe nodes  # those that are named"],
         ),
+        Check::AnswersFresh => words(
+            "the API server shows that kubelets renew their leases: its answers are not stale",
+            "F76",
+            &[
+                "kubectl -n kube-node-lease get leases -o custom-columns=NODE:.metadata.name,\
+                 RENEWED:.spec.renewTime",
+                "kubectl get --raw=/readyz/etcd  # of that API server: has it lost its etcd?",
+                "kubectl -n kube-system get pods -l component=kube-controller-manager",
+            ],
+        ),
         Check::KubeletVersionsEqual => words(
             "every node runs the recorded kubelet version",
             "F42",
@@ -229,6 +253,14 @@ const fn of_cluster(check: Check) -> Words {
             &[
                 "rehull plan -f migration.yaml  # every volume, directory and daemon with data here",
                 "move the data to other nodes, and let its storage system take this one out",
+            ],
+        ),
+        Check::JoinCanaryPossible => words(
+            "the pods of join canaries can be made, if any are planned",
+            "",
+            &[
+                "kubectl apply -f deploy/coordinator/rbac-workload.yaml  # the namespace and its rights",
+                "kubectl -n rehull-canary get resourcequota,limitrange",
             ],
         ),
         _ => words(

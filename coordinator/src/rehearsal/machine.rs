@@ -213,6 +213,8 @@ impl Machine {
             ("/sys/class/net/eth0/address", format!("{mac}\n")),
             ("/sys/class/net/eth0/addresses", format!("{}\n", self.address)),
             ("/run/systemd/units/invocation:sshd.service", String::new()),
+            ("/etc/yum.repos.d/site.repo", "[site]\nbaseurl=http://packages.example\n".to_owned()),
+            ("/net/http/any", "<repomd/>\nSHA256:\n".to_owned()),
         ] {
             self.directory.file(path, content)?;
         }

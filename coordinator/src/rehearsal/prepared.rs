@@ -291,6 +291,7 @@ spec:
     image: {IMAGE}
     kubernetesVersion: {KUBERNETES}
   controlPlanes: Exclude
+  joinCanary: {{image: registry.example/busybox:1.36}}
   installer:
     command:
       program: /usr/local/sbin/reinstall

@@ -142,6 +142,15 @@ pub struct Collect {
     /// Paths to look at, beside the usual ones.
     #[prost(string, repeated, tag = "5")]
     pub paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Package repositories to try, as a line of sources.list or as the base URL of yum.
+    #[prost(string, repeated, tag = "6")]
+    pub repositories: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Also try those that the host is set up with.
+    #[prost(bool, tag = "7")]
+    pub own_repositories: bool,
+    /// Also report the files of the host that people have made it what it is with.
+    #[prost(bool, tag = "8")]
+    pub files: bool,
 }
 /// Kill exactly these processes, if they are still the same ones, and no kubelet runs.
 #[derive(serde::Serialize)]
@@ -272,6 +281,49 @@ pub struct Report {
     /// What could not be read, and why.
     #[prost(message, repeated, tag = "17")]
     pub unread: ::prost::alloc::vec::Vec<Unread>,
+    /// Absent if none was asked about.
+    #[prost(message, optional, tag = "18")]
+    pub repositories: ::core::option::Option<Repositories>,
+    /// Absent if it was not asked for.
+    #[prost(message, optional, tag = "19")]
+    pub files: ::core::option::Option<Files>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Repositories {
+    #[prost(message, repeated, tag = "1")]
+    pub found: ::prost::alloc::vec::Vec<Repository>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Repository {
+    /// The line or base URL, without credentials.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Whether it has answered with an index of packages.
+    #[prost(bool, tag = "2")]
+    pub serves: bool,
+    /// Which index it was, or why there was none.
+    #[prost(string, tag = "3")]
+    pub seen: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Files {
+    #[prost(message, repeated, tag = "1")]
+    pub found: ::prost::alloc::vec::Vec<File>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct File {
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Lines that look as if they held a secret are replaced.
+    #[prost(string, tag = "2")]
+    pub content: ::prost::alloc::string::String,
+    /// Permission bits.
+    #[prost(uint32, tag = "3")]
+    pub mode: u32,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,10 +1,11 @@
 //! What API servers say about the whole cluster.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment},
+        coordination::v1::Lease,
         core::v1::{Node as NodeObject, Pod},
     },
     apimachinery::pkg::apis::meta::v1::Time,
@@ -65,6 +66,38 @@ pub(super) fn nodes_ready(nodes: &[NodeObject], migration: &Migration) -> Verdic
     match wrong.is_empty() {
         true => Verdict::pass(format!("{} nodes are Ready", expected().count())),
         false => Verdict::fail(few(wrong)),
+    }
+}
+
+/// Kubelets renew their leases, as this API server shows them: of every node that it shows Ready and
+/// that is not out there is a lease of the last two windows. Where the leases stand still its answers
+/// are stale (it has lost its etcd, or is a copy), or nobody takes notice of kubelets that die.
+pub(super) fn answers_fresh(
+    nodes: &[NodeObject],
+    leases: &[Lease],
+    migration: &Migration,
+    now: Timestamp,
+) -> Verdict {
+    let absent = absent(migration);
+    let expected = nodes.iter().filter(|node| is_ready(node) && !absent.contains(name(node)));
+    let limit = migration.plan.policy.lease_window.times(2);
+    let renewed: BTreeMap<&str, Timestamp> = leases
+        .iter()
+        .filter_map(|lease| {
+            let renewed = lease.spec.as_ref()?.renew_time.as_ref()?;
+            let at = Timestamp::from_millis(renewed.0.as_millisecond());
+            Some((lease.metadata.name.as_deref()?, at))
+        })
+        .collect();
+    let stale = expected.clone().filter_map(|node| match renewed.get(name(node)) {
+        Some(at) if now.since(*at) <= limit => None,
+        Some(at) => Some(format!("that of {} at {at}", name(node))),
+        None => Some(format!("that of {} never", name(node))),
+    });
+    let stale: Vec<String> = stale.collect();
+    match stale.is_empty() {
+        true => Verdict::pass(format!("{} kubelets renew their leases", expected.count())),
+        false => Verdict::fail(format!("leases of Ready nodes were last renewed: {}", few(stale))),
     }
 }
 
@@ -208,6 +241,25 @@ mod tests {
         says(&nodes_ready(&all, &plan), "pass", "1 nodes are Ready");
         out(&mut plan.nodes[1], Gate::Soak); // it is back, so it counts again
         says(&nodes_ready(&all, &plan), "fail", "worker2 does not exist");
+    }
+
+    #[test]
+    fn a_server_that_shows_no_lease_of_the_last_minutes_is_stale() {
+        let mut plan = migration();
+        let lease = |node: &str, time: &str| -> Lease {
+            from(json!({"metadata": {"name": node}, "spec": {"renewTime": time}}))
+        };
+        let fresh = "2023-11-14T22:13:10.000000Z"; // ten seconds before the looks
+        let mut leases: Vec<_> = ["control1", "worker1"].map(|node| lease(node, fresh)).into();
+        let judge = |leases: &[Lease], plan: &Migration| answers_fresh(&nodes(), leases, plan, NOW);
+        says(&judge(&leases, &plan), "fail", "last renewed: that of worker2 never");
+        leases.push(lease("worker2", "2023-11-14T22:11:19.000000Z"));
+        says(&judge(&leases, &plan), "fail", "that of worker2 at 2023-11-14T22:11:19.000Z");
+        leases[2] = lease("worker2", "2023-11-14T22:11:20.000000Z");
+        says(&judge(&leases, &plan), "pass", "3 kubelets renew");
+        leases.pop();
+        out(&mut plan.nodes[1], Gate::Join);
+        says(&judge(&leases, &plan), "pass", "2 kubelets renew");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Whether a host is fit for what comes next: its OS, clock, packages, disks and names.
 
-use rehull_proto::v1::{Os, Report};
+use rehull_proto::v1::{Os, Report, Repositories, Repository};
 use rehull_shared::{evidence::Verdict, time::Timestamp};
 
 use super::{
@@ -82,6 +82,30 @@ pub(super) fn packages_usable(report: &Report, plan: &Plan) -> Result<Verdict, V
     } else {
         Err(Verdict::unknown(format!("the agent does not say who holds {lock}")))
     }
+}
+
+/// Every repository that was tried serves, and there is one.
+pub(super) fn repositories_serve(report: &Report) -> Result<Verdict, Verdict> {
+    let tried = &repositories(report)?.found;
+    let dead = silent(tried);
+    Ok(match (tried.is_empty(), dead.is_empty()) {
+        (true, _) => Verdict::fail("no package repository is set up"),
+        (false, true) => Verdict::pass(format!("{} package repositories serve", tried.len())),
+        (false, false) => {
+            Verdict::fail(format!("package repositories do not serve: {}", few(dead)))
+        }
+    })
+}
+
+/// What the agent says of the repositories that it was asked about.
+pub(super) fn repositories(report: &Report) -> Result<&Repositories, Verdict> {
+    part(report, &report.repositories, "repositories")
+}
+
+/// Those that do not serve, and why.
+pub(super) fn silent(tried: &[Repository]) -> Vec<String> {
+    let dead = tried.iter().filter(|one| !one.serves);
+    dead.map(|one| format!("{} ({})", one.name, one.seen)).collect()
 }
 
 /// No swap is active.

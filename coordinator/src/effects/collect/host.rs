@@ -11,6 +11,7 @@ use rehull_shared::{
 
 use super::{super::api::few, fitness};
 use crate::domain::{
+    gate::Gate,
     plan::{Plan, PlannedNode},
     state::{Host, Snapshot},
 };
@@ -48,8 +49,35 @@ pub(super) struct Expected<'a> {
     pub(super) hosts: &'a BTreeMap<(ClusterName, NodeName), Host>,
 }
 
+/// What an agent is asked for, beside what every look shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Look {
+    /// What the checks of a gate need.
+    Gate(Gate),
+    /// What is kept of a host.
+    Snapshot,
+    /// Whether the repositories that it is set up with serve.
+    Repositories,
+}
+
+impl Look {
+    /// A word that tells two questions of the same moment apart.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Look::Gate(_) => "gate",
+            Look::Snapshot => "snapshot",
+            Look::Repositories => "repositories",
+        }
+    }
+}
+
 /// The question: everything that any check of [`appraise`] needs.
-pub(super) fn question(plan: &Plan, nonce: String) -> Collect {
+pub(super) fn question(plan: &Plan, what: Look, nonce: String) -> Collect {
+    let fresh = matches!(what, Look::Gate(gate)
+        if gate.needs().iter().any(|need| need.check == Check::RepositoriesServe));
+    // The hosts get these by the join itself; those of the installer may be anything.
+    let repositories = if fresh { plan.repos.clone() } else { Vec::new() };
+    let own = what == Look::Repositories || (fresh && repositories.is_empty());
     let profiles = [plan.source.profile(), plan.target.profile()];
     let mut units = vec![KUBELET_UNIT.to_owned()];
     units.extend(profiles.iter().flat_map(|one| one.firewall_units).map(|&one| one.to_owned()));
@@ -61,6 +89,9 @@ pub(super) fn question(plan: &Plan, nonce: String) -> Collect {
         units: sorted(units),
         locks: sorted(locks.collect()),
         paths: sorted(NODE_DIRS.map(str::to_owned).into()),
+        repositories,
+        own_repositories: own,
+        files: what == Look::Snapshot,
     }
 }
 
@@ -80,6 +111,7 @@ pub(super) fn appraise(
         }
         Check::ClockInSync => Ok(fitness::clock_in_sync(heard)),
         Check::PackagesUsable => fitness::packages_usable(report, plan),
+        Check::RepositoriesServe => fitness::repositories_serve(report),
         Check::KubeletStopped => kubelet_stopped(report),
         Check::NoLeftovers => no_leftovers(report),
         Check::PortsFree => ports_free(report),
@@ -406,7 +438,7 @@ mod tests {
 
     #[test]
     fn the_question_asks_for_everything_once() {
-        let asked = question(&migration().plan, "n".into());
+        let asked = question(&migration().plan, Look::Snapshot, "n".into());
         assert_eq!(asked.units, ["firewalld.service", "kubelet.service", "ufw.service"]);
         assert_eq!(asked.locks, ["/var/lib/dpkg/lock-frontend", "/var/run/yum.pid"]);
         assert!(NODE_DIRS.iter().all(|dir| asked.paths.iter().any(|path| path == dir)));

@@ -26,10 +26,13 @@ use super::{
 use crate::{capacity::Report, clients::objects};
 
 /// What was read, or `Unknown` and why.
-type Reading<T> = Result<T, Verdict>;
+pub(super) type Reading<T> = Result<T, Verdict>;
 
 /// Namespace of the cluster's own workloads.
 pub(super) const SYSTEM: &str = "kube-system";
+
+/// Namespace of the leases of kubelets.
+const LEASES: &str = "kube-node-lease";
 
 /// One API server.
 pub(super) struct Server {
@@ -40,6 +43,7 @@ pub(super) struct Server {
     node: OnceCell<Reading<Option<NodeObject>>>,
     nodes: OnceCell<Reading<Vec<NodeObject>>>,
     lease: OnceCell<Reading<Option<Lease>>>,
+    leases: OnceCell<Reading<Vec<Lease>>>,
     pods: OnceCell<Reading<Vec<Pod>>>,
     pending: OnceCell<Reading<Vec<Pending>>>,
     reports: OnceCell<Reading<Option<Reports>>>,
@@ -67,6 +71,7 @@ impl Server {
             node: OnceCell::new(),
             nodes: OnceCell::new(),
             lease: OnceCell::new(),
+            leases: OnceCell::new(),
             pods: OnceCell::new(),
             pending: OnceCell::new(),
             reports: OnceCell::new(),
@@ -96,10 +101,17 @@ impl Server {
 
     /// The lease of the node's kubelet.
     pub(super) async fn lease(&self, name: &NodeName) -> Reading<Option<&Lease>> {
-        let read = |client| async move {
-            api::get(&Api::namespaced(client, "kube-node-lease"), name.as_str()).await
-        };
+        let read =
+            |client| async move { api::get(&Api::namespaced(client, LEASES), name.as_str()).await };
         self.once(&self.lease, "its lease", read).await.map(Option::as_ref)
+    }
+
+    /// The leases of all kubelets.
+    pub(super) async fn leases(&self) -> Reading<&[Lease]> {
+        let read = |client| async move {
+            api::list(&Api::namespaced(client, LEASES), ListParams::default(), Some).await
+        };
+        self.once(&self.leases, "the leases of kubelets", read).await.map(Vec::as_slice)
     }
 
     /// The pods that are bound to the node, finished ones too.

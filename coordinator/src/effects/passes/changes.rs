@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rehull_proto::v1::order_done::Outcome as Answered;
+use rehull_proto::v1::{File, Files, Report as HostReport, order_done::Outcome as Answered};
 use rehull_shared::{evidence::Check, ids::Generation, time::Span};
 use serde_json::{Value, json};
 
@@ -233,7 +233,9 @@ async fn nothing_is_evicted_from_a_node_that_would_take_it_back() {
 #[tokio::test]
 async fn a_node_gets_back_what_its_snapshot_holds() {
     let mut world = with_nodes();
-    world.connect(host_report(), Answered::Done);
+    let (path, content) = ("/etc/hosts".to_owned(), "10.0.0.7 licence-server\n".to_owned());
+    let files = Some(Files { found: vec![File { path, content, mode: 0o644 }] });
+    world.connect(HostReport { files, ..host_report() }, Answered::Done);
     {
         world.workload.store().edit("nodes", "", "worker1", |node| {
             node["metadata"]["labels"] = json!({"disk": "ssd", "kubernetes.io/hostname": "x"});
@@ -259,7 +261,8 @@ async fn a_node_gets_back_what_its_snapshot_holds() {
     assert_eq!(objects["daemon_sets"], json!(["default/proxy"]));
     assert_eq!(objects["pending"], json!(["default/late-1"]));
     assert!(!objects.to_string().contains("hunter2"), "environments hold passwords");
-    assert!(world.blob(&snapshot.host_sha256).contains("Ubuntu 22.04"));
+    let host = world.blob(&snapshot.host_sha256);
+    assert!(host.contains("Ubuntu 22.04") && host.contains("10.0.0.7 licence-server"));
 
     world.migration.nodes[0].snapshot = Some(snapshot.clone());
     let requests = world.pass(look(Gate::Snapshot)).await.unwrap();

@@ -38,6 +38,7 @@ fn plan() -> Plan {
         control_planes_excluded: true,
         calendar: Default::default(),
         protection: None,
+        join_canary: None,
     }
 }
 

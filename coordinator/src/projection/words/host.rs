@@ -49,6 +49,22 @@ pub(super) const fn words_of(check: Check) -> Words {
                 "ssh {address} systemctl stop unattended-upgrades",
             ],
         ),
+        Check::RepositoriesServe => words(
+            "the package repositories that the host will use answer with an index",
+            "F40",
+            &[
+                "ssh {address} curl -sSI URL  # of what is named: name, route, proxy, certificate",
+                "rehull plan -f migration.yaml  # after another spec.operations.repos",
+            ],
+        ),
+        Check::OldRepositoriesServe => words(
+            "the package repositories of all hosts with the source OS answer with an index",
+            "F80",
+            &[
+                "ssh {address} yum -q makecache  # on the host that is named",
+                "let them use a repository of the site, or disable the one that is dead",
+            ],
+        ),
         Check::KubeletStopped => words(
             "no kubelet is running",
             "F2, F3",

@@ -105,6 +105,20 @@ pub(super) const fn words_of(check: Check) -> Words {
                 "kubectl get csr -o wide | grep system:node:{node}  # kubectl certificate approve NAME",
             ],
         ),
+        Check::JoinCanaryServes => words(
+            "a pod on the node and one elsewhere fetch from one another, by DNS name and Service",
+            "F49",
+            &[
+                "kubectl -n rehull-canary get pods -o wide",
+                "kubectl -n rehull-canary describe pods  # images, probes",
+                "kubectl -n kube-system get pods --field-selector=spec.nodeName={node}  # CNI, kube-proxy, DNS",
+            ],
+        ),
+        Check::JoinCanaryRemoved => words(
+            "the pods of the join canary are gone, if one was planned",
+            "",
+            &["kubectl -n rehull-canary get pods,services"],
+        ),
         Check::MetadataRestored => words(
             "labels, annotations and taints are as recorded",
             "F24",
