@@ -30,7 +30,7 @@ use crate::{
 const COORDINATOR: &str = "rehull-coordinator";
 
 /// Largest message taken from a coordinator.
-pub(crate) const MESSAGE_BYTES_MAX: usize = 512 * 1024;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// What may be under way before it is read: one message of the largest size.
 const WINDOW_BYTES: u32 = MESSAGE_BYTES_MAX as u32;

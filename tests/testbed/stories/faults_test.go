@@ -36,7 +36,7 @@ var faults = []fault{
 		advice: "kubectl",
 		off: func(n *night) {
 			n.on("mgmt", "nft delete table ip stale; systemctl restart rehull")
-			n.on("master1", "pkill -9 -f secure-port=6444; pkill -9 -f etcd-stale")
+			n.on("master1", "pkill -9 -f 'secure-port=[6]444'; pkill -9 -f 'etcd-[s]tale'")
 		},
 	},
 	{
@@ -477,13 +477,13 @@ pid=$(pgrep -x etcd | head -n 1)
 kill -STOP $pid
 cp -a /var/lib/etcd /var/lib/etcd-stale
 kill -CONT $pid
-setsid etcd --name stale --data-dir /var/lib/etcd-stale --force-new-cluster \
+setsid /opt/testbed/bin/etcd --name stale --data-dir /var/lib/etcd-stale --force-new-cluster \
   --listen-client-urls http://127.0.0.1:2479 --advertise-client-urls http://127.0.0.1:2479 \
   --listen-peer-urls http://127.0.0.1:2480 >/var/log/etcd-stale.log 2>&1 </dev/null &
 tr '\0' '\n' </proc/$(pgrep -x kube-apiserver | head -n 1)/cmdline | tail -n +2 |
   grep -v -e '^--etcd-' -e '^--secure-port=' >/root/stale.args
 mapfile -t args </root/stale.args
-setsid kube-apiserver "${args[@]}" --etcd-servers=http://127.0.0.1:2479 --secure-port=6444 \
+setsid /opt/testbed/bin/kube-apiserver "${args[@]}" --etcd-servers=http://127.0.0.1:2479 --secure-port=6444 \
   >/var/log/stale.log 2>&1 </dev/null &
 for i in $(seq 300); do
   kubectl --server=https://10.77.0.11:6444 get --raw=/readyz >/dev/null 2>&1 && exit 0
