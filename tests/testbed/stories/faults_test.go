@@ -29,13 +29,14 @@ var faults = []fault{
 			n.on("master1", staleServer)
 			n.on("mgmt", "nft add table ip stale; "+
 				"nft 'add chain ip stale out { type nat hook output priority -100; }'; "+
-				"nft add rule ip stale out ip daddr 10.77.0.11 tcp dport 6443 dnat to 10.77.0.11:6444; "+
-				"systemctl restart rehull") // its connections are to the real one
+				"nft add rule ip stale out ip daddr 10.77.0.11 tcp dport 6443 dnat to 10.77.0.11:6444")
+			n.restart() // its connections are to the real one
 		},
 		check: "AnswersFresh", seen: "leases of Ready nodes were last renewed",
 		advice: "kubectl",
 		off: func(n *night) {
-			n.on("mgmt", "nft delete table ip stale; systemctl restart rehull")
+			n.on("mgmt", "nft delete table ip stale")
+			n.restart()
 			n.on("master1", "pkill -9 -f 'secure-port=[6]444'; pkill -9 -f 'etcd-[s]tale'")
 		},
 	},

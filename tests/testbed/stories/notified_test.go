@@ -41,7 +41,8 @@ func (n *night) beNotified() {
 	n.on("mgmt", "systemctl enable --now receiver\n"+
 		"(umask 077; echo a secret of the receiver alone >/root/webhook.secret)\n"+
 		"printf 'webhook:\\n  url: http://127.0.0.1:9876/\\n  secretFile: /root/webhook.secret\\n' >>"+
-		cluster.RehullDir+"/config.yaml\nsystemctl restart rehull")
+		cluster.RehullDir+"/config.yaml")
+	n.restart()
 }
 
 // wasNotified checks that everything was told that should be, in the log's order, although the

@@ -352,6 +352,13 @@ func (n *night) on(host, script string) string {
 	return run(n.T, n.testbed, host, "bash", "-euc", script)
 }
 
+// restart starts the coordinator anew, and waits until it answers.
+func (n *night) restart() {
+	n.Helper()
+	n.on("mgmt", "systemctl restart rehull; for i in $(seq 300); do rehull --dir "+cluster.RehullDir+
+		" status >/dev/null 2>&1 && exit 0; sleep 0.2; done; exit 1")
+}
+
 // apply creates objects in the cluster that a host's kubectl speaks to.
 func (n *night) apply(host, manifest string) {
 	n.Helper()
