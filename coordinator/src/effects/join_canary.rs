@@ -112,7 +112,7 @@ impl<'a> Canary<'a> {
              exec busybox httpd -f -p {PORT} -h {directory}"
         );
         let fetch = format!(
-            "test $(busybox wget -q -T 5 -O - http://{peer}:{PORT}/payload | wc -c) -eq {PAYLOAD}"
+            "test $(busybox wget -q -O - http://{peer}:{PORT}/payload | wc -c) -eq {PAYLOAD}"
         );
         let resources = json!({"cpu": "50m", "memory": "32Mi"});
         let container = json!({
