@@ -6,11 +6,11 @@ use rehull::domain::{
     state::{Phase, Step},
 };
 use rehull_shared::{
-    evidence::{Evidence, Verdict},
+    evidence::{Evidence, Verdict, Witness},
     ids::Round,
     time::{Span, Timestamp},
 };
-use rehull_tests::story::{Story, on, prod};
+use rehull_tests::story::{Story, need_of, on, prod};
 
 #[test]
 fn every_gate_has_needs_and_no_need_twice() {
@@ -106,4 +106,23 @@ fn an_operation_or_a_reinstall_that_never_ends_is_not_waited_for_for_ever() {
     story.passes(&on("n1"));
     story.waits(Span::from_mins(91));
     assert!(matches!(story.phase(&on("n1")), Phase::Held { .. }));
+}
+
+#[test]
+fn other_words_for_the_same_no_are_kept_now_and_then_and_the_same_words_seldom() {
+    let need = need_of(Gate::Drain, Witness::ApiServers).expect("API servers are asked");
+    let mut story = Story::of(&["n1"]);
+    story.reaches("n1", Gate::Drain);
+    let mut says = |words: &str, wait: u32| {
+        story.waits(Span::from_secs(wait));
+        let answers = story.answers_to(&on("n1"), need, Verdict::fail(words));
+        let before = story.log.len();
+        story.hears(&on("n1"), answers.into_iter().take(1).collect());
+        story.names_since(before).contains(&"EvidenceRecorded")
+    };
+    assert!(says("ten pods are left", 0));
+    assert!(!says("nine pods are left", 10));
+    assert!(says("eight pods are left", 5));
+    assert!(!says("eight pods are left", 55));
+    assert!(says("eight pods are left", 5));
 }

@@ -190,7 +190,7 @@ var faults = []fault{
 		check: "AddressesKept", seen: "10.77.0.21 is not on network card",
 		off: func(n *night) {
 			n.on("worker1", "ip addr add 10.77.0.21/24 dev eth0; ip addr del 10.77.0.121/24 dev eth0; "+
-				"ip addr add 10.77.0.21/24 dev eth0 2>/dev/null || true")
+				"ip addr add 10.77.0.21/24 dev eth0 2>/dev/null || true; ip route replace default via 10.77.0.1")
 		},
 	},
 	{

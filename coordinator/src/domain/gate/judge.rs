@@ -297,15 +297,18 @@ impl Dossier {
     }
 
     /// Whether an answer must be kept in the log: it is the first of its source, says something
-    /// else than the last, completes the window, or the last is half as old as it may be. The rest
-    /// is noise.
+    /// else than the last, completes the window, or the last is half as old as it may be. Other words
+    /// for the same no are kept only now and then, since some of them count seconds. The rest is
+    /// noise.
     pub fn is_news(&self, evidence: &Evidence, age_max: Span, window: Span) -> bool {
         let Some(last) = self.get(evidence.check, &evidence.source) else { return true };
         let end = last.passing_since + window;
+        let age = evidence.observed_at.since(last.evidence.observed_at).as_secs();
+        let words = !matches!(evidence.verdict, Verdict::Pass(_))
+            && last.evidence.verdict.seen() != evidence.verdict.seen();
         last.evidence.verdict.word() != evidence.verdict.word()
             || last.evidence.generation != evidence.generation
             || (last.evidence.observed_at < end && evidence.observed_at >= end)
-            || evidence.observed_at.since(last.evidence.observed_at).as_secs() * 2
-                >= age_max.as_secs()
+            || age * if words { 8 } else { 2 } >= age_max.as_secs()
     }
 }
