@@ -153,7 +153,7 @@ mod tests {
     fn what_is_too_much_is_named_and_not_sent() {
         let dir = tempfile::tempdir().unwrap();
         let host = Directory::new(dir.path());
-        host.file("etc/hosts", &"x".repeat(FILE_BYTES_MAX + 1)).unwrap();
+        host.file("etc/hosts", "x".repeat(FILE_BYTES_MAX + 1)).unwrap();
         for number in 0..6 {
             let line = format!("{}\n", "y".repeat(FILE_BYTES_MAX - 10));
             host.file(&format!("etc/sysctl.d/{number}.conf"), &line).unwrap();

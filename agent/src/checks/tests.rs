@@ -330,7 +330,7 @@ async fn the_largest_report_fits_a_message() {
         host.file(&format!("{long}/{n:04}.pem"), &pem).unwrap();
     }
     for n in 0..10 {
-        host.file(&format!("etc/sysctl.d/{n}.conf"), &"x".repeat(32_000)).unwrap();
+        host.file(&format!("etc/sysctl.d/{n}.conf"), "x".repeat(32_000)).unwrap();
     }
     let many = || (0..64).map(|n| format!("/{long}/{n}")).collect::<Vec<_>>();
     let asked = Collect {

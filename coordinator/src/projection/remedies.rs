@@ -166,6 +166,13 @@ fn ask_source(check: Check, source: &Source) -> Vec<String> {
         Source::Management => {
             vec!["kubectl {management} get clusters.kubean.io {cluster}".to_owned()]
         }
+        // It asks the agents of all hosts that still run the source OS.
+        Source::Coordinator if check == Check::OldRepositoriesServe => {
+            vec![
+                "rehull agent list {cluster}  # every host that will be migrated needs one"
+                    .to_owned(),
+            ]
+        }
         Source::Coordinator => {
             vec![format!("journalctl -u rehull | grep warn  # why it could not answer {check}")]
         }

@@ -49,7 +49,9 @@ var faults = []fault{
 	{
 		name: "a budget that allows no disruption (F10)", node: "worker1", gate: "G1",
 		on: func(n *night) {
-			n.apply("master1", preferred("shop", 2, "")+budget("shop", 2))
+			n.apply("master1", preferred("shop", 2, ""))
+			n.on("master1", "kubectl rollout status deployment/shop --timeout=60s")
+			n.apply("master1", budget("shop", 2)) // of pods that run: none has been evicted
 			n.allowed("shop", "0")
 		},
 		check: "DisruptionsAllowed", seen: "default/shop", off: func(n *night) {
