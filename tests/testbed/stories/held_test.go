@@ -13,6 +13,7 @@ import (
 // on: it is held at its gate with the right words, nothing that cannot be undone is done, and the
 // person who does what the words say releases it.
 func TestHeld(t *testing.T) {
+	t.Parallel() // it mostly waits
 	testbed := begun(t, cluster.Workers, migration)
 	before, disk := identityOf(t, testbed, "worker1"), diskOf(t, testbed, "worker1")
 	operations := watchOperations(t, testbed)

@@ -24,6 +24,7 @@ const migrationLimit = 10 * time.Minute
 // TestWorker is the main story: a worker gets another operating system, and the coordinator is
 // killed at every point on its way. Nothing is lost and nothing is done twice.
 func TestWorker(t *testing.T) {
+	t.Parallel() // it mostly waits
 	testbed := begun(t, cluster.Workers, migration)
 	before := identityOf(t, testbed, "worker1")
 	budgets, operations := watchBudgets(t, testbed), watchOperations(t, testbed)
