@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
 use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use rehull_shared::text::chain;
 
 /// How long one answer may take, from the name to the last byte that is wanted.
@@ -20,16 +23,23 @@ pub(super) async fn get(url: &str, bytes_max: usize) -> Result<Vec<u8>, String> 
 
 async fn fetch(url: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
     let uri = url.parse::<http::Uri>().map_err(|why| why.to_string())?;
-    let connector = HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-        .map_err(|why| format!("the host trusts no certificates: {why}"))?
-        .https_or_http()
-        .enable_http1()
-        .build();
-    let client = Client::builder(TokioExecutor::new()).build(connector);
+    let https = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
     let request = http::Request::get(uri).body(Empty::<&[u8]>::new());
     let request = request.map_err(|why| why.to_string())?;
-    let answer = client.request(request).await.map_err(|why| chain(&why))?;
+    let builder = Client::builder(TokioExecutor::new());
+    // Certificates are read only for who needs them: there are many, and a host may have none.
+    let answer = if https {
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
+            .map_err(|why| format!("the host trusts no certificates: {why}"))?
+            .https_only()
+            .enable_http1()
+            .build();
+        builder.build(connector).request(request).await
+    } else {
+        builder.build(HttpConnector::new()).request(request).await
+    };
+    let answer = answer.map_err(|why| chain(&why))?;
     if answer.status() != http::StatusCode::OK {
         return Err(answer.status().to_string());
     }
