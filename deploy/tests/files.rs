@@ -75,7 +75,6 @@ fn no_right_is_wide_and_none_touches_secrets() {
         .into_iter()
         .filter(|right| !right.ends_with(" get") && !right.ends_with(" list"))
         .collect();
-    // A Node is deleted by its UID only, when a removal has left it behind.
     // Pods and Services are made and removed where join canaries live, and nowhere else.
     let of_canaries = ["pods", "services"]
         .map(|kind| ["create", "delete"].map(|verb| format!("/{kind} {verb}")))
@@ -83,6 +82,7 @@ fn no_right_is_wide_and_none_touches_secrets() {
     let (canaries, others): (Vec<_>, Vec<_>) =
         changes.into_iter().partition(|right| of_canaries.contains(right));
     assert_eq!(canaries, of_canaries);
+    // A Node is deleted by its UID only, when a removal has left it behind.
     assert_eq!(others, ["/nodes delete", "/nodes patch", "/pods/eviction create"]);
     for role in documents("coordinator/rbac-workload.yaml") {
         let rights = role["rules"].to_string();

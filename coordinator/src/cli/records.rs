@@ -12,7 +12,6 @@ use rehull_shared::{
     ids::{ClusterName, NodeName},
     time::{Timestamp, now},
 };
-
 use serde_json::Value;
 
 use super::{Failure, Reach, ask, client::connect, output};

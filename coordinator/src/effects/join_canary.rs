@@ -16,7 +16,6 @@ use super::{
     api::{Failure, call, get},
 };
 use crate::{
-    clients::Endpoint,
     domain::{plan::JoinCanary, state::Migration},
     pods,
 };
@@ -147,7 +146,7 @@ impl Pass<'_> {
     /// anew.
     pub(super) async fn start_join_canary(&self, node: &NodeName) -> Result<Requests, Trouble> {
         let Some(canary) = Canary::of(self.migration, node) else { return Ok(Requests::new()) };
-        let client = self.canaries().await?;
+        let client = self.workload().await?;
         let (services, all) = canary.objects()?;
         let (service_api, pod_api) = apis(&client);
         for service in &services {
@@ -171,7 +170,7 @@ impl Pass<'_> {
     /// Removes everything of it.
     pub(super) async fn remove_join_canary(&self, node: &NodeName) -> Result<Requests, Trouble> {
         let Some(canary) = Canary::of(self.migration, node) else { return Ok(Requests::new()) };
-        let (service_api, pod_api) = apis(&self.canaries().await?);
+        let (service_api, pod_api) = apis(&self.workload().await?);
         for name in [canary.here(), canary.there()] {
             let pod = get(&pod_api, &name).await.map_err(|failure| failure.with(&name))?;
             if let Some(pod) = pod.filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
@@ -183,10 +182,6 @@ impl Pass<'_> {
             }
         }
         Ok(Requests::new())
-    }
-
-    async fn canaries(&self) -> Result<Client, Trouble> {
-        self.context.clients.get(&self.migration.plan, Endpoint::Workload).await
     }
 }
 

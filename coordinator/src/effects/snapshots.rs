@@ -78,7 +78,7 @@ impl Pass<'_> {
     /// Records a node: its objects from the cluster's API, its facts from its agent.
     pub(super) async fn take_snapshot(&self, name: &NodeName) -> Result<Requests, Trouble> {
         let node = self.node(name)?;
-        let client = self.context.clients.get(&self.migration.plan, Endpoint::Workload).await?;
+        let client = self.workload().await?;
         let objects = read(&client, name).await?;
         let heard = self
             .hear(node, node.track.round, Look::Snapshot)
@@ -120,7 +120,7 @@ impl Pass<'_> {
     pub(super) async fn export(&self) -> Result<Requests, Trouble> {
         let plan = &self.migration.plan;
         let management = self.context.clients.get(plan, Endpoint::Management).await?;
-        let workload = self.context.clients.get(plan, Endpoint::Workload).await?;
+        let workload = self.workload().await?;
         let cluster = Api::<DynamicObject>::all_with(management.clone(), &cluster_resource());
         let cluster = get(&cluster, plan.cluster.as_str()).await;
         let cluster = cluster.map_err(|failure| failure.with("Cluster"))?;

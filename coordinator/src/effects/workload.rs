@@ -157,7 +157,8 @@ impl Pass<'_> {
         Ok(Requests::new())
     }
 
-    async fn workload(&self) -> Result<Client, Trouble> {
+    /// The client for the workload cluster.
+    pub(super) async fn workload(&self) -> Result<Client, Trouble> {
         self.context.clients.get(&self.migration.plan, Endpoint::Workload).await
     }
 

@@ -47,10 +47,6 @@ impl Pass<'_> {
         answer.unwrap_or_else(|trouble| Verdict::unknown(trouble.to_string()))
     }
 
-    async fn workload_client(&self) -> Result<Client, Trouble> {
-        self.context.clients.get(&self.migration.plan, Endpoint::Workload).await
-    }
-
     /// The UID of its first namespace tells one cluster from another.
     async fn management_separate(&self) -> Result<Verdict, Trouble> {
         let uid = async |client: Client, what: Endpoint| {
@@ -59,7 +55,7 @@ impl Pass<'_> {
             found.uid().ok_or_else(|| Trouble::new(what, "its kube-system has no UID"))
         };
         let management = uid(self.management_client().await?, Endpoint::Management).await?;
-        let workload = uid(self.workload_client().await?, Endpoint::Workload).await?;
+        let workload = uid(self.workload().await?, Endpoint::Workload).await?;
         Ok(match management == workload {
             true => Verdict::fail(
                 "the workload cluster is the management cluster itself: jobs and coordinator \
@@ -82,7 +78,7 @@ impl Pass<'_> {
             let name = &node.planned.name;
             return Ok(Verdict::fail(format!("its server {server} is {name}, which is removed")));
         }
-        let client = self.workload_client().await?;
+        let client = self.workload().await?;
         let request = http_get("/readyz");
         match api::call(client.request_text(request)).await {
             Ok(answer) if answer.trim() == "ok" => self.is_this_cluster(&server, client).await,
@@ -137,7 +133,7 @@ impl Pass<'_> {
             let why = format!("{} is planned, but {name} has deployed with {image}", plan.image);
             return Ok(Verdict::fail(why));
         }
-        let nodes: Api<NodeObject> = Api::all(self.workload_client().await?);
+        let nodes: Api<NodeObject> = Api::all(self.workload().await?);
         let version = |node: NodeObject| {
             let info = node.status?.node_info?;
             Some((node.metadata.name.unwrap_or_default(), info.kubelet_version))
