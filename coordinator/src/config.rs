@@ -40,6 +40,9 @@ pub struct Config {
     pub webhook: Option<Receiver>,
     /// The program that switches the deletion protection of clusters; none if it is not set.
     pub protection: Option<String>,
+    /// The programs that documents may have reinstall hosts: who may write a document must not by that
+    /// choose what runs on the coordinator's machine.
+    pub installers: Vec<String>,
 }
 
 /// Whom to tell.
@@ -68,6 +71,8 @@ struct Written {
     otlp_endpoint: Option<String>,
     webhook: Option<WrittenReceiver>,
     deletion_protection: Option<String>,
+    #[serde(default)]
+    installers: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -126,9 +131,13 @@ impl Config {
             otlp_endpoint,
             webhook,
             deletion_protection: protection,
+            installers,
         } = written;
         if protection.as_deref().is_some_and(|program| !program.starts_with('/')) {
             return Err(Fault::of("deletionProtection", "must be an absolute path"));
+        }
+        if let Some(at) = installers.iter().position(|program| !program.starts_with('/')) {
+            return Err(Fault::of(format!("installers[{at}]"), "must be an absolute path"));
         }
         let listen = address("listen", &listen)?;
         let advertise = address("advertise", advertise.as_deref().unwrap_or(&listen))?;
@@ -146,6 +155,7 @@ impl Config {
             otlp_endpoint,
             webhook: webhook.map(receiver).transpose()?,
             protection,
+            installers,
         })
     }
 
@@ -170,7 +180,9 @@ impl Config {
              # webhook: {{url: \"https://alerts.example/rehull\", \
              secretFile: /etc/rehull/webhook.secret}}\n\
              # What switches the deletion protection of clusters (deploy/protection.md).\n\
-             # deletionProtection: /usr/local/sbin/deletion-protection\n"
+             # deletionProtection: /usr/local/sbin/deletion-protection\n\
+             # Which programs documents may have reinstall hosts (deploy/installer.md).\n\
+             # installers: [/usr/local/sbin/reinstall]\n"
         );
         authority::write_private(&dir.join(FILE), &text)?;
         Self::read(dir)
@@ -243,6 +255,10 @@ mod tests {
             (
                 "listen: \"a:1\"\ndeletionProtection: p",
                 "line 2, column 1: deletionProtection: must",
+            ),
+            (
+                "listen: \"a:1\"\ninstallers: [/opt/a, b]",
+                "line 2, column 1: installers[1]: must be an absolute path",
             ),
             (&webhook("url: alerts, secretFile: /s"), "line 2, column 11: webhook.url: begins"),
             (

@@ -66,6 +66,8 @@ pub struct Context {
     /// The program that switches the deletion protection of clusters, if there is one: it stands in the
     /// coordinator's settings, never in a document.
     pub protection: Option<String>,
+    /// The programs that may reinstall hosts, from the settings too: a document only chooses among them.
+    pub installers: Vec<String>,
     /// What time it is.
     pub clock: Clock,
     /// Secrets of invitations that installers hand to hosts.

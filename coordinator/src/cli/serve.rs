@@ -127,6 +127,7 @@ fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::R
         blobs: Blobs::open(config.dir.join(blobs::DIRECTORY))?,
         run_program: effects::run_program(),
         protection: config.protection.clone(),
+        installers: config.installers.clone(),
         clock: Arc::new(now),
         draw: Arc::new(authority::draw),
         dir: config.dir.clone(),

@@ -89,6 +89,11 @@ impl Pass<'_> {
         let Installer::Command { program, args } = &self.migration.plan.installer else {
             return Ok(Requests::new());
         };
+        if !self.context.installers.contains(program) {
+            let why = "is not among installers of the coordinator's config.yaml: list it there, and \
+                       start the coordinator again";
+            return Err(Trouble::new(format!("installer {program}"), why));
+        }
         let file = self.token_file(node);
         if let Some(issue) = self.invitation(node, &file)? {
             return Ok(vec![issue]); // open before the program can hand it to anybody

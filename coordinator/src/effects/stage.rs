@@ -114,6 +114,7 @@ impl Stage {
             blobs: Blobs::open(dir.path().join("blobs")).unwrap(),
             run_program: program(&calls, &answers),
             protection: Some("/opt/protection".into()),
+            installers: vec!["/opt/reinstall".into()],
             clock,
             draw: Arc::new(|| [7; 32]),
             dir: dir.path().to_owned(),

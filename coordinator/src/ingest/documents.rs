@@ -6,7 +6,7 @@ use tonic::Status;
 use super::Desk;
 use crate::{
     document::{Fault, planned},
-    domain::plan::{Plan, PlannedNode},
+    domain::plan::{Installer, Plan, PlannedNode},
     preview::preview,
 };
 
@@ -20,6 +20,12 @@ pub(super) async fn understood(
     if plan.protection.is_some() && desk.context.protection.is_none() {
         let why = "deletionProtection of the coordinator's config.yaml must name the program";
         return Err(refused(Fault::of("spec.deletionProtection", why)));
+    }
+    if let Installer::Command { program, .. } = &plan.installer
+        && !desk.context.installers.contains(program)
+    {
+        let why = format!("{program} is not among installers of the coordinator's config.yaml");
+        return Err(refused(Fault::of("spec.installer.command.program", why)));
     }
     Ok((plan, nodes))
 }

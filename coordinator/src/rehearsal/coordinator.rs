@@ -39,6 +39,8 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) world: Shared,
     pub(super) authority: Arc<Authority>,
+    /// Programs that the documents have reinstall hosts.
+    installers: Vec<String>,
     listener: TcpListener,
     draw: Draw,
 }
@@ -60,6 +62,7 @@ impl Parts {
         dir: PathBuf,
         clock: Clock,
         world: Shared,
+        installers: Vec<String>,
         seed: &str,
     ) -> Result<Self, Error> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -70,7 +73,7 @@ impl Parts {
             Sha256::digest(format!("{seed}/secret/{number}")).into()
         });
         let authority = Arc::new(Authority::create_backdated(BACKDATED)?);
-        Ok(Self { dir, clock, world, authority, listener, draw })
+        Ok(Self { dir, clock, world, authority, installers, listener, draw })
     }
 
     /// Where agents find the coordinator.
@@ -97,6 +100,7 @@ impl Coordinator {
             blobs: Blobs::open(parts.dir.join("blobs")).map_err(io::Error::other)?,
             run_program: installer::program(parts.world.clone()),
             protection: Some(installer::PROTECTION.to_owned()),
+            installers: parts.installers.clone(),
             clock: parts.clock.reader(),
             draw: parts.draw.clone(),
             dir: parts.dir.clone(),

@@ -27,7 +27,7 @@ use crate::{
     agents::Whom,
     authority,
     clients::Trouble,
-    document::planned,
+    document::{self, Installer, planned},
     domain::{
         command::{Command, Request},
         effect::{Effect, due},
@@ -122,7 +122,8 @@ impl Driver {
         let documents: Vec<(ClusterName, String)> =
             originals.iter().map(|one| (one.name.clone(), one.document.clone())).collect();
         let world = Shared::new(originals, faults, &seed, clock.clone(), hosts.path())?;
-        let parts = Parts::new(dir.to_owned(), clock, world, &seed)?;
+        let installers = documents.iter().filter_map(|(_, document)| program(document)).collect();
+        let parts = Parts::new(dir.to_owned(), clock, world, installers, &seed)?;
         let coordinator = Coordinator::open(&parts).await?;
         let (agents, person) = (BTreeMap::new(), Person::new(&seed));
         let (deeds, news) = (Vec::new(), (begin, 0));
@@ -275,6 +276,14 @@ impl Driver {
         }
         self.coordinator.close().await?;
         Ok(self.parts.dir)
+    }
+}
+
+/// The program that a document has reinstall hosts: it is played, whatever the settings allow.
+fn program(document: &str) -> Option<String> {
+    match document::parse(document).ok()?.spec.installer {
+        Installer::Command { program, .. } => Some(program),
+        Installer::Manual {} => None,
     }
 }
 

@@ -59,6 +59,7 @@ pub(crate) async fn coordinator() -> Coordinator {
         blobs: Blobs::open(dir.path().join("blobs")).unwrap(),
         run_program: run_program(),
         protection: None,
+        installers: vec!["/opt/reinstall".to_owned()],
         clock: Arc::new(now),
         draw: Arc::new(draw),
         dir: dir.path().to_owned(),

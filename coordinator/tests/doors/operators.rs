@@ -278,6 +278,26 @@ async fn a_migration_is_started_once_and_paused_and_resumed() {
 }
 
 #[tokio::test]
+async fn a_document_chooses_an_installer_only_among_those_of_the_settings() {
+    let coordinator = coordinator().await;
+    register(&coordinator);
+    let mut operator = coordinator.operator().await;
+    let document = |program: &str| {
+        let installer = format!("installer: {{command: {{program: {program}}}}}");
+        DOCUMENT.replace("installer: {manual: {}}", &installer)
+    };
+    let allowed = PlanRequest { document: document("/opt/reinstall") };
+    operator.plan(allowed).await.unwrap();
+    let request = StartRequest { document: document("/bin/sh"), by: String::new() };
+    let refused = operator.start(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    let words = "spec.installer.command.program: /bin/sh is not among installers of";
+    assert!(refused.message().starts_with("line 14, ") && refused.message().contains(words));
+    let status = operator.status(StatusRequest::default()).await.unwrap().into_inner();
+    assert!(status.clusters.is_empty());
+}
+
+#[tokio::test]
 async fn a_bad_document_is_refused_with_its_place() {
     let coordinator = coordinator().await;
     let mut operator = coordinator.operator().await;

@@ -54,7 +54,7 @@ func InstallRehull(ctx context.Context, testbed *hosts.Testbed, programs string)
 		return err
 	}
 	_, err = shell(ctx, testbed, managementHost, "rehull init --dir "+RehullDir+" --listen "+
-		Coordinator+"\nsystemctl enable --now rehull\n"+
+		Coordinator+"\necho 'installers: [/usr/local/bin/reinstall]' >>"+RehullDir+"/config.yaml\nsystemctl enable --now rehull\n"+
 		"for i in $(seq 100); do rehull --dir "+RehullDir+" status && break; sleep 0.2; done")
 	if err != nil {
 		return err

@@ -107,3 +107,12 @@ async fn a_program_that_fails_is_quoted() {
     let trouble = install(&stage).await.unwrap_err();
     assert!(trouble.contains("start exits 1: no route"), "{trouble}");
 }
+
+#[tokio::test]
+async fn a_program_that_the_settings_do_not_list_is_not_run() {
+    let mut stage = invited().await;
+    stage.context.installers = vec!["/opt/other".into()];
+    let why = install(&stage).await.unwrap_err();
+    assert!(why.starts_with("installer /opt/reinstall: is not among installers of"), "{why}");
+    assert!(stage.calls.lock().unwrap().is_empty());
+}

@@ -147,6 +147,7 @@ impl World {
             blobs: Blobs::open(self.dir.path().join("blobs")).unwrap(),
             run_program: run_program(),
             protection: None,
+            installers: Vec::new(),
             clock: Arc::new(|| NOW),
             draw: Arc::new(|| [7; 32]),
             dir: self.dir.path().into(),
