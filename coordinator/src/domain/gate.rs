@@ -367,6 +367,7 @@ impl Gate {
                         once(DaemonPodsReady, ApiServers),
                         once(NoPendingRequests, ApiServers),
                         once(NodesReady, ApiServers),
+                        once(AnswersFresh, ApiServers),
                         once(HostIsNode, Agent),
                         once(OsIsSource, Agent),
                     ]
