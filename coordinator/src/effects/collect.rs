@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use rehull_proto::v1::to_agent;
 use rehull_shared::{
     evidence::{Check, Evidence, Source, Verdict, Witness},
@@ -15,19 +15,18 @@ use rehull_shared::{
     time::Timestamp,
 };
 
-use super::{Pass, Requests, Trouble, api, join_canary::Canary, snapshots::Objects};
+use super::{Pass, Requests, Trouble, join_canary::Canary, snapshots::Objects};
 use crate::{
     agents::Answer,
     clients::Endpoint,
     domain::{
-        approval::{Approval, Item},
         command::{Report, Request},
         gate::Gate,
         state::{Node, Phase, Process, Subject},
     },
-    items,
 };
 
+mod accepted;
 mod capacity;
 mod cluster;
 mod fitness;
@@ -36,6 +35,7 @@ mod join_canary;
 mod joined;
 mod management;
 mod node;
+mod old_hosts;
 mod records;
 mod server;
 
@@ -182,49 +182,6 @@ impl Pass<'_> {
             answers.insert((check, Source::Coordinator), (now, verdict));
         }
         answers
-    }
-
-    /// Whether our own records have confirmed a check a short while ago, in this round.
-    fn is_fresh(&self, node: Option<&Node>, check: Check, now: Timestamp) -> bool {
-        let Some(Phase::Asking { dossier, .. }) = node.map(|node| &node.track.phase) else {
-            return false;
-        };
-        let half = self.migration.plan.policy.evidence_max_age.as_secs() / 2;
-        dossier.get(check, &Source::Coordinator).is_some_and(|seen| {
-            matches!(seen.evidence.verdict, Verdict::Pass(_))
-                && now.since(seen.evidence.observed_at).as_secs() < half
-        })
-    }
-
-    /// Has every host that still runs the old system try its repositories: an operation for one node
-    /// prepares all of them (F80). Hosts that have none set up bring their packages another way.
-    async fn old_repositories(&self, round: Round) -> Verdict {
-        let old = |node: &&Node| !node.is_out() && !node.track.phase.is_over();
-        let old: Vec<&Node> = self.migration.nodes.iter().filter(old).collect();
-        let heard = old.iter().map(|node| self.hear(node, round, Look::Repositories));
-        let heard = join_all(heard).await;
-        let (mut tried, mut dead) = (0, Vec::new());
-        for (node, heard) in old.iter().zip(&heard) {
-            let found = heard.as_ref().map_err(|(_, unknown)| unknown.clone());
-            let found = found.and_then(|heard| fitness::repositories(&heard.report).cloned());
-            let found = match found {
-                Ok(repositories) => repositories.found,
-                Err(unknown) => {
-                    let name = &node.planned.name;
-                    return Verdict::unknown(format!("repositories of {name}: {}", unknown.seen()));
-                }
-            };
-            tried += found.len();
-            let silent = fitness::silent(&found).into_iter();
-            dead.extend(silent.map(|why| format!("{}: {why}", node.planned.name)));
-        }
-        let hosts = old.len();
-        match dead.is_empty() {
-            true => Verdict::pass(format!("{tried} package repositories of {hosts} hosts serve")),
-            false => {
-                Verdict::fail(format!("package repositories do not serve: {}", api::few(dead)))
-            }
-        }
     }
 
     async fn ask_management(&self, subject: &Subject, gate: Gate) -> Answers {
@@ -393,52 +350,6 @@ impl Pass<'_> {
             }
             other => Verdict::unknown(format!("no API server can answer {other} of a node")),
         })
-    }
-
-    /// What the tag of the image says, or a person.
-    fn image_manages_systems(&self) -> Verdict {
-        let plan = &self.migration.plan;
-        let (open, accepted) = self.unaccepted(&Subject::Cluster, items::of_image(plan));
-        match open.is_empty() {
-            true => Verdict::pass(format!(
-                "{} manages {} and {}{accepted}",
-                plan.image, plan.source, plan.target
-            )),
-            false => Verdict::fail(api::few(open.iter().map(Item::words))),
-        }
-    }
-
-    /// A join canary that does not serve can be done without, if a person accepts that.
-    fn canary_verdict(
-        &self,
-        name: &NodeName,
-        node: &NodeObject,
-        seen: Result<String, String>,
-    ) -> Verdict {
-        let why = match seen {
-            Ok(seen) => return Verdict::pass(seen),
-            Err(why) => why,
-        };
-        let item = items::of_join_canary(node);
-        let offered = item.words();
-        match self.unaccepted(&Subject::Node(name.clone()), vec![item]) {
-            (open, accepted) if open.is_empty() => Verdict::pass(format!("{why}{accepted}")),
-            _ => Verdict::fail(format!("{why}; {offered}")),
-        }
-    }
-
-    /// Items that nobody has accepted, and words about those that somebody has.
-    fn unaccepted(&self, subject: &Subject, items: Vec<Item>) -> (Vec<Item>, String) {
-        let (mut open, mut accepted) = (Vec::new(), String::new());
-        for item in items {
-            match self.migration.approval(subject, &item, self.now()) {
-                Some(Approval { by, until, .. }) => {
-                    accepted += &format!("; {by} accepts until {until}: {}", item.words());
-                }
-                None => open.push(item),
-            }
-        }
-        (open, accepted)
     }
 
     /// What was recorded of a node before it was touched.
