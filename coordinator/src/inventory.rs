@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 
 use rehull_shared::ids::NodeName;
 
-use crate::yaml::{Entry, Fault, Tree};
+use crate::yaml::{Entry, Fault, Tree, layout::Layout};
 
 mod edit;
 mod etcd;
+mod merges;
+mod reorder;
 mod secrets;
 
 pub use edit::without;
 pub use etcd::member_names_in;
+pub use reorder::with_last;
 pub use secrets::{Password, Secrets, passwords};
 
 /// The groups that an inventory must have.
@@ -66,7 +69,7 @@ impl Inventory {
     /// keys, groups that look like a misspelt one (E4), patterns in place of names (F15), names of
     /// etcd members that would come to be given twice (F62).
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        Self::of(&Tree::parse(text)?)
+        understood(text).map(|(_, inventory)| inventory)
     }
 
     fn of(tree: &Tree) -> Result<Self, Fault> {
@@ -89,7 +92,7 @@ impl Inventory {
             inventory.hosts.push(host);
         }
         inventory.group("all", all, &mut Vec::new())?;
-        for (group, hosts) in GROUPS.iter().zip(inventory.groups()) {
+        for (group, hosts) in inventory.groups() {
             if hosts.is_empty() {
                 let why = "the group has no hosts, or its name is misspelt";
                 return Err(Fault::of(format!("all.children.{group}"), why));
@@ -99,8 +102,10 @@ impl Inventory {
         Ok(inventory)
     }
 
-    fn groups(&self) -> [&Vec<NodeName>; 3] {
-        [&self.control_planes, &self.nodes, &self.etcd]
+    /// The groups whose order counts, each with its hosts in order.
+    pub fn groups(&self) -> [(&'static str, &[NodeName]); 3] {
+        let [masters, nodes, etcd] = GROUPS;
+        [(masters, &self.control_planes), (nodes, &self.nodes), (etcd, &self.etcd)]
     }
 
     /// The host of this name.
@@ -184,6 +189,16 @@ impl Inventory {
     }
 }
 
+/// What a text means, and the inventory that it is.
+fn understood(text: &str) -> Result<(Tree, Inventory), Fault> {
+    let tree = Tree::parse(text)?;
+    if text.contains("<<") {
+        merges::check(&Layout::parse(text)?)?;
+    }
+    let inventory = Inventory::of(&tree)?;
+    Ok((tree, inventory))
+}
+
 fn at(entry: &Entry, path: &str, why: impl Into<String>) -> Fault {
     let path = rehull_shared::text::bounded(path, 300);
     Fault { line: entry.line, column: entry.column, path, why: why.into() }
@@ -202,13 +217,37 @@ fn hosts_of(group: &Tree) -> &[Entry] {
     group.get("hosts").map_or(&[], Tree::entries)
 }
 
-/// The name of a host. No pattern of Ansible is one.
+/// The name of a host. No pattern of Ansible is one, and nothing that it reads as another kind of
+/// value: it skips such hosts.
 fn name(entry: &Entry, path: &str) -> Result<NodeName, Fault> {
+    if is_no_text(&entry.key) {
+        let why = "Ansible reads this as a number, a date or a truth value, not as a name: quotes \
+                   would help it, but not the next reader, so rename the host";
+        return Err(at(entry, path, why));
+    }
     entry.key.parse().map_err(|_| {
         let why = "a host needs one literal name of lower case letters, digits, '-' and '.': \
                    ranges and patterns could mean several hosts";
         at(entry, path, why)
     })
+}
+
+/// Whether PyYAML may read a word as something else than text. Source: its `resolver.py`.
+fn is_no_text(word: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let date = |text: &str| {
+        let parts: Vec<&str> = text.split('-').collect();
+        parts.len() == 3 && parts[0].len() == 4 && parts.into_iter().all(digits)
+    };
+    let of_base = |prefix: &str, base: u32| {
+        word.strip_prefix(prefix).is_some_and(|rest| rest.chars().all(|c| c.is_digit(base)))
+    };
+    matches!(word, "yes" | "no" | "true" | "false" | "on" | "off" | "y" | "n")
+        || digits(word)
+        || word.split_once('.').is_some_and(|(whole, rest)| digits(whole) && digits(rest))
+        || of_base("0x", 16)
+        || of_base("0b", 2)
+        || date(word)
 }
 
 fn host(entry: &Entry) -> Result<Host, Fault> {

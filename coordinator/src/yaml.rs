@@ -1,10 +1,14 @@
 //! YAML as a tree that keeps order and places, for texts whose order is data.
 
+use std::collections::HashMap;
+
 use serde::{
     Deserialize,
     de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor},
 };
-use serde_saphyr::{Error, Options, Spanned, budget::BudgetBreach};
+use serde_saphyr::{Error, MergeKeyPolicy, Options, Spanned, budget::BudgetBreach};
+
+pub mod layout;
 
 /// What is wrong with a text, where, and what to do about it. Never holds a value of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +33,12 @@ const ALIASES_MAX: usize = 50_000;
 
 /// What the aliases of one text may stand for, in nodes: what grows beyond it is no inventory.
 const REPEATED_MAX: usize = 1_000_000;
+
+/// The key that takes the entries of other mappings in.
+const MERGE: &str = "<<";
+
+/// What is said of one that cannot.
+const NO_MERGE: &str = "a merge key (<<) takes a mapping, or several without a key in common";
 
 fn place(line: usize, column: usize) -> String {
     if line == 0 { String::new() } else { format!("line {line}, column {column}: ") }
@@ -173,6 +183,7 @@ fn limits() -> Options {
         alias_limits: serde_saphyr::alias_limits! {
             max_total_replayed_events: REPEATED_MAX,
         },
+        merge_keys: MergeKeyPolicy::AsOrdinary, // `merged` keeps their order
     }
 }
 
@@ -196,6 +207,7 @@ fn fault(error: &Error) -> Fault {
         | Error::Budget { .. } => {
             "it is too large, or its aliases stand for too much: write out what they repeat".into()
         }
+        cause if cause.to_string().contains(NO_MERGE) => NO_MERGE.to_owned(),
         _ => "this is not YAML (tabs cannot indent, and quotes and brackets must close)".to_owned(),
     };
     let (line, column) = location(error);
@@ -238,6 +250,42 @@ fn location(error: &Error) -> (usize, usize) {
 
 fn index(number: u64) -> usize {
     usize::try_from(number).unwrap_or(0)
+}
+
+/// Resolves merge keys as PyYAML does, and with it Ansible: what is merged comes first, and the
+/// mapping's own keys take its place. Order is data here, and the parser's own merge appends. Which of
+/// several merged mappings wins depends on the version of PyYAML, so they must have no key in common.
+/// Source: `SafeConstructor.flatten_mapping`.
+fn merged(entries: Vec<Entry>) -> Result<Vec<Entry>, &'static str> {
+    if entries.iter().all(|entry| entry.key != MERGE) {
+        return Ok(entries);
+    }
+    let (merges, own): (Vec<_>, Vec<_>) = entries.into_iter().partition(|one| one.key == MERGE);
+    let mut all: Vec<Entry> = Vec::new();
+    for merge in merges {
+        match merge.value {
+            Tree::Map(entries) => all.extend(entries),
+            Tree::List(list) => {
+                for item in list {
+                    let Tree::Map(entries) = item else { return Err(NO_MERGE) };
+                    all.extend(entries);
+                }
+            }
+            _ => return Err(NO_MERGE),
+        }
+    }
+    let keys = all.iter().enumerate().map(|(place, entry)| (entry.key.clone(), place));
+    let places: HashMap<String, usize> = keys.collect();
+    if places.len() < all.len() {
+        return Err(NO_MERGE);
+    }
+    for entry in own {
+        match places.get(&entry.key) {
+            Some(place) => all[*place] = entry,
+            None => all.push(entry),
+        }
+    }
+    Ok(all)
 }
 
 impl<'de> Deserialize<'de> for Tree {
@@ -302,7 +350,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
             let (line, column) = (index(place.line()), index(place.column()));
             entries.push(Entry { key: key.value, line, column, value: map.next_value()? });
         }
-        Ok(Tree::Map(entries))
+        merged(entries).map(Tree::Map).map_err(serde::de::Error::custom)
     }
 }
 
@@ -378,5 +426,24 @@ mod tests {
         let z = tree.get("z").unwrap();
         assert_eq!(z.get("a").and_then(Tree::text), Some("1"));
         assert_eq!(z.get("b").and_then(Tree::text), Some("$ANSIBLE_VAULT;1.1\n"));
+    }
+
+    #[test]
+    fn what_is_merged_comes_first_as_it_does_for_ansible() {
+        let text = "a: &a {m1: 1, m2: 1}\nb: &b {m3: 2, m4: 2}\n\
+                    one: {m0: 0, m2: 0, <<: *a}\nmany: {m1: 0, <<: [*a, *b]}\n";
+        let tree = Tree::parse(text).unwrap();
+        let seen = |key: &str| {
+            let entries = tree.get(key).unwrap().entries().iter();
+            entries
+                .map(|one| format!("{}={}", one.key, one.value.text().unwrap()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(seen("one"), ["m1=1", "m2=0", "m0=0"]);
+        assert_eq!(seen("many"), ["m1=0", "m2=1", "m3=2", "m4=2"]);
+        for text in ["<<: a\nb: 1\n", "<<: [a]\nb: 1\n", "<<: [{a: 1}, {a: 2}]\n"] {
+            let why = Tree::parse(text).err().unwrap().why;
+            assert!(why.contains("takes a mapping"), "{why}");
+        }
     }
 }

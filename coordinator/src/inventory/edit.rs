@@ -2,7 +2,7 @@
 
 use rehull_shared::ids::NodeName;
 
-use super::Inventory;
+use super::{Inventory, understood};
 use crate::yaml::{Entry, Fault, Tree};
 
 /// The inventory without some hosts, for an operation while they are out. Every line that is not
@@ -12,8 +12,7 @@ use crate::yaml::{Entry, Fault, Tree};
 /// A [`Fault`] with the line, if a host cannot be taken out by taking out lines (flow style, an
 /// anchor that others use), or if the inventory is not understood before or after.
 pub fn without(text: &str, out: &[NodeName]) -> Result<String, Fault> {
-    let tree = Tree::parse(text)?;
-    Inventory::of(&tree)?;
+    let (tree, _) = understood(text)?;
     if out.is_empty() {
         return Ok(text.to_owned());
     }

@@ -267,3 +267,15 @@ fn words_are_as_far_apart_as_they_look() {
         assert_eq!(distance(a, b), far, "{a} {b}");
     }
 }
+
+#[test]
+fn names_that_are_no_text_for_ansible_are_refused() {
+    let renamed = |name: &str| Inventory::parse(&PLAIN.replace("worker2", name));
+    for name in ["yes", "off", "12", "007", "1.5", "0x1f", "0b1", "2026-01-31"] {
+        let why = renamed(name).unwrap_err();
+        assert!(why.line == 8 && why.why.contains("as a number"), "{name}: {why}");
+    }
+    for name in ["1.2.3", "on1", "0y", "2026-01-31-a", "1-2", "12a"] {
+        assert!(renamed(name).is_ok(), "{name}");
+    }
+}
