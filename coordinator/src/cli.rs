@@ -16,6 +16,7 @@ mod client;
 mod failure;
 mod history;
 mod init;
+mod inventory;
 mod manual;
 mod output;
 mod records;
@@ -141,6 +142,11 @@ enum Command {
     Log {
         #[command(subcommand)]
         command: Log,
+    },
+    /// Kubean's inventories, hosts.yml. Needs no coordinator.
+    Inventory {
+        #[command(subcommand)]
+        command: Inventory,
     },
     /// Prints the gate table and the policy as Markdown.
     Gates,
@@ -343,6 +349,27 @@ enum Log {
     },
 }
 
+#[derive(Subcommand, Debug)]
+enum Inventory {
+    /// Says what rehull understands of an inventory, or why it refuses it.
+    Check {
+        /// The inventory; `-` reads standard input.
+        file: PathBuf,
+    },
+    /// Puts a control plane last in kube_control_plane, kube_node and etcd, and proves that nothing
+    /// else changes. Prints the edit as a diff.
+    Reorder {
+        /// The inventory; `-` reads standard input.
+        file: PathBuf,
+        /// The control plane that comes last.
+        #[arg(long)]
+        last: NodeName,
+        /// Write it, if the file is still what was read. What it was is kept beside it.
+        #[arg(long)]
+        write: bool,
+    },
+}
+
 /// Does what was typed.
 ///
 /// # Errors
@@ -383,6 +410,12 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Log { command: Log::Export } => records::export(&reach),
         Command::Log { command: Log::Record { hash, path } } => {
             records::record(&reach, &hash, path.as_deref())
+        }
+        Command::Inventory { command: Inventory::Check { file } } => {
+            inventory::check(&reach, &file)
+        }
+        Command::Inventory { command: Inventory::Reorder { file, last, write } } => {
+            inventory::reorder(&reach, &file, &last, write)
         }
         Command::Gates => output::text(&crate::projection::table()),
         Command::Completions { shell } => manual::completions(shell),
@@ -474,6 +507,8 @@ mod tests {
             "log verify --dir /tmp/x",
             "log export",
             "gates",
+            "inventory check hosts.yml -o json",
+            "inventory reorder hosts.yml --last master1 --write",
             "demo --seed 9 --keep /tmp/x",
             "rehearse -f m.yaml --fault wrong-os@worker1 --fault agent-lost --faults 2 -o json",
         ] {
@@ -501,6 +536,7 @@ mod tests {
             "agent token prod worker1 --valid soon",
             "--server c:7443 status",
             "explain prod a b",
+            "inventory reorder hosts.yml",
         ] {
             let words = ["rehull"].into_iter().chain(line.split(' '));
             let error = Args::try_parse_from(words).expect_err(line);
