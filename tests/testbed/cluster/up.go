@@ -20,13 +20,16 @@ type system struct {
 	profile string
 }
 
-// systems of a testbed with so many workers. Addresses and firmware never change; systems do.
-func systems(workers int) []system {
-	all := []system{
-		{machine(managementHost, 2), "ubuntu2204"},
-		{machine(firstControlPlane, 11), "centos7"},
+// Size is how many nodes of each kind the workload cluster has.
+type Size struct{ ControlPlanes, Workers int }
+
+// systems of a testbed of this size. Addresses and firmware never change; systems do.
+func systems(size Size) []system {
+	all := []system{{machine(managementHost, 2), "ubuntu2204"}}
+	for number := 1; number <= size.ControlPlanes; number++ {
+		all = append(all, system{machine(controlPlane(number), 10+number), "centos7"})
 	}
-	for number := 1; number <= workers; number++ {
+	for number := 1; number <= size.Workers; number++ {
 		all = append(all, system{machine(fmt.Sprint("worker", number), 20+number), "centos7"})
 	}
 	return all
@@ -43,11 +46,11 @@ func machine(name string, number int) hosts.Machine {
 func ManagementConfig(dir string) string { return filepath.Join(dir, "management.conf") }
 func WorkloadConfig(dir string) string   { return filepath.Join(dir, "workload.conf") }
 
-// Workers is how many workers a testbed has unless somebody wants more.
-const Workers = 2
+// Usual is the size of a testbed unless somebody wants more.
+var Usual = Size{ControlPlanes: 1, Workers: 2}
 
 // Up makes all hosts and both clusters. Detached, they outlive this process.
-func Up(ctx context.Context, dir string, workers int, detached bool, say func(string)) (
+func Up(ctx context.Context, dir string, size Size, detached bool, say func(string)) (
 	*hosts.Testbed, error) {
 	begin := time.Now()
 	progress := func(format string, args ...any) {
@@ -57,7 +60,7 @@ func Up(ctx context.Context, dir string, workers int, detached bool, say func(st
 	if err != nil {
 		return nil, err
 	}
-	machines := systems(workers)
+	machines := systems(size)
 	if err := bootAll(testbed, machines); err != nil {
 		return nil, err
 	}
@@ -77,6 +80,10 @@ func Up(ctx context.Context, dir string, workers int, detached bool, say func(st
 		err := workload(ctx, testbed)
 		if err == nil {
 			progress("first control plane answers on 10.77.0.11:6443")
+		}
+		for number := 2; number <= size.ControlPlanes && err == nil; number++ {
+			err = joinControlPlane(ctx, testbed, controlPlane(number))
+			progress("%s has joined", controlPlane(number))
 		}
 		done <- err
 	}()

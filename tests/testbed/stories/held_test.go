@@ -14,7 +14,7 @@ import (
 // person who does what the words say releases it.
 func TestHeld(t *testing.T) {
 	t.Parallel() // it mostly waits
-	testbed := begun(t, cluster.Workers, migration)
+	testbed := begun(t, cluster.Usual.Workers, migration)
 	before, disk := identityOf(t, testbed, "worker1"), diskOf(t, testbed, "worker1")
 	operations := watchOperations(t, testbed)
 	lie(t, testbed, "worker1")

@@ -11,7 +11,7 @@ import (
 
 // TestAWorkerGoesAndComesByPlaybooksAlone is the way that rehull will order, walked by hand.
 func TestAWorkerGoesAndComesByPlaybooksAlone(t *testing.T) {
-	testbed := up(t, cluster.Workers)
+	testbed := up(t, cluster.Usual)
 	for _, part := range []struct {
 		name string
 		part func(*testing.T, *hosts.Testbed)

@@ -22,10 +22,10 @@ func TestMain(m *testing.M) {
 }
 
 // up starts a whole testbed that dies with this test, also when it is killed.
-func up(t *testing.T, workers int) *hosts.Testbed {
+func up(t *testing.T, size cluster.Size) *hosts.Testbed {
 	t.Helper()
 	dir := filepath.Join(cache(t), "test-"+strings.ToLower(t.Name()))
-	testbed, err := cluster.Up(t.Context(), dir, workers, false, func(line string) { t.Log(line) })
+	testbed, err := cluster.Up(t.Context(), dir, size, false, func(line string) { t.Log(line) })
 	t.Cleanup(func() {
 		if t.Failed() && os.Getenv("TESTBED_KEEP") != "" {
 			t.Log("kept:", dir)

@@ -25,7 +25,7 @@ const migrationLimit = 10 * time.Minute
 // killed at every point on its way. Nothing is lost and nothing is done twice.
 func TestWorker(t *testing.T) {
 	t.Parallel() // it mostly waits
-	testbed := begun(t, cluster.Workers, migration)
+	testbed := begun(t, cluster.Usual.Workers, migration)
 	before := identityOf(t, testbed, "worker1")
 	budgets, operations := watchBudgets(t, testbed), watchOperations(t, testbed)
 	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
@@ -39,7 +39,7 @@ func TestWorker(t *testing.T) {
 // begun is a testbed in use, with rehull on it and a migration ready to start.
 func begun(t *testing.T, workers int, migration []byte) *hosts.Testbed {
 	t.Helper()
-	testbed := up(t, workers)
+	testbed := up(t, cluster.Size{ControlPlanes: 1, Workers: workers})
 	tellOnFailure(t, testbed)
 	if err := cluster.InstallRehull(t.Context(), testbed, programs4rehull(t)); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,8 @@ import (
 	"rehull.dev/testbed/hosts"
 )
 
-const usage = `testbed up [WORKERS]               make hosts and both clusters, leave them running
+const usage = `testbed up [WORKERS [CONTROL-PLANES]]
+                                   make hosts and both clusters, leave them running
 testbed status                     hosts, what runs on them, where the kubeconfigs are
 testbed exec HOST [--] CMD...      run a command in a host
 testbed reinstall HOST PROFILE     power off, new disk, new system (centos7, ubuntu2204, rocky9)
@@ -53,11 +54,11 @@ func run(verb string, args []string) error {
 	}
 	switch verb {
 	case "up":
-		workers, err := workers(args)
+		size, err := size(args)
 		if err != nil {
 			return err
 		}
-		_, err = cluster.Up(ctx, dir, workers, true, func(line string) { fmt.Println(line) })
+		_, err = cluster.Up(ctx, dir, size, true, func(line string) { fmt.Println(line) })
 		if err == nil {
 			return status(dir)
 		}
@@ -76,16 +77,21 @@ func run(verb string, args []string) error {
 	return onHost(ctx, dir, verb, args)
 }
 
-// workers is how many there are to be: what the command says, or as many as usual.
-func workers(args []string) (int, error) {
-	if len(args) == 0 {
-		return cluster.Workers, nil
+// size is how many nodes there are to be: what the command says, or as many as usual.
+func size(args []string) (cluster.Size, error) {
+	size := cluster.Usual
+	for index, count := range []*int{&size.Workers, &size.ControlPlanes} {
+		if len(args) <= index {
+			break
+		}
+		number, err := strconv.Atoi(args[index])
+		if err != nil || number < 1 || number > 8 {
+			return size, fmt.Errorf("testbed up [WORKERS [CONTROL-PLANES]] takes 1 to 8, not %q",
+				args[index])
+		}
+		*count = number
 	}
-	count, err := strconv.Atoi(args[0])
-	if err != nil || count < 1 || count > 8 {
-		return 0, fmt.Errorf("testbed up [WORKERS] takes 1 to 8, not %q", args[0])
-	}
-	return count, nil
+	return size, nil
 }
 
 func onHost(ctx context.Context, dir, verb string, args []string) error {
