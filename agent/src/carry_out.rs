@@ -1,12 +1,14 @@
 //! The closed list of orders. Nothing else that a coordinator says does anything.
 
 use rehull_proto::v1::{
-    Farewell, FromAgent, KillLeftovers, OrderDone, Process, ToAgent, from_agent::Message,
+    BackUp, Farewell, FromAgent, KillLeftovers, OrderDone, Process, ToAgent, from_agent::Message,
     order_done::Outcome, to_agent::Order,
 };
 use rehull_shared::text::{SEEN_BYTES_MAX, bounded};
 
-use crate::{checks, config::Settings, host::Host, journal::Journal, kill};
+use tonic::transport::Channel;
+
+use crate::{backup, checks, config::Settings, host::Host, journal::Journal, kill};
 
 const ID_BYTES_MAX: usize = 200;
 
@@ -41,6 +43,7 @@ impl Answer {
 pub(crate) async fn carry_out(
     settings: &Settings,
     journal: &mut Journal,
+    link: &Channel,
     order: ToAgent,
 ) -> FromAgent {
     let Settings { host, clock, log, .. } = settings;
@@ -73,6 +76,13 @@ pub(crate) async fn carry_out(
                 remember(journal, answer.to(&id, epoch))
             }
         }),
+        // Not remembered: another one of the same id would be as good, and the coordinator takes none.
+        Some(Order::BackUp(order)) => {
+            log(&format!("order {}: back up{}", order.id, traced(&traceparent)));
+            let answer = backup::send(host, &order, link.clone()).await;
+            log(&format!("order {}: {}", order.id, answer.seen));
+            Message::Done(answer.to(&order.id, epoch))
+        }
         None => Message::Done(Answer::refused("this agent does not know the order").to("", epoch)),
     };
     FromAgent { message: Some(message) }
@@ -87,9 +97,11 @@ fn traced(traceparent: &str) -> String {
 pub(crate) fn refuse(order: &ToAgent, why: impl Into<String>) -> FromAgent {
     let id = match &order.order {
         Some(Order::Collect(collect)) => &collect.nonce,
-        Some(Order::KillLeftovers(KillLeftovers { id, .. }) | Order::Farewell(Farewell { id })) => {
-            id
-        }
+        Some(
+            Order::KillLeftovers(KillLeftovers { id, .. })
+            | Order::Farewell(Farewell { id })
+            | Order::BackUp(BackUp { id }),
+        ) => id,
         None => "",
     };
     FromAgent { message: Some(Message::Done(Answer::refused(why).to(id, order.epoch))) }

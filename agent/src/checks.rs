@@ -8,6 +8,7 @@ use crate::host::{Host, Unreadable};
 mod certificates;
 mod cri;
 mod disks;
+mod etcd;
 mod files;
 mod identity;
 mod listeners;
@@ -81,6 +82,7 @@ pub async fn collect(
         resolver: gaps.keep("resolver", files::resolver(host)),
         repositories: repositories::look(host, asked, &mut gaps).await,
         files: asked.files.then(|| saved::look(host, &mut gaps)),
+        etcd: etcd::look(host, asked, &mut gaps).await,
         unread: Vec::new(),
     };
     report.unread = gaps.0;

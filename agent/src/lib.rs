@@ -13,7 +13,9 @@
 pub mod config;
 pub mod host;
 
+mod backup;
 pub mod checks;
+mod etcd;
 mod kill;
 
 mod carry_out;

@@ -48,8 +48,8 @@ pub(crate) async fn serve(
             let (orders, queue) = mpsc::channel(ORDERS_MAX);
             tokio::select! {
                 failure = receive(inbound, orders, answers.clone()) => failure,
-                failure = obey(settings, journal, queue, answers.clone()) => failure,
-                failure = pulse(settings, credentials, jitter, channel, answers) => failure,
+                failure = obey(settings, journal, &channel, queue, answers.clone()) => failure,
+                failure = pulse(settings, credentials, jitter, channel.clone(), answers) => failure,
             }
         }
         Err(failure) => failure,
@@ -106,11 +106,12 @@ async fn receive(
 async fn obey(
     settings: &Settings,
     journal: &mut Journal,
+    link: &Channel,
     mut queue: mpsc::Receiver<ToAgent>,
     answers: mpsc::Sender<FromAgent>,
 ) -> Failure {
     while let Some(order) = queue.recv().await {
-        let answer = carry_out::carry_out(settings, journal, order).await;
+        let answer = carry_out::carry_out(settings, journal, link, order).await;
         if answers.send(answer).await.is_err() {
             break;
         }

@@ -177,6 +177,7 @@ impl Agents {
             Some(to_agent::Order::Collect(collect)) => collect.nonce.clone(),
             Some(to_agent::Order::KillLeftovers(kill)) => kill.id.clone(),
             Some(to_agent::Order::Farewell(farewell)) => farewell.id.clone(),
+            Some(to_agent::Order::BackUp(order)) => order.id.clone(),
             None => String::new(),
         };
         let (sender, answer) = oneshot::channel();

@@ -12,6 +12,7 @@ use rehull_shared::{
 use crate::{rehearsal::demo::Options, telemetry::Format};
 
 mod ask;
+mod backup;
 mod client;
 mod failure;
 mod history;
@@ -34,9 +35,10 @@ Exit codes:
   2  wrong usage
   3  refused by the rules, with the reason
   4  the coordinator cannot be reached
-  5  `status --exit-code`, `rehearse`: something is, or would be, held and waits for a person";
+  5  `status --exit-code`, `rehearse`: something is, or would be, held and waits for a person;
+     `etcd`: it is not healthy";
 
-/// Exit code where something is held, or would be.
+/// Exit code where something is held, or would be, or is not well.
 const HELD: u8 = 5;
 
 /// Replaces the operating system under running Kubernetes clusters, node by node, on evidence.
@@ -128,6 +130,12 @@ enum Command {
         #[arg(long)]
         offline: bool,
     },
+    /// How the etcd of a cluster is, asked through the agents of its control planes: members, leader,
+    /// how many could be lost, whether the stores are equal. Exits with 5 if it is not healthy.
+    Etcd {
+        /// The cluster.
+        cluster: ClusterName,
+    },
     /// What has happened to a cluster or a node, in words, from the whole log.
     History {
         #[command(flatten)]
@@ -142,6 +150,11 @@ enum Command {
     Log {
         #[command(subcommand)]
         command: Log,
+    },
+    /// Backups of control planes: etcd's snapshot, certificates and keys, encrypted.
+    Backup {
+        #[command(subcommand)]
+        command: Backup,
     },
     /// Kubean's inventories, hosts.yml. Needs no coordinator.
     Inventory {
@@ -350,6 +363,41 @@ enum Log {
 }
 
 #[derive(Subcommand, Debug)]
+enum Backup {
+    /// Has the agent of a control plane send one.
+    Take {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The control plane; without it, one whose member of etcd does not lead.
+        node: Option<NodeName>,
+    },
+    /// The backups on this machine, the oldest first.
+    List {
+        /// Only of this cluster.
+        cluster: Option<ClusterName>,
+    },
+    /// Checks that a backup is what it was when it was taken.
+    Verify {
+        /// Its directory.
+        backup: PathBuf,
+        /// A file with a key of age: decrypts it, too, and checks etcd's own hash.
+        #[arg(long)]
+        identity: Option<PathBuf>,
+    },
+    /// Decrypts a backup into a new directory. Needs no coordinator.
+    Restore {
+        /// Its directory.
+        backup: PathBuf,
+        /// A file with a key of age.
+        #[arg(long)]
+        identity: PathBuf,
+        /// The directory that is made.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Subcommand, Debug)]
 enum Inventory {
     /// Says what rehull understands of an inventory, or why it refuses it.
     Check {
@@ -398,6 +446,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Explain { cluster, node, offline: true } => {
             records::explain(&reach, &cluster, node.as_ref())
         }
+        Command::Etcd { cluster } => ask::etcd(&reach, cluster).await,
         Command::History { wanted } => history::history(&reach, wanted).await,
         Command::Agent { command: Agent::Token { cluster, node, valid } } => {
             ask::token(&reach, cluster, node, valid).await
@@ -411,6 +460,7 @@ pub async fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Log { command: Log::Record { hash, path } } => {
             records::record(&reach, &hash, path.as_deref())
         }
+        Command::Backup { command } => backup::run(&reach, command).await,
         Command::Inventory { command: Inventory::Check { file } } => {
             inventory::check(&reach, &file)
         }
@@ -502,6 +552,11 @@ mod tests {
             "status --offline --dir /tmp/x",
             "watch prod",
             "explain prod worker1",
+            "etcd prod -o json",
+            "backup take prod master2",
+            "backup list prod",
+            "backup verify /b/prod/x --identity key.txt",
+            "backup restore /b/prod/x --identity key.txt --out /tmp/x",
             "agent token prod worker1 --valid 2h",
             "agent list prod",
             "log verify --dir /tmp/x",
@@ -537,6 +592,7 @@ mod tests {
             "--server c:7443 status",
             "explain prod a b",
             "inventory reorder hosts.yml",
+            "backup restore /b/prod/x --out /tmp/x",
         ] {
             let words = ["rehull"].into_iter().chain(line.split(' '));
             let error = Args::try_parse_from(words).expect_err(line);

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use age::x25519::Recipient;
 use http::Uri;
 use rehull_shared::time::Span;
 use serde::Deserialize;
@@ -43,6 +44,25 @@ pub struct Config {
     /// The programs that documents may have reinstall hosts: who may write a document must not by that
     /// choose what runs on the coordinator's machine.
     pub installers: Vec<String>,
+    /// Where backups of control planes go, and who can read them; none are taken if it is not set.
+    pub backup: Option<Backup>,
+}
+
+/// Where backups go.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// Their directory.
+    pub directory: PathBuf,
+    /// For whom they are encrypted.
+    pub recipients: Vec<Recipient>,
+    /// How many are kept of each cluster.
+    pub keep: usize,
+}
+
+impl fmt::Debug for Backup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} for {} recipients", self.directory.display(), self.recipients.len())
+    }
 }
 
 /// Whom to tell.
@@ -73,6 +93,20 @@ struct Written {
     deletion_protection: Option<String>,
     #[serde(default)]
     installers: Vec<String>,
+    backup: Option<WrittenBackup>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct WrittenBackup {
+    directory: PathBuf,
+    recipients: Vec<String>,
+    #[serde(default = "backups_kept")]
+    keep: usize,
+}
+
+fn backups_kept() -> usize {
+    10
 }
 
 #[derive(Deserialize)]
@@ -132,6 +166,7 @@ impl Config {
             webhook,
             deletion_protection: protection,
             installers,
+            backup,
         } = written;
         if protection.as_deref().is_some_and(|program| !program.starts_with('/')) {
             return Err(Fault::of("deletionProtection", "must be an absolute path"));
@@ -156,6 +191,7 @@ impl Config {
             webhook: webhook.map(receiver).transpose()?,
             protection,
             installers,
+            backup: backup.map(checked_backup).transpose()?,
         })
     }
 
@@ -182,7 +218,9 @@ impl Config {
              # What switches the deletion protection of clusters (deploy/protection.md).\n\
              # deletionProtection: /usr/local/sbin/deletion-protection\n\
              # Which programs documents may have reinstall hosts (deploy/installer.md).\n\
-             # installers: [/usr/local/sbin/reinstall]\n"
+             # installers: [/usr/local/sbin/reinstall]\n\
+             # Where backups of control planes go, and who can read them (deploy/backup.md).\n\
+             # backup: {{directory: /var/backups/rehull, recipients: [age1...]}}\n"
         );
         authority::write_private(&dir.join(FILE), &text)?;
         Self::read(dir)
@@ -221,6 +259,29 @@ fn receiver(written: WrittenReceiver) -> Result<Receiver, Fault> {
     }
 }
 
+/// A backup that nobody could open would be none.
+fn checked_backup(written: WrittenBackup) -> Result<Backup, Fault> {
+    let WrittenBackup { directory, recipients, keep } = written;
+    if !directory.is_absolute() {
+        return Err(Fault::of("backup.directory", "must be an absolute path"));
+    }
+    if keep == 0 {
+        return Err(Fault::of("backup.keep", "must be 1 or more"));
+    }
+    if recipients.is_empty() {
+        let why = "needs at least one: `age-keygen` makes a key and prints its recipient";
+        return Err(Fault::of("backup.recipients", why));
+    }
+    let parsed = recipients.iter().enumerate().map(|(place, text)| {
+        let why = |why: &str| {
+            let path = format!("backup.recipients[{place}]");
+            Fault::of(path, format!("is no recipient of age, as age1...: {why}"))
+        };
+        text.parse::<Recipient>().map_err(why)
+    });
+    Ok(Backup { directory, recipients: parsed.collect::<Result<_, _>>()?, keep })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,6 +316,18 @@ mod tests {
             (
                 "listen: \"a:1\"\ndeletionProtection: p",
                 "line 2, column 1: deletionProtection: must",
+            ),
+            (
+                "listen: \"a:1\"\nbackup: {directory: /b, recipients: []}",
+                "line 2, column 25: backup.recipients: needs at least one",
+            ),
+            (
+                "listen: \"a:1\"\nbackup: {directory: b, recipients: [age1x]}",
+                "line 2, column 10: backup.directory: must",
+            ),
+            (
+                "listen: \"a:1\"\nbackup: {directory: /b, recipients: [age1x]}",
+                "line 2, column 25: backup.recipients[0]: is no recipient",
             ),
             (
                 "listen: \"a:1\"\ninstallers: [/opt/a, b]",

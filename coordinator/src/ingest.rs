@@ -29,6 +29,7 @@ use tonic::{
 
 use crate::{
     authority::{self, Authority},
+    backups::Backups,
     domain::command::Refusal,
     effects::{Context, Troubles},
     engine::Handle,
@@ -36,7 +37,9 @@ use crate::{
 
 mod accept;
 mod agents;
+mod backups;
 mod documents;
+mod etcd;
 mod history;
 mod operators;
 mod peer;
@@ -66,6 +69,8 @@ pub struct Desk {
     pub handle: Handle,
     /// Agents, clients and the clock, shared with the effects.
     pub context: Context,
+    /// Where backups go, if anywhere.
+    pub backups: Option<Backups>,
     /// Signs certificates.
     pub authority: Arc<Authority>,
     /// What stands in the way of effects.

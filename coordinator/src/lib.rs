@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod authority;
+pub mod backups;
 pub mod blobs;
 pub mod capacity;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod document;
 pub mod domain;
 pub mod effects;
 pub mod engine;
+pub mod etcd;
 pub mod history;
 pub mod ingest;
 pub mod inventory;

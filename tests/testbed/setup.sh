@@ -43,7 +43,7 @@ fi
 
 # Hard links, so that /proc/<pid>/exe of each process bears its own name as on a real host.
 cd "$cache/bin"
-for name in etcd etcdctl kube-apiserver kube-controller-manager kube-scheduler kubectl kubeadm \
+for name in etcd etcdctl etcdutl kube-apiserver kube-controller-manager kube-scheduler kubectl kubeadm \
 	kubelet kube-proxy; do
 	ln -f kubernetes "$name"
 done

@@ -15,6 +15,11 @@ struct Story {
     journal: Journal,
 }
 
+/// A link that leads nowhere: no order of these tests needs one.
+fn nowhere() -> Channel {
+    tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy()
+}
+
 impl Story {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -43,7 +48,7 @@ impl Story {
 
     async fn order(&mut self, epoch: u64, generation: u64, order: Order) -> Message {
         let order = ToAgent { epoch, generation, order: Some(order), ..ToAgent::default() };
-        carry_out(&self.settings, &mut self.journal, order).await.message.unwrap()
+        carry_out(&self.settings, &mut self.journal, &nowhere(), order).await.message.unwrap()
     }
 
     async fn done(&mut self, epoch: u64, generation: u64, order: Order) -> OrderDone {
@@ -124,7 +129,7 @@ async fn a_farewell_names_the_installation_that_ends() {
 async fn what_is_not_on_the_list_is_refused() {
     let mut story = Story::new();
     let order = ToAgent { epoch: 1, generation: 1, order: None, ..ToAgent::default() };
-    let answer = carry_out(&story.settings, &mut story.journal, order).await.message;
+    let answer = carry_out(&story.settings, &mut story.journal, &nowhere(), order).await.message;
     let Some(Message::Done(done)) = answer else { panic!("{answer:?}") };
     assert_eq!((done.outcome(), done.id.as_str()), (Outcome::Refused, ""));
     let nameless = story.done(1, 1, story.kill("")).await;

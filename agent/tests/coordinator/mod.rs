@@ -12,7 +12,7 @@ use rcgen::{
     KeyPair, SanType,
 };
 use rehull_proto::v1::{
-    EnrolRequest, EnrolResponse, FromAgent, RenewRequest, ToAgent,
+    BackupPart, BackupReceived, EnrolRequest, EnrolResponse, FromAgent, RenewRequest, ToAgent,
     agent_link_server::{AgentLink, AgentLinkServer},
     enrolment_server::{Enrolment, EnrolmentServer},
     from_agent::Message,
@@ -192,6 +192,15 @@ impl AgentLink for Desk {
         let link = Link { generation, not_after, inbound: stream.into_inner(), orders };
         let _ = self.news.send(link).await;
         Ok(Response::new(Box::pin(ReceiverStream::new(outbound))))
+    }
+
+    type SendBackupStream = Pin<Box<dyn Stream<Item = Result<BackupReceived, Status>> + Send>>;
+
+    async fn send_backup(
+        &self,
+        _: Request<Streaming<BackupPart>>,
+    ) -> Result<Response<Self::SendBackupStream>, Status> {
+        Err(Status::permission_denied("nobody has ordered this backup"))
     }
 
     async fn renew(&self, ask: Request<RenewRequest>) -> Result<Response<EnrolResponse>, Status> {

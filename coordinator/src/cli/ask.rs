@@ -8,8 +8,8 @@ use std::{
 };
 
 use rehull_proto::v1::{
-    ExplainRequest, Intent, ListAgentsRequest, PlanRequest, StartRequest, StatusRequest,
-    StatusResponse, TokenRequest,
+    EtcdRequest, ExplainRequest, Intent, ListAgentsRequest, PlanRequest, StartRequest,
+    StatusRequest, StatusResponse, TokenRequest,
     intent::{
         Abort, Approve, ConfirmReinstalled, DeleteNode, Disapprove, Hold, Pause, Resume, Retry,
         RevokeAgent, RollBack, Wish,
@@ -206,6 +206,13 @@ pub(super) async fn agents(
     let request = ListAgentsRequest { cluster: named(cluster) };
     let answer = connect(reach).await?.list_agents(request).await?.into_inner();
     output::print(reach.output, &answer, output::agents)
+}
+
+pub(super) async fn etcd(reach: &Reach, cluster: ClusterName) -> Result<ExitCode, Failure> {
+    let request = EtcdRequest { cluster: cluster.into() };
+    let answer = connect(reach).await?.etcd(request).await?.into_inner();
+    output::print(reach.output, &answer, output::etcd)?;
+    Ok(if answer.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(HELD) })
 }
 
 fn named<T: Into<String>>(name: Option<T>) -> String {

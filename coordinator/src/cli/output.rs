@@ -7,8 +7,8 @@ use std::{
 };
 
 use rehull_proto::v1::{
-    AgentStatus, ClusterStatus, ExplainResponse, Found, ListAgentsResponse, PlanResponse, Receipt,
-    StatusResponse, TokenResponse,
+    AgentStatus, ClusterStatus, EtcdResponse, ExplainResponse, Found, ListAgentsResponse,
+    PlanResponse, Receipt, StatusResponse, TokenResponse,
 };
 use rehull_shared::{
     ids::{ClusterName, NodeName},
@@ -306,6 +306,49 @@ pub(super) fn agents(answer: &ListAgentsResponse) -> String {
         ["CLUSTER", "NODE", "GEN", "HERE", "LAST BEAT", "KUBELET", "PODS", "VERSION", "OS"],
         &rows,
     )
+}
+
+/// Members, and what is wrong.
+pub(super) fn etcd(answer: &EtcdResponse) -> String {
+    let EtcdResponse { cluster, voters, tolerance, cluster_id, hash_revision, .. } = answer;
+    let rows: Vec<_> = answer
+        .members
+        .iter()
+        .map(|member| {
+            let known = |word: String| if member.node.is_empty() { "-".to_owned() } else { word };
+            [
+                member.id.clone(),
+                member.role.clone(),
+                known(member.node.clone()),
+                known(member.version.clone()),
+                known(format!("{:.1} MiB", member.db_bytes as f64 / f64::from(1 << 20))),
+                known(member.raft_index.to_string()),
+                member.name.clone(),
+                member.peer_urls.join(" "),
+            ]
+        })
+        .collect();
+    let mut out = String::new();
+    if !rows.is_empty() {
+        let equal = match hash_revision {
+            0 => "stores not compared".to_owned(),
+            revision => format!("stores compared at revision {revision}"),
+        };
+        out += &format!(
+            "etcd of {cluster}: cluster {cluster_id}, {voters} voters, {tolerance} could be lost, \
+             {equal}\n\n"
+        );
+        let header = ["ID", "ROLE", "NODE", "VERSION", "STORE", "RAFT INDEX", "NAME", "PEERS"];
+        out += &table(header, &rows);
+    }
+    match answer.problems.is_empty() {
+        true => out += "\nIt is healthy.\n",
+        false => {
+            out += if rows.is_empty() { "Not healthy:\n" } else { "\nNot healthy:\n" };
+            answer.problems.iter().for_each(|why| out += &format!("  {why}\n"));
+        }
+    }
+    out
 }
 
 /// The token with what a host needs beside it; it is shown once and stored nowhere.

@@ -12,9 +12,10 @@ use super::Failure;
 use crate::{
     agents::Agents,
     authority::{self, Authority},
+    backups::Backups,
     blobs::{self, Blobs},
     clients::Clients,
-    config::{Config, Receiver},
+    config::{Backup, Config, Receiver},
     domain::command::Command,
     effects::{self, Troubles},
     engine::{Engine, Handle},
@@ -135,7 +136,11 @@ fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::R
         ca_sha256: authority.sha256().to_owned(),
     };
     let troubles = Troubles::default();
-    Ok(Desk { handle, context, authority, troubles, agent_life: config.agent_life })
+    let backups = config.backup.clone().map(|backup| {
+        let Backup { directory, recipients, keep } = backup;
+        Backups::new(directory, recipients, keep)
+    });
+    Ok(Desk { handle, context, backups, authority, troubles, agent_life: config.agent_life })
 }
 
 /// Whom to tell, and how far they have been told.

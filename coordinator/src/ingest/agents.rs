@@ -7,8 +7,8 @@ use std::{
 };
 
 use rehull_proto::v1::{
-    EnrolRequest, EnrolResponse, FromAgent, Hello, RenewRequest, ToAgent,
-    agent_link_server::AgentLink, enrolment_server::Enrolment, from_agent,
+    BackupPart, BackupReceived, EnrolRequest, EnrolResponse, FromAgent, Hello, RenewRequest,
+    ToAgent, agent_link_server::AgentLink, enrolment_server::Enrolment, from_agent,
 };
 use rehull_shared::{
     ids::{Generation, NodeName},
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Desk, peer, refused, stopping,
+    Desk, backups, peer, refused, stopping,
     throttle::{Allowance, Throttle},
 };
 use crate::{
@@ -253,6 +253,20 @@ impl AgentLink for Link {
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type SendBackupStream = ReceiverStream<Result<BackupReceived, Status>>;
+
+    async fn send_backup(
+        &self,
+        request: Request<Streaming<BackupPart>>,
+    ) -> Result<Response<Self::SendBackupStream>, Status> {
+        let (cluster, node, generation) = peer::agent(&request)?;
+        let whom = (cluster, node);
+        self.check_generation(&whom, generation)?;
+        let (desk, mut parts) = (self.desk.clone(), request.into_inner());
+        let incoming = backups::announced(desk.backups.as_ref(), &whom, &mut parts).await?;
+        Ok(Response::new(backups::one(backups::receive(desk, incoming, parts))))
     }
 
     async fn renew(

@@ -4,10 +4,10 @@ use std::{pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt};
 use rehull_proto::v1::{
-    ExplainRequest, ExplainResponse, HistoryEntry, HistoryRequest, Intent, ListAgentsRequest,
-    ListAgentsResponse, PlanRequest, PlanResponse, Receipt, StartRequest, StatusRequest,
-    StatusResponse, TokenRequest, TokenResponse, VerifyLogRequest, VerifyProgress,
-    operator_server::Operator,
+    BackupProgress, BackupRequest, EtcdRequest, EtcdResponse, ExplainRequest, ExplainResponse,
+    HistoryEntry, HistoryRequest, Intent, ListAgentsRequest, ListAgentsResponse, PlanRequest,
+    PlanResponse, Receipt, StartRequest, StatusRequest, StatusResponse, TokenRequest,
+    TokenResponse, VerifyLogRequest, VerifyProgress, operator_server::Operator,
 };
 use rehull_shared::{
     ids::{BadName, ClusterName, NodeName},
@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{Desk, documents, history, peer, refused, stopping, wishes};
+use super::{Desk, backups, documents, etcd, history, peer, refused, stopping, wishes};
 use crate::{
     domain::{
         command::{Command, Request as Rule},
@@ -211,6 +211,27 @@ impl Operator for Operators {
         Ok(Response::new(self.desk.view(|view| projection::agents(view, cluster.as_ref()))))
     }
 
+    async fn etcd(&self, request: Request<EtcdRequest>) -> Result<Response<EtcdResponse>, Status> {
+        peer::operator(&request)?;
+        let cluster = parsed::<ClusterName>(&request.into_inner().cluster)?;
+        etcd::ask(&self.desk, &cluster).await.map(Response::new)
+    }
+
+    type TakeBackupStream = Flow<BackupProgress>;
+
+    async fn take_backup(
+        &self,
+        request: Request<BackupRequest>,
+    ) -> Result<Response<Self::TakeBackupStream>, Status> {
+        let by = peer::operator(&request)?;
+        let BackupRequest { cluster, node } = request.into_inner();
+        let cluster = parsed::<ClusterName>(&cluster)?;
+        let node: Option<NodeName> = optional(&node)?;
+        let (told, progress) = mpsc::channel(PROGRESS_MAX);
+        tokio::spawn(backups::take(self.desk.clone(), cluster, node, by, told));
+        Ok(Response::new(ReceiverStream::new(progress).boxed()))
+    }
+
     type VerifyLogStream = Flow<VerifyProgress>;
 
     async fn verify_log(
@@ -281,6 +302,6 @@ pub(super) fn optional<T: std::str::FromStr<Err = BadName>>(
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the edge where ids are drawn")]
-fn new_id() -> uuid::Uuid {
+pub(super) fn new_id() -> uuid::Uuid {
     uuid::Uuid::new_v4()
 }

@@ -111,6 +111,7 @@ impl Coordinator {
         let desk = Desk {
             handle: handle.clone(),
             context: context.clone(),
+            backups: None,
             authority: parts.authority.clone(),
             troubles: troubles.clone(),
             agent_life: LIFE,

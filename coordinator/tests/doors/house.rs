@@ -8,6 +8,7 @@ use rcgen::{CertificateParams, KeyPair};
 use rehull::{
     agents::Agents,
     authority::{AGENT_LIFE, Authority, SERVER_NAME, draw},
+    backups::Backups,
     blobs::Blobs,
     clients::Clients,
     effects::{Context, Troubles, run_program},
@@ -66,9 +67,17 @@ pub(crate) async fn coordinator() -> Coordinator {
         advertised: "rehull.example:7443".to_owned(),
         ca_sha256: authority.sha256().to_owned(),
     };
+    let key = age::x25519::Identity::generate();
+    let backups = Backups::new(dir.path().join("backups"), vec![key.to_public()], 3);
     let troubles = Troubles::default();
-    let desk =
-        Desk { handle, context, authority: authority.clone(), troubles, agent_life: AGENT_LIFE };
+    let desk = Desk {
+        handle,
+        context,
+        backups: Some(backups),
+        authority: authority.clone(),
+        troubles,
+        agent_life: AGENT_LIFE,
+    };
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = port.local_addr().unwrap().to_string();
     let socket = ingest::open_socket(&dir.path().join("rehull.sock")).unwrap();

@@ -108,7 +108,7 @@ pub struct ToAgent {
     /// W3C trace context of who asks: the agent names it in its log. Empty if nobody traces.
     #[prost(string, tag = "6")]
     pub traceparent: ::prost::alloc::string::String,
-    #[prost(oneof = "to_agent::Order", tags = "3, 4, 5")]
+    #[prost(oneof = "to_agent::Order", tags = "3, 4, 5, 7")]
     pub order: ::core::option::Option<to_agent::Order>,
 }
 /// Nested message and enum types in `ToAgent`.
@@ -122,6 +122,8 @@ pub mod to_agent {
         KillLeftovers(super::KillLeftovers),
         #[prost(message, tag = "5")]
         Farewell(super::Farewell),
+        #[prost(message, tag = "7")]
+        BackUp(super::BackUp),
     }
 }
 /// Report everything, now.
@@ -151,6 +153,12 @@ pub struct Collect {
     /// Also report the files of the host that people have made it what it is with.
     #[prost(bool, tag = "8")]
     pub files: bool,
+    /// Also ask the etcd that the API server of this host uses, by the host's own certificates.
+    #[prost(bool, tag = "9")]
+    pub etcd: bool,
+    /// The revision at which its content is hashed; 0 for no hash, which reads the whole store.
+    #[prost(int64, tag = "10")]
+    pub etcd_hash_revision: i64,
 }
 /// Kill exactly these processes, if they are still the same ones, and no kubelet runs.
 #[derive(serde::Serialize)]
@@ -171,6 +179,56 @@ pub struct KillLeftovers {
 pub struct Farewell {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+}
+/// Send what a lost control plane is made again from: a snapshot of etcd, and what lies in the
+/// directories of Kubernetes and etcd, keys included. By SendBackup, so that no report holds any of it.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackUp {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupPart {
+    #[prost(oneof = "backup_part::Part", tags = "1, 2, 3, 4")]
+    pub part: ::core::option::Option<backup_part::Part>,
+}
+/// Nested message and enum types in `BackupPart`.
+pub mod backup_part {
+    #[derive(serde::Serialize)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        /// Comes first: the id of the order.
+        #[prost(string, tag = "1")]
+        Id(::prost::alloc::string::String),
+        /// A file begins; what follows is its content.
+        #[prost(message, tag = "2")]
+        File(super::BackupFile),
+        #[prost(bytes, tag = "3")]
+        Content(::prost::alloc::vec::Vec<u8>),
+        /// All of it was sent.
+        #[prost(bool, tag = "4")]
+        End(bool),
+    }
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupFile {
+    /// Where it lies on the host; "etcd.db" for the snapshot.
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    /// Permission bits.
+    #[prost(uint32, tag = "2")]
+    pub mode: u32,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupReceived {
+    #[prost(uint32, tag = "1")]
+    pub files: u32,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
 }
 /// The answer to an order other than Collect, and to a Collect that was refused.
 #[derive(serde::Serialize)]
@@ -287,6 +345,84 @@ pub struct Report {
     /// Absent if it was not asked for.
     #[prost(message, optional, tag = "19")]
     pub files: ::core::option::Option<Files>,
+    /// Absent if it was not asked for, or no member answers here.
+    #[prost(message, optional, tag = "20")]
+    pub etcd: ::core::option::Option<Etcd>,
+}
+/// What one member of etcd says: of itself, and of the others as it knows them.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Etcd {
+    #[prost(uint64, tag = "1")]
+    pub cluster_id: u64,
+    /// The member that answers.
+    #[prost(uint64, tag = "2")]
+    pub member_id: u64,
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    /// Id of the leader; 0 if it knows none.
+    #[prost(uint64, tag = "4")]
+    pub leader: u64,
+    #[prost(uint64, tag = "5")]
+    pub raft_term: u64,
+    #[prost(uint64, tag = "6")]
+    pub raft_index: u64,
+    #[prost(uint64, tag = "7")]
+    pub raft_applied_index: u64,
+    /// Of the store, after a read that a quorum has agreed to.
+    #[prost(int64, tag = "8")]
+    pub revision: i64,
+    #[prost(int64, tag = "9")]
+    pub db_bytes: i64,
+    /// Largest that the store may become; 0 if it does not say (before etcd 3.6).
+    #[prost(int64, tag = "10")]
+    pub db_quota_bytes: i64,
+    /// Its own words for what ails it.
+    #[prost(string, repeated, tag = "11")]
+    pub errors: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// By what a quorum has agreed to, where etcd can tell (3.5 and later).
+    #[prost(message, repeated, tag = "12")]
+    pub members: ::prost::alloc::vec::Vec<EtcdMember>,
+    #[prost(message, repeated, tag = "13")]
+    pub alarms: ::prost::alloc::vec::Vec<EtcdAlarm>,
+    /// Hash of the store up to the revision that was asked for; absent if none was.
+    #[prost(message, optional, tag = "14")]
+    pub hash: ::core::option::Option<EtcdHash>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdMember {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// Empty before it has started for the first time.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub peer_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "4")]
+    pub client_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// It has no vote yet.
+    #[prost(bool, tag = "5")]
+    pub learner: bool,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdAlarm {
+    #[prost(uint64, tag = "1")]
+    pub member_id: u64,
+    /// "NOSPACE", "CORRUPT", or the number of one that is not known here.
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdHash {
+    #[prost(int64, tag = "1")]
+    pub revision: i64,
+    #[prost(uint32, tag = "2")]
+    pub hash: u32,
+    #[prost(int64, tag = "3")]
+    pub compact_revision: i64,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -941,6 +1077,31 @@ pub mod agent_link_client {
             req.extensions_mut().insert(GrpcMethod::new("rehull.v1.AgentLink", "Renew"));
             self.inner.unary(req, path, codec).await
         }
+        /// Carries the files of a backup that was ordered. The one answer comes when all is stored.
+        pub async fn send_backup(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::BackupPart>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::BackupReceived>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/rehull.v1.AgentLink/SendBackup",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("rehull.v1.AgentLink", "SendBackup"));
+            self.inner.streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -972,6 +1133,17 @@ pub mod agent_link_server {
             &self,
             request: tonic::Request<super::RenewRequest>,
         ) -> std::result::Result<tonic::Response<super::EnrolResponse>, tonic::Status>;
+        /// Server streaming response type for the SendBackup method.
+        type SendBackupStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::BackupReceived, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Carries the files of a backup that was ordered. The one answer comes when all is stored.
+        async fn send_backup(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::BackupPart>>,
+        ) -> std::result::Result<tonic::Response<Self::SendBackupStream>, tonic::Status>;
     }
     /// The link of an enrolled agent. Mutual TLS.
     #[derive(Debug)]
@@ -1137,6 +1309,50 @@ pub mod agent_link_server {
                     };
                     Box::pin(fut)
                 }
+                "/rehull.v1.AgentLink/SendBackup" => {
+                    #[allow(non_camel_case_types)]
+                    struct SendBackupSvc<T: AgentLink>(pub Arc<T>);
+                    impl<T: AgentLink> tonic::server::StreamingService<super::BackupPart>
+                    for SendBackupSvc<T> {
+                        type Response = super::BackupReceived;
+                        type ResponseStream = T::SendBackupStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::BackupPart>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AgentLink>::send_backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SendBackupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -1176,6 +1392,89 @@ pub mod agent_link_server {
     impl<T> tonic::server::NamedService for AgentLinkServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupRequest {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    /// The control plane that sends it; one that follows etcd's leader if it is empty.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupProgress {
+    /// From which node.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// Bytes that have come.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+    /// The name of the backup; empty before it is whole.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub files: u32,
+    /// Backups that were deleted since more are not kept.
+    #[prost(string, repeated, tag = "5")]
+    pub deleted: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdRequest {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EtcdResponse {
+    #[prost(string, tag = "1")]
+    pub cluster: ::prost::alloc::string::String,
+    /// Hexadecimal, as etcdctl shows it; empty if nobody has answered.
+    #[prost(string, tag = "2")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// In the order of their ids.
+    #[prost(message, repeated, tag = "3")]
+    pub members: ::prost::alloc::vec::Vec<EtcdMemberStatus>,
+    #[prost(uint32, tag = "4")]
+    pub voters: u32,
+    /// How many of the voters that are well could be lost before nothing can be written.
+    #[prost(uint32, tag = "5")]
+    pub tolerance: u32,
+    /// At which revision the stores were compared; 0 if they were not.
+    #[prost(int64, tag = "6")]
+    pub hash_revision: i64,
+    /// Why it is not healthy; empty if it is.
+    #[prost(string, repeated, tag = "7")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EtcdMemberStatus {
+    /// Hexadecimal, as etcdctl shows it.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Names are handed on by position when an inventory is reordered: they tell no member.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, repeated, tag = "3")]
+    pub peer_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// "leader", "follower", "learner", or "silent" if nobody speaks for it.
+    #[prost(string, tag = "4")]
+    pub role: ::prost::alloc::string::String,
+    /// The node whose agent speaks for it; empty if none does.
+    #[prost(string, tag = "5")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(int64, tag = "7")]
+    pub db_bytes: i64,
+    #[prost(uint64, tag = "8")]
+    pub raft_index: u64,
+    /// Of its store at the revision of the comparison; 0 if it was not compared.
+    #[prost(uint32, tag = "9")]
+    pub hash: u32,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2012,6 +2311,50 @@ pub mod operator_client {
                 .insert(GrpcMethod::new("rehull.v1.Operator", "ListAgents"));
             self.inner.unary(req, path, codec).await
         }
+        /// Asks the etcd of a cluster, by the agents of its control planes. Changes nothing.
+        pub async fn etcd(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EtcdRequest>,
+        ) -> std::result::Result<tonic::Response<super::EtcdResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/rehull.v1.Operator/Etcd");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("rehull.v1.Operator", "Etcd"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a backup of a control plane, and tells how far it is.
+        pub async fn take_backup(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::BackupProgress>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/rehull.v1.Operator/TakeBackup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("rehull.v1.Operator", "TakeBackup"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Checks the whole log.
         pub async fn verify_log(
             &mut self,
@@ -2112,6 +2455,22 @@ pub mod operator_server {
             tonic::Response<super::ListAgentsResponse>,
             tonic::Status,
         >;
+        /// Asks the etcd of a cluster, by the agents of its control planes. Changes nothing.
+        async fn etcd(
+            &self,
+            request: tonic::Request<super::EtcdRequest>,
+        ) -> std::result::Result<tonic::Response<super::EtcdResponse>, tonic::Status>;
+        /// Server streaming response type for the TakeBackup method.
+        type TakeBackupStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::BackupProgress, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Takes a backup of a control plane, and tells how far it is.
+        async fn take_backup(
+            &self,
+            request: tonic::Request<super::BackupRequest>,
+        ) -> std::result::Result<tonic::Response<Self::TakeBackupStream>, tonic::Status>;
         /// Server streaming response type for the VerifyLog method.
         type VerifyLogStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::VerifyProgress, tonic::Status>,
@@ -2591,6 +2950,95 @@ pub mod operator_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/rehull.v1.Operator/Etcd" => {
+                    #[allow(non_camel_case_types)]
+                    struct EtcdSvc<T: Operator>(pub Arc<T>);
+                    impl<T: Operator> tonic::server::UnaryService<super::EtcdRequest>
+                    for EtcdSvc<T> {
+                        type Response = super::EtcdResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EtcdRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::etcd(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EtcdSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/rehull.v1.Operator/TakeBackup" => {
+                    #[allow(non_camel_case_types)]
+                    struct TakeBackupSvc<T: Operator>(pub Arc<T>);
+                    impl<
+                        T: Operator,
+                    > tonic::server::ServerStreamingService<super::BackupRequest>
+                    for TakeBackupSvc<T> {
+                        type Response = super::BackupProgress;
+                        type ResponseStream = T::TakeBackupStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BackupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Operator>::take_backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TakeBackupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

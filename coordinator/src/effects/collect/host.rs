@@ -92,6 +92,7 @@ pub(super) fn question(plan: &Plan, what: Look, nonce: String) -> Collect {
         repositories,
         own_repositories: own,
         files: what == Look::Snapshot,
+        ..Collect::default()
     }
 }
 

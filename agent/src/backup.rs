@@ -1,0 +1,147 @@
+//! Sends what a lost control plane is made again from. Nothing of it is kept or logged here: every
+//! piece goes from the disk, or from etcd, into the stream.
+
+use rehull_proto::v1::{
+    BackUp, BackupFile, BackupPart, BackupReceived, agent_link_client::AgentLinkClient,
+    backup_part::Part, order_done::Outcome,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use crate::{carry_out::Answer, etcd::Member, host::Host};
+
+/// What Kubernetes and etcd have on a control plane, under kubeadm and kubespray.
+const DIRS: [&str; 6] = [
+    "/etc/kubernetes",
+    "/etc/kubernetes/manifests",
+    "/etc/kubernetes/ssl",
+    "/etc/kubernetes/ssl/etcd",
+    "/etc/ssl/etcd/ssl",
+    "/etc/kubernetes/pki/etcd",
+];
+/// Single files beside them. `pki` is a link to `ssl` under kubespray, and a directory under kubeadm.
+const PKI: &str = "/etc/kubernetes/pki";
+const ETCD_ENV: &str = "/etc/etcd.env";
+
+/// The name of the snapshot among the files.
+const SNAPSHOT: &str = "etcd.db";
+
+const FILES_MAX: usize = 256;
+const FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most content of one message.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Pieces that wait for the network: the memory that a backup takes.
+const PIECES_MAX: usize = 16;
+
+/// Carries the order out. The link is the one that the order came by.
+pub(crate) async fn send(host: &Host, order: &BackUp, link: Channel) -> Answer {
+    let (parts, outbound) = mpsc::channel(PIECES_MAX);
+    let mut client = AgentLinkClient::new(link);
+    let read = read(host, &order.id, parts);
+    let sent = async {
+        let mut answers = client.send_backup(ReceiverStream::new(outbound)).await?.into_inner();
+        answers.message().await
+    };
+    let (read, sent) = tokio::join!(read, sent);
+    // Where the disk fails, the stream only ends.
+    let (outcome, seen) = match (read, sent) {
+        (Err(why), _) => (Outcome::Failed, why),
+        (Ok(()), Err(status)) => (Outcome::Failed, status.message().to_owned()),
+        (Ok(()), Ok(None)) => (Outcome::Failed, "the coordinator does not confirm it".to_owned()),
+        (Ok(()), Ok(Some(BackupReceived { files, bytes }))) => {
+            (Outcome::Done, format!("{files} files, {bytes} bytes"))
+        }
+    };
+    Answer { outcome, seen, survivors: Vec::new() }
+}
+
+/// Reads everything into the stream. A file that cannot be read ends it: half a backup is none.
+async fn read(host: &Host, id: &str, parts: mpsc::Sender<BackupPart>) -> Result<(), String> {
+    let say = async |part| {
+        let gone = |_| "the coordinator does not take it".to_owned();
+        parts.send(BackupPart { part: Some(part) }).await.map_err(gone)
+    };
+    say(Part::Id(id.to_owned())).await?;
+    for path in files(host)? {
+        let content = host.bytes(&path, FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+        let mode = host.mode(&path).map_err(|error| error.to_string())?;
+        say(Part::File(BackupFile { path, mode })).await?;
+        for piece in content.chunks(PIECE_BYTES) {
+            say(Part::Content(piece.to_vec())).await?;
+        }
+    }
+    // Last: it is the youngest.
+    let member = Member::connect(host).await.map_err(|why| why.to_string())?;
+    let mut snapshot = member.snapshot().await.map_err(|why| why.to_string())?;
+    say(Part::File(BackupFile { path: SNAPSHOT.to_owned(), mode: 0o600 })).await?;
+    while let Some(piece) = snapshot.next().await.map_err(|why| why.to_string())? {
+        for piece in piece.chunks(PIECE_BYTES) {
+            say(Part::Content(piece.to_vec())).await?;
+        }
+    }
+    say(Part::End(true)).await
+}
+
+/// The plain files in the directories, each once.
+fn files(host: &Host) -> Result<Vec<String>, String> {
+    let mut found = Vec::new();
+    let mut seen = Vec::new();
+    for dir in DIRS.into_iter().chain([PKI]) {
+        let names = match host.canonical(dir) {
+            Ok(place) if seen.contains(&place) => continue,
+            Ok(place) => {
+                seen.push(place);
+                host.names(dir, FILES_MAX)
+            }
+            Err(error) if error.is_absence() => continue,
+            Err(error) => Err(error),
+        };
+        let names = names.map_err(|error| error.to_string())?;
+        let paths = names.into_iter().map(|name| format!("{dir}/{name}"));
+        found.extend(paths.filter(|path| host.is_file(path)));
+    }
+    found.extend(host.is_file(ETCD_ENV).then(|| ETCD_ENV.to_owned()));
+    match found.len() {
+        0 => Err("this host has no files of a control plane".to_owned()),
+        1..=FILES_MAX => Ok(found),
+        count => Err(format!("{count} files, more than {FILES_MAX}: this is no control plane")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::directory::Directory;
+
+    #[test]
+    fn each_file_of_a_control_plane_is_sent_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Directory::new(dir.path());
+        assert!(files(&host.host()).unwrap_err().contains("no files of a control plane"));
+        for path in [
+            "etc/kubernetes/admin.conf",
+            "etc/kubernetes/manifests/etcd.yaml",
+            "etc/kubernetes/ssl/ca.key",
+            "etc/kubernetes/ssl/etcd/ca.crt",
+            "etc/etcd.env",
+            "etc/kubernetes/tmp/left-behind",
+        ] {
+            host.file(path, "x").unwrap();
+        }
+        std::os::unix::fs::symlink("ssl", dir.path().join("etc/kubernetes/pki")).unwrap();
+        let found = files(&host.host()).unwrap();
+        assert_eq!(
+            found,
+            [
+                "/etc/kubernetes/admin.conf",
+                "/etc/kubernetes/manifests/etcd.yaml",
+                "/etc/kubernetes/ssl/ca.key",
+                "/etc/kubernetes/ssl/etcd/ca.crt",
+                "/etc/etcd.env",
+            ]
+        );
+    }
+}

@@ -1,0 +1,590 @@
+//! Backups of control planes: encrypted for people while they come in, so that nobody can read them
+//! here, the coordinator included. `deploy/backup.md` says how they are restored.
+//!
+//! A backup is a directory, `CLUSTER/TIME-NODE`: one age file for each file of the host and one for
+//! etcd's snapshot, and `manifest.json`, which names them and holds the hashes of both forms.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, BufWriter, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Component, Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use age::{
+    Decryptor, Encryptor,
+    stream::StreamWriter,
+    x25519::{Identity, Recipient},
+};
+use rehull_shared::{
+    ids::{ClusterName, NodeName},
+    time::Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
+
+use crate::agents::Whom;
+
+/// The name of etcd's snapshot among the files.
+pub const SNAPSHOT: &str = "etcd.db";
+
+/// The manifest of a backup.
+const MANIFEST: &str = "manifest.json";
+
+/// Files of one backup, and bytes: an etcd of 8 GiB is the largest that its makers bear.
+const FILES_MAX: usize = 300;
+const BYTES_MAX: u64 = 16 << 30;
+
+/// Length of the hash that etcd puts behind its snapshot, and of the pages in front of it.
+const HASH_BYTES: usize = 32;
+const PAGE_BYTES: u64 = 512;
+
+/// Something went wrong with a backup.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// What an agent sends is no backup.
+    #[error("the backup is not usable: {0}")]
+    Unusable(String),
+    /// It is not what it was.
+    #[error("{path} is damaged: {why}; use another backup")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How that shows.
+        why: String,
+    },
+    /// The key does not open it.
+    #[error("{path} cannot be decrypted: {why}")]
+    Closed {
+        /// The file.
+        path: PathBuf,
+        /// What age says.
+        why: String,
+    },
+}
+
+fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
+    move |source| Error::Io { path: path.to_owned(), source }
+}
+
+/// What a backup holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The control plane that has sent it.
+    pub node: NodeName,
+    /// When it was whole.
+    pub taken_at: Timestamp,
+    /// Who has asked for it.
+    pub by: String,
+    /// Who can read it: public keys.
+    pub recipients: Vec<String>,
+    /// Its files.
+    pub files: Vec<Stored>,
+}
+
+/// One file of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stored {
+    /// Where it lies on the host; [`SNAPSHOT`] for that of etcd.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Its length.
+    pub bytes: u64,
+    /// Its hash.
+    pub sha256: String,
+    /// The file of the backup that holds it, encrypted.
+    pub stored: String,
+    /// The hash of that one.
+    pub stored_sha256: String,
+}
+
+/// Where backups are kept, and which are awaited; cheap to clone.
+#[derive(Clone)]
+pub struct Backups {
+    dir: PathBuf,
+    recipients: Vec<Recipient>,
+    keep: usize,
+    awaited: Arc<Mutex<BTreeMap<String, Awaited>>>,
+}
+
+/// A backup that was ordered.
+struct Awaited {
+    whom: Whom,
+    by: String,
+    bytes: Arc<AtomicU64>,
+    done: oneshot::Sender<Result<Taken, String>>,
+}
+
+/// A backup that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// `CLUSTER/TIME-NODE`.
+    pub name: String,
+    /// What it holds.
+    pub manifest: Manifest,
+    /// Older ones that were deleted for it.
+    pub deleted: Vec<String>,
+}
+
+impl Backups {
+    /// Backups below a directory, encrypted for these recipients; so many are kept of each cluster.
+    pub fn new(dir: PathBuf, recipients: Vec<Recipient>, keep: usize) -> Self {
+        Self { dir, recipients, keep, awaited: Arc::default() }
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, BTreeMap<String, Awaited>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a backup of this id from this agent: how many bytes have come, and what came of it.
+    pub fn expect(
+        &self,
+        id: &str,
+        whom: Whom,
+        by: String,
+    ) -> (Arc<AtomicU64>, oneshot::Receiver<Result<Taken, String>>) {
+        let (done, outcome) = oneshot::channel();
+        let bytes = Arc::<AtomicU64>::default();
+        let awaited = Awaited { whom, by, bytes: bytes.clone(), done };
+        self.awaited().insert(id.to_owned(), awaited);
+        (bytes, outcome)
+    }
+
+    /// Waits no longer.
+    pub fn forget(&self, id: &str) {
+        self.awaited().remove(id);
+    }
+
+    /// Takes a backup in, if it is awaited from this agent; each one once.
+    pub fn accept(&self, id: &str, whom: &Whom) -> Option<Incoming> {
+        let mut all = self.awaited();
+        if all.get(id).is_none_or(|awaited| awaited.whom != *whom) {
+            return None;
+        }
+        let awaited = all.remove(id)?;
+        Some(Incoming { backups: self.clone(), awaited })
+    }
+}
+
+/// A part of a backup, as it comes in.
+pub enum Part {
+    /// A file begins.
+    File {
+        /// Its path on the host.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Content of the file that has begun last.
+    Content(Vec<u8>),
+    /// All of it was sent.
+    End,
+}
+
+/// A backup that comes in.
+pub struct Incoming {
+    backups: Backups,
+    awaited: Awaited,
+}
+
+impl Incoming {
+    /// Stores all parts, and tells who waits for them. Blocks: parts are waited for and encrypted.
+    pub fn store(
+        self,
+        parts: impl Iterator<Item = Part>,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Result<Manifest, String> {
+        let Self { backups, awaited: Awaited { whom, by, bytes, done } } = self;
+        let stored =
+            backups.store(&whom, by, parts, &bytes, now).map_err(|error| error.to_string());
+        let answer = stored.as_ref().map(|taken| taken.manifest.clone()).map_err(Clone::clone);
+        _ = done.send(stored); // who has asked may have gone
+        answer
+    }
+}
+
+impl Backups {
+    fn store(
+        &self,
+        (cluster, node): &Whom,
+        by: String,
+        parts: impl Iterator<Item = Part>,
+        bytes: &AtomicU64,
+        now: impl FnOnce() -> Timestamp,
+    ) -> Result<Taken, Error> {
+        let of_cluster = self.dir.join(cluster.as_str());
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&of_cluster)
+            .map_err(io_at(&of_cluster))?;
+        // Whatever ends this early leaves nothing behind: the directory goes with its guard.
+        let fresh = tempfile::Builder::new().prefix(".partial-").tempdir_in(&of_cluster);
+        let fresh = fresh.map_err(io_at(&of_cluster))?;
+        let files = self.write(fresh.path(), parts, bytes)?;
+        let taken_at = now();
+        let manifest = Manifest {
+            cluster: cluster.clone(),
+            node: node.clone(),
+            taken_at,
+            by,
+            recipients: self.recipients.iter().map(Recipient::to_string).collect(),
+            files,
+        };
+        let path = fresh.path().join(MANIFEST);
+        let text = serde_json::to_vec_pretty(&manifest).map_err(|why| io_at(&path)(why.into()))?;
+        let mut file = private(&path)?;
+        file.write_all(&text).and_then(|()| file.sync_all()).map_err(io_at(&path))?;
+        let time: String =
+            taken_at.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
+        let last = format!("{time}-{node}");
+        let place = of_cluster.join(&last);
+        fs::rename(fresh.keep(), &place).map_err(io_at(&place))?;
+        let directory = fs::File::open(&of_cluster).map_err(io_at(&of_cluster))?;
+        directory.sync_all().map_err(io_at(&of_cluster))?;
+        let deleted = self.tidy(cluster)?;
+        Ok(Taken { name: format!("{cluster}/{last}"), manifest, deleted })
+    }
+
+    /// Writes every file, encrypted.
+    fn write(
+        &self,
+        dir: &Path,
+        parts: impl Iterator<Item = Part>,
+        bytes: &AtomicU64,
+    ) -> Result<Vec<Stored>, Error> {
+        let unusable = |why: String| Err(Error::Unusable(why));
+        let mut files = Vec::new();
+        let mut open: Option<Writing> = None;
+        let mut ended = false;
+        for part in parts {
+            match part {
+                Part::File { path, mode } => {
+                    files.extend(open.take().map(Writing::finish).transpose()?);
+                    if files.len() >= FILES_MAX {
+                        return unusable(format!("it has more than {FILES_MAX} files"));
+                    }
+                    if path != SNAPSHOT && below(Path::new("/"), &path).is_none() {
+                        return unusable(format!("{path:?} is no path of a file"));
+                    }
+                    let name = format!("{:03}.age", files.len());
+                    open = Some(Writing::begin(dir, name, path, mode & 0o777, &self.recipients)?);
+                }
+                Part::Content(content) => {
+                    let Some(file) = &mut open else {
+                        return unusable("content comes before its file".to_owned());
+                    };
+                    file.write(&content)?;
+                    let all = bytes.fetch_add(content.len() as u64, Ordering::Relaxed);
+                    if all > BYTES_MAX {
+                        return unusable(format!("it is larger than {BYTES_MAX} bytes"));
+                    }
+                }
+                Part::End => {
+                    ended = true;
+                    break;
+                }
+            }
+        }
+        if !ended {
+            return unusable("it was cut off".to_owned());
+        }
+        files.extend(open.take().map(Writing::finish).transpose()?);
+        match files.iter().filter(|file| file.path == SNAPSHOT).count() {
+            1 => Ok(files),
+            count => unusable(format!("it has {count} snapshots of etcd")),
+        }
+    }
+
+    /// Deletes the oldest ones beyond those that are kept.
+    fn tidy(&self, cluster: &ClusterName) -> Result<Vec<String>, Error> {
+        let mut all = list(&self.dir, Some(cluster))?;
+        let surplus = all.len().saturating_sub(self.keep.max(1));
+        all.truncate(surplus);
+        for (name, _) in &all {
+            let place = self.dir.join(name);
+            fs::remove_dir_all(&place).map_err(io_at(&place))?;
+        }
+        Ok(all.into_iter().map(|(name, _)| name).collect())
+    }
+}
+
+/// A file that is being stored.
+struct Writing {
+    stored: Stored,
+    path: PathBuf,
+    plain: Sha256,
+    snapshot: Option<Snapshot>,
+    to: StreamWriter<Hashing<BufWriter<fs::File>>>,
+}
+
+impl Writing {
+    fn begin(
+        dir: &Path,
+        name: String,
+        path: String,
+        mode: u32,
+        recipients: &[Recipient],
+    ) -> Result<Self, Error> {
+        let place = dir.join(&name);
+        let file = private(&place)?;
+        let encryptor = Encryptor::with_recipients(recipients.iter().map(|one| one as _))
+            .map_err(|why| Error::Unusable(why.to_string()))?;
+        let to = encryptor.wrap_output(Hashing::new(BufWriter::new(file)));
+        let to = to.map_err(io_at(&place))?;
+        let snapshot = (path == SNAPSHOT).then(Snapshot::default);
+        let (sha256, stored_sha256) = (String::new(), String::new());
+        let stored = Stored { path, mode, bytes: 0, sha256, stored: name, stored_sha256 };
+        Ok(Self { stored, path: place, plain: Sha256::new(), snapshot, to })
+    }
+
+    fn write(&mut self, content: &[u8]) -> Result<(), Error> {
+        self.stored.bytes += content.len() as u64;
+        self.plain.update(content);
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.update(content);
+        }
+        self.to.write_all(content).map_err(io_at(&self.path))
+    }
+
+    fn finish(self) -> Result<Stored, Error> {
+        let Self { mut stored, path, plain, snapshot, to } = self;
+        if let Some(snapshot) = snapshot {
+            snapshot.check().map_err(Error::Unusable)?;
+        }
+        let Hashing { to, sha256 } = to.finish().map_err(io_at(&path))?;
+        let file = to.into_inner().map_err(|error| io_at(&path)(error.into_error()))?;
+        file.sync_all().map_err(io_at(&path))?;
+        stored.sha256 = hex(plain);
+        stored.stored_sha256 = hex(sha256);
+        Ok(stored)
+    }
+}
+
+/// Hashes what it passes on.
+struct Hashing<W> {
+    to: W,
+    sha256: Sha256,
+}
+
+impl<W> Hashing<W> {
+    fn new(to: W) -> Self {
+        Self { to, sha256: Sha256::new() }
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, content: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(content)?;
+        self.sha256.update(&content[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// Checks the hash that etcd puts behind its snapshot. Source: etcd's `snapshot.v3`: a store is whole
+/// pages, and what is over is the SHA-256 of all before it.
+#[derive(Default)]
+struct Snapshot {
+    bytes: u64,
+    before: Sha256,
+    last: Vec<u8>,
+}
+
+impl Snapshot {
+    fn update(&mut self, content: &[u8]) {
+        self.bytes += content.len() as u64;
+        self.last.extend_from_slice(content);
+        let sure = self.last.len().saturating_sub(HASH_BYTES);
+        self.before.update(&self.last[..sure]);
+        self.last.drain(..sure);
+    }
+
+    fn check(self) -> Result<(), String> {
+        if self.bytes % PAGE_BYTES != HASH_BYTES as u64 {
+            return Err(format!("etcd's snapshot was cut off: it has {} bytes", self.bytes));
+        }
+        match self.before.finalize().as_slice() == self.last {
+            true => Ok(()),
+            false => Err("etcd's snapshot is not what its own hash says".to_owned()),
+        }
+    }
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn private(path: &Path) -> Result<fs::File, Error> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(path).map_err(io_at(path))
+}
+
+/// Where a file of a host comes to lie below a directory; `None` for what is no plain path.
+fn below(dir: &Path, path: &str) -> Option<PathBuf> {
+    let plain = Path::new(path).strip_prefix("/").ok()?;
+    let usual = plain.components().all(|part| matches!(part, Component::Normal(_)));
+    (usual && plain.file_name().is_some()).then(|| dir.join(plain))
+}
+
+/// Every backup below a directory, the oldest first, by name.
+///
+/// # Errors
+/// If a directory or a manifest cannot be read.
+pub fn list(dir: &Path, cluster: Option<&ClusterName>) -> Result<Vec<(String, Manifest)>, Error> {
+    let names = |dir: &Path| -> Result<Vec<String>, Error> {
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(io_at(dir)(error)),
+        };
+        let names = entries
+            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        let mut names: Vec<String> = names.collect::<Result<_, _>>().map_err(io_at(dir))?;
+        names.retain(|name| !name.starts_with('.'));
+        names.sort();
+        Ok(names)
+    };
+    let clusters = match cluster {
+        Some(cluster) => vec![cluster.to_string()],
+        None => names(dir)?,
+    };
+    let mut found = Vec::new();
+    for cluster in clusters {
+        for name in names(&dir.join(&cluster))? {
+            let place = dir.join(&cluster).join(&name);
+            found.push((format!("{cluster}/{name}"), read_manifest(&place)?));
+        }
+    }
+    Ok(found)
+}
+
+/// The manifest of the backup in a directory.
+///
+/// # Errors
+/// If there is none, or it is not one.
+pub fn read_manifest(dir: &Path) -> Result<Manifest, Error> {
+    let path = dir.join(MANIFEST);
+    let text = fs::read(&path).map_err(io_at(&path))?;
+    serde_json::from_slice(&text)
+        .map_err(|why| Error::Damaged { path, why: format!("it is no manifest: {why}") })
+}
+
+/// Checks that every file of a backup is what it was when it was stored; with an identity, that it
+/// can be decrypted, too, and that etcd's own hash holds.
+///
+/// # Errors
+/// An [`Error`] with the first file that is not.
+pub fn verify(dir: &Path, identity: Option<&Identity>) -> Result<Manifest, Error> {
+    let manifest = read_manifest(dir)?;
+    for file in &manifest.files {
+        let path = stored(dir, file)?;
+        let mut hash = Hashing::new(io::sink());
+        let mut from = fs::File::open(&path).map_err(io_at(&path))?;
+        io::copy(&mut from, &mut hash).map_err(io_at(&path))?;
+        if hex(hash.sha256) != file.stored_sha256 {
+            return Err(Error::Damaged { path, why: "its hash is another one".to_owned() });
+        }
+        if let Some(identity) = identity {
+            open(dir, file, identity, io::sink())?;
+        }
+    }
+    Ok(manifest)
+}
+
+/// Decrypts a backup into a new directory, every file where it lay on the host.
+///
+/// # Errors
+/// If the directory exists, or a file is damaged or cannot be decrypted: then nothing is left behind.
+pub fn restore(dir: &Path, identity: &Identity, out: &Path) -> Result<Manifest, Error> {
+    let manifest = verify(dir, None)?;
+    if out.exists() {
+        return Err(io_at(out)(io::ErrorKind::AlreadyExists.into()));
+    }
+    let parent = out.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    let fresh = tempfile::Builder::new().prefix(".rehull-restore-").tempdir_in(parent);
+    let fresh = fresh.map_err(io_at(parent))?;
+    for file in &manifest.files {
+        let bad = || Error::Damaged { path: dir.join(MANIFEST), why: format!("{:?}", file.path) };
+        let place = match file.path.as_str() {
+            SNAPSHOT => fresh.path().join(SNAPSHOT),
+            path => below(fresh.path(), path).ok_or_else(bad)?,
+        };
+        if let Some(around) = place.parent() {
+            fs::create_dir_all(around).map_err(io_at(around))?;
+        }
+        let to = private(&place)?;
+        open(dir, file, identity, &to)?;
+        to.set_permissions(fs::Permissions::from_mode(file.mode & 0o777)).map_err(io_at(&place))?;
+        to.sync_all().map_err(io_at(&place))?;
+    }
+    fs::rename(fresh.keep(), out).map_err(io_at(out))?;
+    Ok(manifest)
+}
+
+fn stored(dir: &Path, file: &Stored) -> Result<PathBuf, Error> {
+    let plain = file.stored.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    match plain && !file.stored.starts_with('.') {
+        true => Ok(dir.join(&file.stored)),
+        false => {
+            let why = format!("{:?} is no file of a backup", file.stored);
+            Err(Error::Damaged { path: dir.join(MANIFEST), why })
+        }
+    }
+}
+
+/// Decrypts one file, and checks that it is what was sent.
+fn open(dir: &Path, file: &Stored, identity: &Identity, to: impl Write) -> Result<(), Error> {
+    let path = stored(dir, file)?;
+    let closed =
+        |why: age::DecryptError| Error::Closed { path: path.clone(), why: why.to_string() };
+    let from = fs::File::open(&path).map_err(io_at(&path))?;
+    let decryptor = Decryptor::new_buffered(io::BufReader::new(from)).map_err(closed)?;
+    let mut plain = decryptor.decrypt(std::iter::once(identity as _)).map_err(closed)?;
+    let damaged = |why: String| Error::Damaged { path: path.clone(), why };
+    let mut hash = Hashing::new(to);
+    let mut snapshot = (file.path == SNAPSHOT).then(Snapshot::default);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = plain.read(&mut buffer).map_err(|why| damaged(why.to_string()))?;
+        if read == 0 {
+            break;
+        }
+        if let Some(snapshot) = &mut snapshot {
+            snapshot.update(&buffer[..read]);
+        }
+        hash.write_all(&buffer[..read]).map_err(io_at(&path))?;
+    }
+    if let Some(snapshot) = snapshot {
+        snapshot.check().map_err(damaged)?;
+    }
+    match hex(hash.sha256) == file.sha256 {
+        true => Ok(()),
+        false => Err(damaged("what it holds has another hash".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

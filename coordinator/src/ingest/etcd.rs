@@ -1,0 +1,85 @@
+//! The etcd of a cluster, asked through the agents of its control planes.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use rehull_proto::v1::{Collect, EtcdResponse, ToAgent, to_agent};
+use rehull_shared::ids::ClusterName;
+use tonic::Status;
+
+use super::Desk;
+use crate::{
+    agents::{Answer, Connected, Whom},
+    etcd::{Heard, health},
+    telemetry,
+};
+
+/// How long an agent may take: five questions of 2 s at most.
+const ANSWER_MAX: Duration = Duration::from_secs(12);
+
+/// Agents that are asked: more control planes than that has nobody.
+const ASKED_MAX: usize = 32;
+
+/// Asks twice: what the last revision that all have is, and then for the content at that revision.
+pub(super) async fn ask(desk: &Desk, cluster: &ClusterName) -> Result<EtcdResponse, Status> {
+    let connected = desk.context.agents.connected();
+    let whom: Vec<&Whom> = connected
+        .iter()
+        .filter(|((of, _), agent)| of == cluster && may_be_control_plane(agent))
+        .map(|(whom, _)| whom)
+        .take(ASKED_MAX)
+        .collect();
+    if whom.is_empty() {
+        let why = format!(
+            "no agent on a control plane of {cluster} is connected: `rehull agent token {cluster} \
+             NODE` invites one"
+        );
+        return Err(Status::failed_precondition(why));
+    }
+    let first = round(desk, &whom, 0).await;
+    let revisions = first.iter().filter_map(|heard| Some(heard.said.as_ref().ok()?.revision));
+    let heard = match revisions.min() {
+        Some(revision) => round(desk, &whom, revision).await,
+        None => first,
+    };
+    Ok(health(cluster, &heard))
+}
+
+/// An API server ran there at its last sign of life.
+fn may_be_control_plane(agent: &Connected) -> bool {
+    agent.beat.as_ref().is_none_or(|(_, beat)| !beat.apiservers.is_empty())
+}
+
+async fn round(desk: &Desk, whom: &[&Whom], revision: i64) -> Vec<Heard> {
+    let fleet = desk.handle.published().fleet;
+    let now = (desk.context.clock)().as_millis();
+    let asked = whom.iter().map(async |whom| {
+        let (cluster, node) = whom;
+        let nonce = format!("etcd/{cluster}/{node}/{revision}/{now}");
+        let collect =
+            Collect { nonce, etcd: true, etcd_hash_revision: revision, ..Collect::default() };
+        let said = match fleet.agent_of(cluster, node) {
+            None => Err("its agent was revoked".to_owned()),
+            Some(generation) => {
+                let order = ToAgent {
+                    epoch: fleet.epoch.0,
+                    generation: generation.0,
+                    order: Some(to_agent::Order::Collect(collect)),
+                    traceparent: telemetry::traceparent(),
+                };
+                let answer = desk.context.agents.ask(whom, order, ANSWER_MAX).await;
+                match answer {
+                    Ok(Answer::Report(mut report)) => report.etcd.take().ok_or_else(|| {
+                        let mut gaps = report.unread.into_iter();
+                        let gap = gaps.find(|gap| gap.part == "etcd").map(|gap| gap.why);
+                        gap.unwrap_or_else(|| "its agent is too old to ask etcd".to_owned())
+                    }),
+                    Ok(Answer::Done(done)) => Err(done.seen),
+                    Err(silence) => Err(silence.to_string()),
+                }
+            }
+        };
+        Heard { node: node.clone(), said }
+    });
+    join_all(asked).await
+}
