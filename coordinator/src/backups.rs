@@ -519,7 +519,7 @@ pub fn verify(dir: &Path, identity: Option<&Identity>) -> Result<Manifest, Error
 /// # Errors
 /// If the directory exists, or a file is damaged or cannot be decrypted: then nothing is left behind.
 pub fn restore(dir: &Path, identity: &Identity, out: &Path) -> Result<Manifest, Error> {
-    let manifest = verify(dir, None)?;
+    let manifest = read_manifest(dir)?;
     if out.exists() {
         return Err(io_at(out)(io::ErrorKind::AlreadyExists.into()));
     }
