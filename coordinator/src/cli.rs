@@ -212,7 +212,7 @@ enum Migrate {
         /// The cluster.
         cluster: ClusterName,
     },
-    /// Looks again at what is held.
+    /// Looks again at what is held; takes a hold back that has not taken effect.
     Retry {
         /// The cluster.
         cluster: ClusterName,

@@ -40,6 +40,22 @@ fn a_hold_takes_effect_at_the_next_safe_point_and_not_before() {
 }
 
 #[test]
+fn a_hold_that_has_not_taken_effect_is_taken_back() {
+    let mut story = Story::of(&["n1"]);
+    story.reaches("n1", Gate::Removal);
+    story.holds(on("n1"));
+    story.retries(on("n1"), false);
+    story.passes(&on("n1"));
+    assert_eq!(story.gate(&on("n1")), Some(Gate::Reinstall), "it goes on as if nobody had asked");
+    story.holds(on("n1"));
+    let resubmit = Request::Retry { subject: on("n1"), resubmit: true, by: "ann".into() };
+    let refused = story.tries(Command::Of(prod(), resubmit)).expect_err("it is not held");
+    assert!(refused.to_string().contains("only what is held"), "{refused}");
+    story.holds(Subject::Cluster);
+    assert_eq!(held(&story, &Subject::Cluster), Some(Step::Work));
+}
+
+#[test]
 fn nobody_passes_a_node_that_was_held_before_its_turn() {
     let mut story = Story::of(&["n1", "n2", "n3"]);
     story.holds(on("n2"));

@@ -394,6 +394,7 @@ fn every_event_of_a_whole_migration_is_a_sentence() {
         Event::AbortRequested { subject: subject.clone(), by: "bob".to_owned() },
         Event::AbortRequested { subject: Subject::Cluster, by: "bob".to_owned() },
         Event::HoldRequested { subject: on("n1"), why: "lunch".into(), by: "bob".into() },
+        Event::HoldWithdrawn { subject: on("n1"), by: "bob".into() },
         Event::RollbackRequested { node: node("n1"), by: "bob".into() },
         Event::NodeDeletionRequested { node: node("n1"), by: "bob".into() },
         Event::NodeDeletionOrdered { node: node("n1"), uid: "u".into(), by: "bob".into() },

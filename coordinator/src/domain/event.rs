@@ -84,6 +84,8 @@ pub enum Event {
     Held { subject: Subject, why: Vec<Blocker>, resume: Step },
     /// A person wants it to be held at its next safe point.
     HoldRequested { subject: Subject, why: String, by: String },
+    /// A person has taken a hold back that had not taken effect.
+    HoldWithdrawn { subject: Subject, by: String },
     /// A person has asked to go on.
     RetryRequested { subject: Subject, resubmit: bool, by: String },
 
@@ -209,6 +211,7 @@ impl Event {
             Event::GatePassed { .. } => "GatePassed",
             Event::Held { .. } => "Held",
             Event::HoldRequested { .. } => "HoldRequested",
+            Event::HoldWithdrawn { .. } => "HoldWithdrawn",
             Event::RetryRequested { .. } => "RetryRequested",
             Event::Approved { .. } => "Approved",
             Event::ApprovalEnded { .. } => "ApprovalEnded",
@@ -251,6 +254,7 @@ impl Event {
             | Event::GatePassed { subject, .. }
             | Event::Held { subject, .. }
             | Event::HoldRequested { subject, .. }
+            | Event::HoldWithdrawn { subject, .. }
             | Event::RetryRequested { subject, .. }
             | Event::Approved { subject, .. }
             | Event::ApprovalEnded { subject, .. }

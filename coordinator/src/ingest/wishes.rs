@@ -50,7 +50,13 @@ pub(super) async fn rule_of(
         Wish::Resume(_) => (Rule::Resume { by }, format!("{cluster} goes on")),
         Wish::Retry(retry) => {
             let subject = subject(&retry.node)?;
-            let said = format!("{subject} is looked at again");
+            let fleet = desk.handle.published().fleet;
+            let migration = fleet.migrations.get(cluster);
+            let track = migration.and_then(|migration| migration.track(&subject));
+            let said = match track.is_some_and(|track| track.hold.is_some()) {
+                true => format!("{subject} is not held after all"),
+                false => format!("{subject} is looked at again"),
+            };
             (Rule::Retry { subject, resubmit: retry.resubmit, by }, said)
         }
         Wish::Hold(hold) => {

@@ -104,6 +104,9 @@ fn of_evidence(event: &Event) -> Option<String> {
         Event::HoldRequested { subject, why, by } => {
             format!("{by} wants {subject} to be held at its next safe point: {why}")
         }
+        Event::HoldWithdrawn { subject, by } => {
+            format!("{by} took the hold of {subject} back before it took effect.")
+        }
         Event::Approved { subject, item, by, why, until } => {
             format!("{subject}: {by} accepts until {until}: {} Why: {why}", item.words())
         }

@@ -121,7 +121,15 @@ pub(super) fn waits_for(view: &View<'_>, migration: &Migration, subject: &Subjec
     };
     let text = match track.hold.as_ref() {
         Some(Blocker::HeldBy { by, why }) => {
-            format!("{text} [to be held at the next safe point, says {by}: {why}]")
+            let of = &migration.plan.cluster;
+            let whom = match subject {
+                Subject::Cluster => of.to_string(),
+                Subject::Node(name) => format!("{of} {name}"),
+            };
+            format!(
+                "{text} [to be held at the next safe point, says {by}: {why}; `rehull migrate retry \
+                 {whom}` takes that back]"
+            )
         }
         _ => text,
     };

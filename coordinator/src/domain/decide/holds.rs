@@ -64,7 +64,7 @@ impl Desk<'_> {
         migration.track(subject).is_none_or(|track| track.since + limit < self.now())
     }
 
-    /// A person asks to go on.
+    /// A person asks to go on, or wants a hold back that has not taken effect.
     pub(super) fn retry(
         &mut self,
         subject: &Subject,
@@ -72,6 +72,8 @@ impl Desk<'_> {
         by: &str,
     ) -> Result<(), Refusal> {
         let phase = self.phase_of(subject)?;
+        let track = self.known()?.track(subject);
+        let is_to_be_held = track.is_some_and(|track| track.hold.is_some());
         let fault = match phase {
             Phase::Held { resume, .. } if resubmit && resume.retried(true) == *resume => {
                 "there is no operation to submit again; retry without it"
@@ -79,6 +81,11 @@ impl Desk<'_> {
             Phase::Held { .. } => {
                 let (subject, by) = (subject.clone(), by.to_owned());
                 self.write(Event::RetryRequested { subject, resubmit, by });
+                return Ok(());
+            }
+            _ if is_to_be_held && !resubmit => {
+                let (subject, by) = (subject.clone(), by.to_owned());
+                self.write(Event::HoldWithdrawn { subject, by });
                 return Ok(());
             }
             _ => "only what is held can be retried",

@@ -164,6 +164,7 @@ impl Migration {
             | Event::GatePassed { subject, .. }
             | Event::Held { subject, .. }
             | Event::HoldRequested { subject, .. }
+            | Event::HoldWithdrawn { subject, .. }
             | Event::RetryRequested { subject, .. }
             | Event::Approved { subject, .. }
             | Event::ApprovalEnded { subject, .. } => self.evolve_track(subject, event, at)?,
@@ -266,6 +267,7 @@ impl Migration {
             (phase, Event::HoldRequested { why, by, .. }) if !phase.is_over() => {
                 track.hold = Some(Blocker::HeldBy { by: by.clone(), why: why.clone() });
             }
+            (_, Event::HoldWithdrawn { .. }) if track.hold.is_some() => track.hold = None,
             (phase, Event::Approved { item, by, why, until, .. }) if !phase.is_over() => {
                 let (item, by, why) = (item.clone(), by.clone(), why.clone());
                 let approval = Approval { item, by, why, until: *until, ended: false };
