@@ -7,8 +7,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{self, BufWriter, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Component, Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,20 +16,22 @@ use std::{
     },
 };
 
-use age::{
-    Decryptor, Encryptor,
-    stream::StreamWriter,
-    x25519::{Identity, Recipient},
-};
+use age::x25519::Recipient;
 use rehull_shared::{
     ids::{ClusterName, NodeName},
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
 use crate::agents::Whom;
+
+mod file;
+mod restore;
+mod snapshot;
+
+use file::Writing;
+pub use restore::{list, read_manifest, restore, verify};
 
 /// The name of etcd's snapshot among the files.
 pub const SNAPSHOT: &str = "etcd.db";
@@ -40,10 +42,6 @@ const MANIFEST: &str = "manifest.json";
 /// Files of one backup, and bytes: an etcd of 8 GiB is the largest that its makers bear.
 const FILES_MAX: usize = 300;
 const BYTES_MAX: u64 = 16 << 30;
-
-/// Length of the hash that etcd puts behind its snapshot, and of the pages in front of it.
-const HASH_BYTES: usize = 32;
-const PAGE_BYTES: u64 = 512;
 
 /// Something went wrong with a backup.
 #[derive(Debug, thiserror::Error)]
@@ -328,115 +326,6 @@ impl Backups {
     }
 }
 
-/// A file that is being stored.
-struct Writing {
-    stored: Stored,
-    path: PathBuf,
-    plain: Sha256,
-    snapshot: Option<Snapshot>,
-    to: StreamWriter<Hashing<BufWriter<fs::File>>>,
-}
-
-impl Writing {
-    fn begin(
-        dir: &Path,
-        name: String,
-        path: String,
-        mode: u32,
-        recipients: &[Recipient],
-    ) -> Result<Self, Error> {
-        let place = dir.join(&name);
-        let file = private(&place)?;
-        let encryptor = Encryptor::with_recipients(recipients.iter().map(|one| one as _))
-            .map_err(|why| Error::Unusable(why.to_string()))?;
-        let to = encryptor.wrap_output(Hashing::new(BufWriter::new(file)));
-        let to = to.map_err(io_at(&place))?;
-        let snapshot = (path == SNAPSHOT).then(Snapshot::default);
-        let (sha256, stored_sha256) = (String::new(), String::new());
-        let stored = Stored { path, mode, bytes: 0, sha256, stored: name, stored_sha256 };
-        Ok(Self { stored, path: place, plain: Sha256::new(), snapshot, to })
-    }
-
-    fn write(&mut self, content: &[u8]) -> Result<(), Error> {
-        self.stored.bytes += content.len() as u64;
-        self.plain.update(content);
-        if let Some(snapshot) = &mut self.snapshot {
-            snapshot.update(content);
-        }
-        self.to.write_all(content).map_err(io_at(&self.path))
-    }
-
-    fn finish(self) -> Result<Stored, Error> {
-        let Self { mut stored, path, plain, snapshot, to } = self;
-        if let Some(snapshot) = snapshot {
-            snapshot.check().map_err(Error::Unusable)?;
-        }
-        let Hashing { to, sha256 } = to.finish().map_err(io_at(&path))?;
-        let file = to.into_inner().map_err(|error| io_at(&path)(error.into_error()))?;
-        file.sync_all().map_err(io_at(&path))?;
-        stored.sha256 = hex(plain);
-        stored.stored_sha256 = hex(sha256);
-        Ok(stored)
-    }
-}
-
-/// Hashes what it passes on.
-struct Hashing<W> {
-    to: W,
-    sha256: Sha256,
-}
-
-impl<W> Hashing<W> {
-    fn new(to: W) -> Self {
-        Self { to, sha256: Sha256::new() }
-    }
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, content: &[u8]) -> io::Result<usize> {
-        let written = self.to.write(content)?;
-        self.sha256.update(&content[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-}
-
-/// Checks the hash that etcd puts behind its snapshot. Source: etcd's `snapshot.v3`: a store is whole
-/// pages, and what is over is the SHA-256 of all before it.
-#[derive(Default)]
-struct Snapshot {
-    bytes: u64,
-    before: Sha256,
-    last: Vec<u8>,
-}
-
-impl Snapshot {
-    fn update(&mut self, content: &[u8]) {
-        self.bytes += content.len() as u64;
-        self.last.extend_from_slice(content);
-        let sure = self.last.len().saturating_sub(HASH_BYTES);
-        self.before.update(&self.last[..sure]);
-        self.last.drain(..sure);
-    }
-
-    fn check(self) -> Result<(), String> {
-        if self.bytes % PAGE_BYTES != HASH_BYTES as u64 {
-            return Err(format!("etcd's snapshot was cut off: it has {} bytes", self.bytes));
-        }
-        match self.before.finalize().as_slice() == self.last {
-            true => Ok(()),
-            false => Err("etcd's snapshot is not what its own hash says".to_owned()),
-        }
-    }
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn private(path: &Path) -> Result<fs::File, Error> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true).mode(0o600).open(path).map_err(io_at(path))
@@ -447,143 +336,6 @@ fn below(dir: &Path, path: &str) -> Option<PathBuf> {
     let plain = Path::new(path).strip_prefix("/").ok()?;
     let usual = plain.components().all(|part| matches!(part, Component::Normal(_)));
     (usual && plain.file_name().is_some()).then(|| dir.join(plain))
-}
-
-/// Every backup below a directory, the oldest first, by name.
-///
-/// # Errors
-/// If a directory or a manifest cannot be read.
-pub fn list(dir: &Path, cluster: Option<&ClusterName>) -> Result<Vec<(String, Manifest)>, Error> {
-    let names = |dir: &Path| -> Result<Vec<String>, Error> {
-        let entries = match fs::read_dir(dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(io_at(dir)(error)),
-        };
-        let names = entries
-            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-        let mut names: Vec<String> = names.collect::<Result<_, _>>().map_err(io_at(dir))?;
-        names.retain(|name| !name.starts_with('.'));
-        names.sort();
-        Ok(names)
-    };
-    let clusters = match cluster {
-        Some(cluster) => vec![cluster.to_string()],
-        None => names(dir)?,
-    };
-    let mut found = Vec::new();
-    for cluster in clusters {
-        for name in names(&dir.join(&cluster))? {
-            let place = dir.join(&cluster).join(&name);
-            found.push((format!("{cluster}/{name}"), read_manifest(&place)?));
-        }
-    }
-    Ok(found)
-}
-
-/// The manifest of the backup in a directory.
-///
-/// # Errors
-/// If there is none, or it is not one.
-pub fn read_manifest(dir: &Path) -> Result<Manifest, Error> {
-    let path = dir.join(MANIFEST);
-    let text = fs::read(&path).map_err(io_at(&path))?;
-    serde_json::from_slice(&text)
-        .map_err(|why| Error::Damaged { path, why: format!("it is no manifest: {why}") })
-}
-
-/// Checks that every file of a backup is what it was when it was stored; with an identity, that it
-/// can be decrypted, too, and that etcd's own hash holds.
-///
-/// # Errors
-/// An [`Error`] with the first file that is not.
-pub fn verify(dir: &Path, identity: Option<&Identity>) -> Result<Manifest, Error> {
-    let manifest = read_manifest(dir)?;
-    for file in &manifest.files {
-        let path = stored(dir, file)?;
-        let mut hash = Hashing::new(io::sink());
-        let mut from = fs::File::open(&path).map_err(io_at(&path))?;
-        io::copy(&mut from, &mut hash).map_err(io_at(&path))?;
-        if hex(hash.sha256) != file.stored_sha256 {
-            return Err(Error::Damaged { path, why: "its hash is another one".to_owned() });
-        }
-        if let Some(identity) = identity {
-            open(dir, file, identity, io::sink())?;
-        }
-    }
-    Ok(manifest)
-}
-
-/// Decrypts a backup into a new directory, every file where it lay on the host.
-///
-/// # Errors
-/// If the directory exists, or a file is damaged or cannot be decrypted: then nothing is left behind.
-pub fn restore(dir: &Path, identity: &Identity, out: &Path) -> Result<Manifest, Error> {
-    let manifest = read_manifest(dir)?;
-    if out.exists() {
-        return Err(io_at(out)(io::ErrorKind::AlreadyExists.into()));
-    }
-    let parent = out.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
-    let fresh = tempfile::Builder::new().prefix(".rehull-restore-").tempdir_in(parent);
-    let fresh = fresh.map_err(io_at(parent))?;
-    for file in &manifest.files {
-        let bad = || Error::Damaged { path: dir.join(MANIFEST), why: format!("{:?}", file.path) };
-        let place = match file.path.as_str() {
-            SNAPSHOT => fresh.path().join(SNAPSHOT),
-            path => below(fresh.path(), path).ok_or_else(bad)?,
-        };
-        if let Some(around) = place.parent() {
-            fs::create_dir_all(around).map_err(io_at(around))?;
-        }
-        let to = private(&place)?;
-        open(dir, file, identity, &to)?;
-        to.set_permissions(fs::Permissions::from_mode(file.mode & 0o777)).map_err(io_at(&place))?;
-        to.sync_all().map_err(io_at(&place))?;
-    }
-    fs::rename(fresh.keep(), out).map_err(io_at(out))?;
-    Ok(manifest)
-}
-
-fn stored(dir: &Path, file: &Stored) -> Result<PathBuf, Error> {
-    let plain = file.stored.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
-    match plain && !file.stored.starts_with('.') {
-        true => Ok(dir.join(&file.stored)),
-        false => {
-            let why = format!("{:?} is no file of a backup", file.stored);
-            Err(Error::Damaged { path: dir.join(MANIFEST), why })
-        }
-    }
-}
-
-/// Decrypts one file, and checks that it is what was sent.
-fn open(dir: &Path, file: &Stored, identity: &Identity, to: impl Write) -> Result<(), Error> {
-    let path = stored(dir, file)?;
-    let closed =
-        |why: age::DecryptError| Error::Closed { path: path.clone(), why: why.to_string() };
-    let from = fs::File::open(&path).map_err(io_at(&path))?;
-    let decryptor = Decryptor::new_buffered(io::BufReader::new(from)).map_err(closed)?;
-    let mut plain = decryptor.decrypt(std::iter::once(identity as _)).map_err(closed)?;
-    let damaged = |why: String| Error::Damaged { path: path.clone(), why };
-    let mut hash = Hashing::new(to);
-    let mut snapshot = (file.path == SNAPSHOT).then(Snapshot::default);
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let read = plain.read(&mut buffer).map_err(|why| damaged(why.to_string()))?;
-        if read == 0 {
-            break;
-        }
-        if let Some(snapshot) = &mut snapshot {
-            snapshot.update(&buffer[..read]);
-        }
-        hash.write_all(&buffer[..read]).map_err(io_at(&path))?;
-    }
-    if let Some(snapshot) = snapshot {
-        snapshot.check().map_err(damaged)?;
-    }
-    match hex(hash.sha256) == file.sha256 {
-        true => Ok(()),
-        false => Err(damaged("what it holds has another hash".to_owned())),
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! Backups that are taken, damaged, and restored.
 
+use std::os::unix::fs::PermissionsExt;
+
+use age::x25519::Identity;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::*;
