@@ -36,6 +36,9 @@ pub use restore::{list, read_manifest, restore, verify};
 /// The name of etcd's snapshot among the files.
 pub const SNAPSHOT: &str = "etcd.db";
 
+/// How the name of a backup begins that is not whole.
+const PARTIAL: &str = ".partial-";
+
 /// The manifest of a backup.
 const MANIFEST: &str = "manifest.json";
 
@@ -145,7 +148,16 @@ pub struct Taken {
 
 impl Backups {
     /// Backups below a directory, encrypted for these recipients; so many are kept of each cluster.
+    /// What a coordinator that died has left half done is deleted.
     pub fn new(dir: PathBuf, recipients: Vec<Recipient>, keep: usize) -> Self {
+        let inside = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+        for cluster in inside(&dir) {
+            for entry in inside(&cluster.path()) {
+                if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+                    _ = fs::remove_dir_all(entry.path()); // else it lies there, encrypted
+                }
+            }
+        }
         Self { dir, recipients, keep, awaited: Arc::default() }
     }
 
@@ -236,7 +248,7 @@ impl Backups {
             .create(&of_cluster)
             .map_err(io_at(&of_cluster))?;
         // Whatever ends this early leaves nothing behind: the directory goes with its guard.
-        let fresh = tempfile::Builder::new().prefix(".partial-").tempdir_in(&of_cluster);
+        let fresh = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&of_cluster);
         let fresh = fresh.map_err(io_at(&of_cluster))?;
         let files = self.write(fresh.path(), parts, bytes)?;
         let taken_at = now();

@@ -124,6 +124,17 @@ fn half_a_backup_is_none_and_leaves_nothing() {
 }
 
 #[test]
+fn what_a_dead_coordinator_left_half_done_goes_when_the_next_one_starts() {
+    let mut place = Place::new(3);
+    let name = place.take(whole(&snapshot())).unwrap().name;
+    let half = place.dir.path().join("prod/.partial-x");
+    fs::create_dir(&half).unwrap();
+    fs::write(half.join("000.age"), "x").unwrap();
+    Backups::new(place.dir.path().to_owned(), Vec::new(), 3);
+    assert!(!half.exists() && place.dir.path().join(name).exists());
+}
+
+#[test]
 fn a_backup_is_taken_from_whom_it_was_ordered_and_once() {
     let place = Place::new(3);
     let _waits = place.backups.expect("id", whom("m1"), String::new());
