@@ -8,6 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use rehull_proto::v1::{Etcd, EtcdMember, EtcdMemberStatus, EtcdResponse};
 use rehull_shared::ids::{ClusterName, NodeName};
 
+mod ask;
+
+pub use ask::ask;
+
 /// Entries of the raft log that a member may be behind the foremost one.
 const LAG_MAX: u64 = 100;
 

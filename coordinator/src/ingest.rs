@@ -39,7 +39,6 @@ mod accept;
 mod agents;
 mod backups;
 mod documents;
-mod etcd;
 mod history;
 mod operators;
 mod peer;

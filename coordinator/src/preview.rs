@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::{Api, api::ListParams};
-use rehull_proto::v1::{Found, PlanResponse, PlannedNode as Shown, Schedule};
+use rehull_proto::v1::{EtcdResponse, Found, PlanResponse, PlannedNode as Shown, Schedule};
 use rehull_shared::{
     ids::{NodeName, Round},
     time::{Span, Timestamp},
@@ -29,7 +29,7 @@ use crate::{
         state::{Corrupt, Fleet, Migration, Phase, Subject},
     },
     effects::{Context, pass},
-    items, projection,
+    etcd, items, projection,
 };
 
 /// Subjects that are asked at the same time.
@@ -54,10 +54,11 @@ pub(crate) async fn preview(
     let now = (context.clock)();
     let running = fleet.migrations.get(&plan.cluster).map(Arc::as_ref);
     let running = running.filter(|migration| migration.is_whole() && !migration.is_finished());
-    let (runs, mut blockers, (found, left_out)) = tokio::join!(
+    let (runs, mut blockers, (found, left_out), etcd) = tokio::join!(
         os_images(plan, context),
         blockers(plan, nodes, running.is_some(), fleet, context),
-        found(plan, nodes, context)
+        found(plan, nodes, context),
+        etcd::ask(&context.agents, fleet, &plan.cluster, now)
     );
     blockers.dedup();
     let schedule = scheduled(plan, nodes, running, now).unwrap_or_else(|never| {
@@ -81,7 +82,7 @@ pub(crate) async fn preview(
         nodes: nodes.iter().map(node).collect(),
         gates: projection::planned(policy),
         blockers,
-        warnings: warnings(plan, left_out),
+        warnings: warnings(plan, left_out, etcd.as_ref()),
         under_floor: policy.under_floor().iter().map(ToString::to_string).collect(),
         node_seconds_min: seconds(policy.operation_windows() + policy.soak),
         total_seconds_min: seconds(shortest(policy, nodes)),
@@ -211,8 +212,10 @@ fn shown(
     found
 }
 
-fn warnings(plan: &Plan, left_out: usize) -> Vec<String> {
+fn warnings(plan: &Plan, left_out: usize, etcd: Option<&EtcdResponse>) -> Vec<String> {
     let mut warnings = Vec::new();
+    let ailments = etcd.map(|etcd| etcd.problems.as_slice()).unwrap_or_default();
+    warnings.extend(ailments.iter().map(|why| format!("etcd is not healthy: {why}")));
     if left_out > 0 {
         warnings.push(format!("{left_out} findings of the least weight are left out: too many"));
     }

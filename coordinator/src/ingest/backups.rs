@@ -9,7 +9,10 @@ use rehull_shared::ids::{ClusterName, NodeName};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
-use super::{Desk, etcd, operators::new_id};
+use super::{
+    Desk,
+    operators::{etcd_of, new_id},
+};
 use crate::{
     agents::{Answer, Whom},
     backups::{Backups, Incoming, Part, Taken},
@@ -108,7 +111,7 @@ async fn taken(
 
 /// A member that does not lead: a snapshot is work, and the leader has enough of it.
 async fn follower(desk: &Desk, cluster: &ClusterName) -> Result<NodeName, Status> {
-    let etcd = etcd::ask(desk, cluster).await?;
+    let etcd = etcd_of(desk, cluster).await?;
     let role = |role: &str| etcd.members.iter().find(|member| member.role == role);
     let member = role("follower").or_else(|| role("leader")).ok_or_else(|| {
         Status::failed_precondition(format!("no member of etcd: {}", etcd.problems.join("; ")))

@@ -19,12 +19,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{Desk, backups, documents, etcd, history, peer, refused, stopping, wishes};
+use super::{Desk, backups, documents, history, peer, refused, stopping, wishes};
 use crate::{
     domain::{
         command::{Command, Request as Rule},
         state::Token,
     },
+    etcd,
     projection::{self, View},
 };
 
@@ -214,7 +215,7 @@ impl Operator for Operators {
     async fn etcd(&self, request: Request<EtcdRequest>) -> Result<Response<EtcdResponse>, Status> {
         peer::operator(&request)?;
         let cluster = parsed::<ClusterName>(&request.into_inner().cluster)?;
-        etcd::ask(&self.desk, &cluster).await.map(Response::new)
+        etcd_of(&self.desk, &cluster).await.map(Response::new)
     }
 
     type TakeBackupStream = Flow<BackupProgress>;
@@ -262,6 +263,17 @@ impl Operator for Operators {
         });
         Ok(Response::new(ReceiverStream::new(progress).boxed()))
     }
+}
+
+/// How the etcd of a cluster is.
+pub(super) async fn etcd_of(desk: &Desk, cluster: &ClusterName) -> Result<EtcdResponse, Status> {
+    let (fleet, now) = (desk.handle.published().fleet, (desk.context.clock)());
+    etcd::ask(&desk.context.agents, &fleet, cluster, now).await.ok_or_else(|| {
+        Status::failed_precondition(format!(
+            "no agent on a control plane of {cluster} is connected: `rehull agent token {cluster} \
+             NODE` invites one"
+        ))
+    })
 }
 
 fn picture(desk: &Desk, cluster: Option<&ClusterName>) -> Result<StatusResponse, Status> {

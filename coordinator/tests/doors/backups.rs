@@ -5,15 +5,19 @@ use std::fs;
 
 use rehull_proto::v1::{
     BackupFile, BackupPart, BackupProgress, BackupReceived, BackupRequest, Etcd, EtcdMember,
-    EtcdRequest, FromAgent, Hello, OrderDone, Report, ToAgent, agent_link_client::AgentLinkClient,
-    backup_part::Part, from_agent::Message, order_done::Outcome, to_agent::Order,
+    EtcdRequest, FromAgent, Hello, OrderDone, PlanRequest, Report, ToAgent,
+    agent_link_client::AgentLinkClient, backup_part::Part, from_agent::Message,
+    order_done::Outcome, to_agent::Order,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 
-use crate::house::{Coordinator, coordinator};
+use crate::{
+    house::{Coordinator, coordinator},
+    operators::{DOCUMENT, register},
+};
 
 /// The agent of worker1, linked.
 struct Linked {
@@ -135,6 +139,33 @@ async fn what_nobody_has_ordered_is_not_taken() {
     assert!(!coordinator.dir.path().join("backups").exists());
 }
 
+/// What one of two members says, of which the other is silent.
+fn half() -> Etcd {
+    let member = |id| EtcdMember { id, name: "e".to_owned(), ..EtcdMember::default() };
+    let members = vec![member(7), member(8)];
+    Etcd { member_id: 7, leader: 7, revision: 90, members, ..Etcd::default() }
+}
+
+#[tokio::test]
+async fn a_plan_warns_of_an_etcd_that_is_not_well() {
+    let coordinator = coordinator().await;
+    register(&coordinator);
+    let mut agent = Linked::new(&coordinator).await;
+    tokio::spawn(async move {
+        while let Ok(Some(ToAgent { order: Some(Order::Collect(asked)), .. })) =
+            agent.orders.message().await
+        {
+            let etcd = asked.etcd.then(half);
+            let report = Report { nonce: asked.nonce, etcd, ..Report::default() };
+            agent.say(Message::Report(report)).await;
+        }
+    });
+    let request = PlanRequest { document: DOCUMENT.to_owned() };
+    let plan = coordinator.operator().await.plan(request).await.unwrap().into_inner();
+    let words = "etcd is not healthy: nobody speaks for member 8 ()";
+    assert!(plan.warnings.iter().any(|warning| warning == words), "{:?}", plan.warnings);
+}
+
 #[tokio::test]
 async fn etcd_is_asked_twice_through_its_agents_and_judged() {
     let coordinator = coordinator().await;
@@ -143,14 +174,7 @@ async fn etcd_is_asked_twice_through_its_agents_and_judged() {
     let refused = operator.etcd(request()).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     let mut agent = Linked::new(&coordinator).await;
-    let member = |id| EtcdMember { id, name: "e".to_owned(), ..EtcdMember::default() };
-    let etcd = Etcd {
-        member_id: 7,
-        leader: 7,
-        revision: 90,
-        members: vec![member(7), member(8)],
-        ..Etcd::default()
-    };
+    let etcd = half();
     let answers = async {
         let mut revisions = Vec::new();
         for _ in 0..2 {

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use rehull_proto::v1::{Collect, EtcdResponse, ToAgent, to_agent};
-use rehull_shared::ids::ClusterName;
-use tonic::Status;
+use rehull_shared::{ids::ClusterName, time::Timestamp};
 
-use super::Desk;
+use super::{Heard, health};
 use crate::{
-    agents::{Answer, Connected, Whom},
-    etcd::{Heard, health},
+    agents::{Agents, Answer, Connected, Whom},
+    domain::state::Fleet,
     telemetry,
 };
 
@@ -21,8 +20,14 @@ const ANSWER_MAX: Duration = Duration::from_secs(12);
 const ASKED_MAX: usize = 32;
 
 /// Asks twice: what the last revision that all have is, and then for the content at that revision.
-pub(super) async fn ask(desk: &Desk, cluster: &ClusterName) -> Result<EtcdResponse, Status> {
-    let connected = desk.context.agents.connected();
+/// `None` if no agent on a control plane is connected.
+pub async fn ask(
+    agents: &Agents,
+    fleet: &Fleet,
+    cluster: &ClusterName,
+    now: Timestamp,
+) -> Option<EtcdResponse> {
+    let connected = agents.connected();
     let whom: Vec<&Whom> = connected
         .iter()
         .filter(|((of, _), agent)| of == cluster && may_be_control_plane(agent))
@@ -30,19 +35,15 @@ pub(super) async fn ask(desk: &Desk, cluster: &ClusterName) -> Result<EtcdRespon
         .take(ASKED_MAX)
         .collect();
     if whom.is_empty() {
-        let why = format!(
-            "no agent on a control plane of {cluster} is connected: `rehull agent token {cluster} \
-             NODE` invites one"
-        );
-        return Err(Status::failed_precondition(why));
+        return None;
     }
-    let first = round(desk, &whom, 0).await;
+    let first = round(agents, fleet, &whom, 0, now).await;
     let revisions = first.iter().filter_map(|heard| Some(heard.said.as_ref().ok()?.revision));
     let heard = match revisions.min() {
-        Some(revision) => round(desk, &whom, revision).await,
+        Some(revision) => round(agents, fleet, &whom, revision, now).await,
         None => first,
     };
-    Ok(health(cluster, &heard))
+    Some(health(cluster, &heard))
 }
 
 /// An API server ran there at its last sign of life.
@@ -50,9 +51,14 @@ fn may_be_control_plane(agent: &Connected) -> bool {
     agent.beat.as_ref().is_none_or(|(_, beat)| !beat.apiservers.is_empty())
 }
 
-async fn round(desk: &Desk, whom: &[&Whom], revision: i64) -> Vec<Heard> {
-    let fleet = desk.handle.published().fleet;
-    let now = (desk.context.clock)().as_millis();
+async fn round(
+    agents: &Agents,
+    fleet: &Fleet,
+    whom: &[&Whom],
+    revision: i64,
+    now: Timestamp,
+) -> Vec<Heard> {
+    let now = now.as_millis();
     let asked = whom.iter().map(async |whom| {
         let (cluster, node) = whom;
         let nonce = format!("etcd/{cluster}/{node}/{revision}/{now}");
@@ -67,7 +73,7 @@ async fn round(desk: &Desk, whom: &[&Whom], revision: i64) -> Vec<Heard> {
                     order: Some(to_agent::Order::Collect(collect)),
                     traceparent: telemetry::traceparent(),
                 };
-                let answer = desk.context.agents.ask(whom, order, ANSWER_MAX).await;
+                let answer = agents.ask(whom, order, ANSWER_MAX).await;
                 match answer {
                     Ok(Answer::Report(mut report)) => report.etcd.take().ok_or_else(|| {
                         let mut gaps = report.unread.into_iter();
