@@ -226,7 +226,8 @@ pub(super) fn of_file(file: &Path, status: tonic::Status) -> Failure {
     if of_document { failure.of(display(file)) } else { failure }
 }
 
-fn display(file: &Path) -> String {
+/// How a file is called in words.
+pub(super) fn display(file: &Path) -> String {
     if file.as_os_str() == "-" { "standard input".into() } else { file.display().to_string() }
 }
 

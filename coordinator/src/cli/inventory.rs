@@ -14,7 +14,11 @@ use serde::Serialize;
 use similar::TextDiff;
 use tempfile::NamedTempFile;
 
-use super::{Failure, Reach, ask::read, output};
+use super::{
+    Failure, Reach,
+    ask::{display, read},
+    output,
+};
 use crate::inventory::{self, Inventory, Secrets, passwords};
 
 /// Names in one line of a table.
@@ -65,8 +69,8 @@ struct Edit {
 /// Says what is understood, or why it is not.
 pub(super) fn check(reach: &Reach, file: &Path) -> Result<ExitCode, Failure> {
     let text = read(file)?;
-    let understood = understood(&text).map_err(|why| why.of(file.display()))?;
-    let understood = Understood { file: file.display().to_string(), ..understood };
+    let understood = understood(&text).map_err(|why| why.of(display(file)))?;
+    let understood = Understood { file: display(file), ..understood };
     output::print(reach.output, &understood, words)
 }
 
@@ -157,15 +161,15 @@ pub(super) fn reorder(
     }
     let text = read(file)?;
     let edited = inventory::with_last(&text, last);
-    let edited = edited.map_err(|fault| Failure::new(fault).of(file.display()))?;
+    let edited = edited.map_err(|fault| Failure::new(fault).of(display(file)))?;
     let changes = edited != text;
     let before = match write && changes {
-        true => Some(replace(file, &text, &edited).map_err(|why| why.of(file.display()))?),
+        true => Some(replace(file, &text, &edited).map_err(|why| why.of(display(file)))?),
         false => None,
     };
     let mut secrets = Secrets::default();
     secrets.learn(&text);
-    let name = file.display().to_string();
+    let name = display(file);
     let diff = TextDiff::from_lines(&text, &edited);
     let diff = diff.unified_diff().header(&name, &format!("{name} with {last} last")).to_string();
     let edit = Edit { file: name, changes, diff: secrets.redact(&diff), before };
