@@ -27,10 +27,12 @@ use tokio::sync::oneshot;
 use crate::agents::Whom;
 
 mod file;
+mod prove;
 mod restore;
 mod snapshot;
 
 use file::Writing;
+pub use prove::{Proof, prove};
 pub use restore::{list, read_manifest, restore, verify};
 
 /// The name of etcd's snapshot among the files.

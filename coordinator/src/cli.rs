@@ -384,6 +384,17 @@ enum Backup {
         #[arg(long)]
         identity: Option<PathBuf>,
     },
+    /// Makes an etcd of a backup, for a moment and for nobody else, and says what it holds.
+    Prove {
+        /// Its directory.
+        backup: PathBuf,
+        /// A file with a key of age.
+        #[arg(long)]
+        identity: PathBuf,
+        /// The directory of etcdutl, etcd and etcdctl.
+        #[arg(long, default_value = "/usr/local/bin")]
+        programs: PathBuf,
+    },
     /// Decrypts a backup into a new directory. Needs no coordinator.
     Restore {
         /// Its directory.
@@ -556,6 +567,7 @@ mod tests {
             "backup take prod master2",
             "backup list prod",
             "backup verify /b/prod/x --identity key.txt",
+            "backup prove /b/prod/x --identity key.txt --programs /opt/etcd",
             "backup restore /b/prod/x --identity key.txt --out /tmp/x",
             "agent token prod worker1 --valid 2h",
             "agent list prod",

@@ -65,6 +65,13 @@ impl Place {
     }
 }
 
+/// A backup in a directory of its own, its name, and the key to it.
+pub(super) fn a_backup() -> (TempDir, String, Identity) {
+    let mut place = Place::new(3);
+    let name = place.take(whole(&snapshot())).unwrap().name;
+    (place.dir, name, place.identity)
+}
+
 #[test]
 fn what_was_sent_comes_back_and_nobody_else_can_read_it() {
     let mut place = Place::new(3);

@@ -9,9 +9,13 @@ use rehull_proto::v1::{BackupProgress, BackupRequest};
 use rehull_shared::ids::{ClusterName, NodeName};
 use serde::Serialize;
 
-use super::{Backup, Failure, Reach, client::connect, output};
+use super::{
+    Backup, Failure, Reach,
+    client::connect,
+    output::{self, few},
+};
 use crate::{
-    backups::{self, Manifest},
+    backups::{self, Manifest, Proof},
     config::Config,
 };
 
@@ -38,6 +42,18 @@ pub(super) async fn run(reach: &Reach, command: Backup) -> Result<ExitCode, Fail
             output::print(reach.output, &manifest, |manifest| {
                 let words = words(manifest);
                 format!("{} is what it was{opened}: {words}\n", backup.display())
+            })
+        }
+        Backup::Prove { backup, identity, programs } => {
+            let proof = backups::prove(&backup, &key(&identity)?, &programs).await;
+            let proof = proof.map_err(|why| Failure::new(why).of(backup.display()))?;
+            output::print(reach.output, &proof, |Proof { keys, nodes }| {
+                let (count, some) = (nodes.len(), few(nodes));
+                format!(
+                    "{} is proved: an etcd that was made of it holds {keys} objects and {count} \
+                     Nodes: {some}\n",
+                    backup.display()
+                )
             })
         }
         Backup::Restore { backup, identity, out } => {

@@ -17,12 +17,9 @@ use tempfile::NamedTempFile;
 use super::{
     Failure, Reach,
     ask::{display, read},
-    output,
+    output::{self, few},
 };
 use crate::inventory::{self, Inventory, Secrets, passwords};
-
-/// Names in one line of a table.
-const NAMES_SHOWN: usize = 20;
 
 /// What rehull understands of an inventory.
 #[derive(Debug, Serialize)]
@@ -139,14 +136,6 @@ fn words(understood: &Understood) -> String {
         }
     }
     out
-}
-
-fn few(names: &[String]) -> String {
-    let shown = names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMES_SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }
 
 /// Shows the edit, and writes it if that is asked for.
