@@ -9,8 +9,10 @@ use rehull_proto::v1::{Etcd, EtcdMember, EtcdMemberStatus, EtcdResponse};
 use rehull_shared::ids::{ClusterName, NodeName};
 
 mod ask;
+mod seen;
 
-pub use ask::ask;
+pub use ask::{Stores, ask};
+pub use seen::{Looks, Seen, watch};
 
 /// Entries of the raft log that a member may be behind the foremost one.
 const LAG_MAX: u64 = 100;
@@ -76,6 +78,19 @@ pub fn health(cluster: &ClusterName, heard: &[Heard]) -> EtcdResponse {
         tolerance: u32::try_from(well.saturating_sub(voters / 2 + 1)).unwrap_or(u32::MAX),
         hash_revision,
         problems,
+    }
+}
+
+/// One line about it.
+pub fn summary(health: &EtcdResponse) -> String {
+    let EtcdResponse { voters, tolerance, members, problems, .. } = health;
+    let leader = members.iter().find(|member| member.role == "leader");
+    let leads = leader.map(|leader| format!(", {} leads", leader.node)).unwrap_or_default();
+    let how = format!("{voters} voters, {tolerance} could be lost{leads}");
+    match problems.as_slice() {
+        [] => format!("healthy: {how}"),
+        [first] => format!("NOT healthy: {first}; {how}"),
+        [first, more @ ..] => format!("NOT healthy: {first} (and {} more); {how}", more.len()),
     }
 }
 
@@ -246,6 +261,15 @@ mod tests {
         let row = |one: &EtcdMemberStatus| [&one.id, &one.role, &one.node].map(String::clone);
         let rows: Vec<_> = seen.members.iter().map(row).collect();
         assert_eq!(rows, [["1", "follower", "m1"], ["2", "leader", "m2"], ["3", "follower", "m3"]]);
+    }
+
+    #[test]
+    fn one_line_says_what_matters() {
+        assert_eq!(summary(&of(&three())), "healthy: 3 voters, 1 could be lost, m2 leads");
+        let mut heard = three();
+        heard[1].said = Err("away".to_owned());
+        let words = "NOT healthy: m2: away (and 1 more); 3 voters, 0 could be lost";
+        assert_eq!(summary(&of(&heard)), words);
     }
 
     #[test]

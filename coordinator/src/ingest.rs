@@ -33,6 +33,7 @@ use crate::{
     domain::command::Refusal,
     effects::{Context, Troubles},
     engine::Handle,
+    etcd,
 };
 
 mod accept;
@@ -70,6 +71,8 @@ pub struct Desk {
     pub context: Context,
     /// Where backups go, if anywhere.
     pub backups: Option<Backups>,
+    /// What was last seen of etcd.
+    pub etcd: etcd::Seen,
     /// Signs certificates.
     pub authority: Arc<Authority>,
     /// What stands in the way of effects.

@@ -29,7 +29,8 @@ use crate::{
         state::{Corrupt, Fleet, Migration, Phase, Subject},
     },
     effects::{Context, pass},
-    etcd, items, projection,
+    etcd::{self, Stores},
+    items, projection,
 };
 
 /// Subjects that are asked at the same time.
@@ -58,7 +59,7 @@ pub(crate) async fn preview(
         os_images(plan, context),
         blockers(plan, nodes, running.is_some(), fleet, context),
         found(plan, nodes, context),
-        etcd::ask(&context.agents, fleet, &plan.cluster, now)
+        etcd::ask(&context.agents, fleet, &plan.cluster, now, Stores::Compared)
     );
     blockers.dedup();
     let schedule = scheduled(plan, nodes, running, now).unwrap_or_else(|never| {

@@ -7,6 +7,7 @@ use rehull_shared::time::Timestamp;
 use crate::{
     agents::{Connected, Refused, Whom},
     domain::{effect::Effect, state::Fleet},
+    etcd::Looks,
     history::History,
 };
 
@@ -55,6 +56,8 @@ pub struct View<'a> {
     pub connected: &'a BTreeMap<Whom, Connected>,
     /// Who has asked to enrol and was refused.
     pub refused: &'a BTreeMap<Whom, Refused>,
+    /// How the etcd of clusters was when it was looked at last.
+    pub etcd: &'a Looks,
     /// What time it is.
     pub now: Timestamp,
 }

@@ -12,10 +12,11 @@ use rehull::{
         plan::Plan,
         state::{Extent, Fleet, Outcome, Phase, Step, Subject},
     },
+    etcd::Looks,
     history::History,
     projection::{self, View, sentence},
 };
-use rehull_proto::v1::{ClusterStatus, ExplainResponse, NodeStatus};
+use rehull_proto::v1::{ClusterStatus, EtcdResponse, ExplainResponse, NodeStatus};
 use rehull_shared::{
     evidence::{Check, Source, Verdict},
     ids::Round,
@@ -38,7 +39,8 @@ fn look<T>(
     let connected = BTreeMap::new();
     let sequence = log.len() as u64;
     let (history, connected, refused) = (&history, &connected, &BTreeMap::new());
-    look(&View { fleet, sequence, history, troubles, connected, refused, now })
+    let etcd = &Looks::new();
+    look(&View { fleet, sequence, history, troubles, connected, refused, etcd, now })
 }
 
 fn status(story: &Story) -> ClusterStatus {
@@ -355,6 +357,30 @@ fn every_blocker_is_told_in_words() {
 }
 
 #[test]
+fn an_old_look_at_etcd_is_not_shown_as_news() {
+    let story = Story::of(&["n1"]);
+    let health = EtcdResponse { voters: 3, tolerance: 1, ..EtcdResponse::default() };
+    let looks = Looks::from([(prod(), (story.now, health))]);
+    let told = |after: Span, etcd: &Looks| {
+        let view = View {
+            fleet: &story.fleet,
+            sequence: 1,
+            history: &History::default(),
+            troubles: &BTreeMap::new(),
+            connected: &BTreeMap::new(),
+            refused: &BTreeMap::new(),
+            etcd,
+            now: story.now + after,
+        };
+        projection::status(&view, None).clusters.remove(0).etcd
+    };
+    assert_eq!(told(Span::from_secs(120), &looks), "healthy: 3 voters, 1 could be lost");
+    let old = format!("not looked at since {}", story.now);
+    assert_eq!(told(Span::from_secs(121), &looks), old);
+    assert_eq!(told(Span::from_secs(1), &Looks::new()), "", "no agent sees it");
+}
+
+#[test]
 fn a_host_that_is_refused_is_told_of_with_what_helps_until_it_asks_no_more() {
     let mut story = Story::of(&["n1"]);
     story.reaches("n1", Gate::Os);
@@ -369,6 +395,7 @@ fn a_host_that_is_refused_is_told_of_with_what_helps_until_it_asks_no_more() {
             troubles: &BTreeMap::new(),
             connected: &BTreeMap::new(),
             refused: &refused,
+            etcd: &Default::default(),
             now: at + after,
         };
         projection::explain(&view, &prod(), Some(&node("n1"))).expect("a node").unblock

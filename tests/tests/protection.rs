@@ -61,6 +61,7 @@ fn said_since(story: &Story) -> String {
         troubles: &BTreeMap::new(),
         connected: &BTreeMap::new(),
         refused: &BTreeMap::new(),
+        etcd: &Default::default(),
         now: story.now,
     };
     let status = projection::status(&view, None).clusters.remove(0).unprotected_since;

@@ -32,6 +32,7 @@ fn explain(story: &Story, subject: &Subject) -> ExplainResponse {
         troubles: &BTreeMap::new(),
         connected: &BTreeMap::new(),
         refused: &BTreeMap::new(),
+        etcd: &Default::default(),
         now: story.now,
     };
     projection::explain(&view, &prod(), subject.node()).expect("a subject of the story")

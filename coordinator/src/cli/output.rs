@@ -112,6 +112,7 @@ fn cluster(cluster: &ClusterStatus) -> String {
         ("paused by", &cluster.paused_by),
         ("UNSAFE, because", &cluster.r#unsafe),
         ("deletion protection is off since", &seconds(&cluster.unprotected_since)),
+        ("etcd is", &cluster.etcd),
         ("waits for", &cluster.waits_for),
     ] {
         if !value.is_empty() {

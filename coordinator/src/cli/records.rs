@@ -39,6 +39,7 @@ fn picture<T>(reach: &Reach, look: impl FnOnce(&View<'_>) -> T) -> Result<T, Fai
         troubles: &Default::default(),
         connected: &Default::default(),
         refused: &Default::default(),
+        etcd: &Default::default(),
         now: last_moment(&published.fleet, &history),
     }))
 }

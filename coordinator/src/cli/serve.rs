@@ -19,6 +19,7 @@ use crate::{
     domain::command::Command,
     effects::{self, Troubles},
     engine::{Engine, Handle},
+    etcd,
     ingest::{self, Desk},
     telemetry,
     webhook::{Cursor, Patience, Secret, Webhook},
@@ -67,6 +68,12 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let webhook = webhook(config, &desk.context.ca_sha256, published.sequence)?;
     let stop = CancellationToken::new();
     let (context, troubles) = (desk.context.clone(), desk.troubles.clone());
+    let (agents, clock) = (context.agents.clone(), context.clock.clone());
+    let looks = etcd::watch(handle.clone(), agents, clock, desk.etcd.clone());
+    let mut looks = tokio::spawn(async move {
+        looks.await;
+        anyhow::Ok(())
+    });
     let mut thread = tokio::task::spawn_blocking(move || engine.run());
     let mut doors = tokio::spawn(ingest::serve(port, Some(socket), desk, stop.clone()));
     let mut effects = tokio::spawn(effects::run(handle.clone(), context, troubles));
@@ -78,6 +85,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         end = &mut doors => (Err(dead("the gRPC server", end)), Some(thread)),
         end = &mut effects => (Err(dead("the effects", end)), Some(thread)),
         end = &mut ticks => (Err(dead("the clock", end)), Some(thread)),
+        end = &mut looks => (Err(dead("the watch of etcd", end)), Some(thread)),
         end = &mut telling => (Err(dead("the webhook", end)), Some(thread)),
         _ = terminated.recv() => (Ok(()), Some(thread)),
         end = tokio::signal::ctrl_c() => (end.context("no signals can be heard"), Some(thread)),
@@ -87,6 +95,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     effects.abort();
     ticks.abort();
     telling.abort();
+    looks.abort();
     farewell(doors).await;
     // The engine ends when nobody can ask it any more, and closes the log. If it had ended before,
     // the others only know that it is gone, and it knows why.
@@ -140,7 +149,8 @@ fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::R
         let Backup { directory, recipients, keep } = backup;
         Backups::new(directory, recipients, keep)
     });
-    Ok(Desk { handle, context, backups, authority, troubles, agent_life: config.agent_life })
+    let (agent_life, etcd) = (config.agent_life, etcd::Seen::default());
+    Ok(Desk { handle, context, backups, etcd, authority, troubles, agent_life })
 }
 
 /// Whom to tell, and how far they have been told.

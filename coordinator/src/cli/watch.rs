@@ -102,7 +102,8 @@ fn title(cluster: &ClusterStatus) -> String {
         true => "",
         false => " (deletion protection off)",
     };
-    format!("{}{off}  {}", cluster.state, cluster.waits_for)
+    let ill = if cluster.etcd.starts_with("NOT") { " (etcd NOT healthy)" } else { "" };
+    format!("{}{off}{ill}  {}", cluster.state, cluster.waits_for)
 }
 
 struct Bars {

@@ -19,13 +19,22 @@ const ANSWER_MAX: Duration = Duration::from_secs(12);
 /// Agents that are asked: more control planes than that has nobody.
 const ASKED_MAX: usize = 32;
 
-/// Asks twice: what the last revision that all have is, and then for the content at that revision.
-/// `None` if no agent on a control plane is connected.
+/// Whether the content of the stores is compared: every member must read all of its own for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stores {
+    /// At the last revision that all have.
+    Compared,
+    /// Not this time.
+    Left,
+}
+
+/// Asks every member through its agent, and once more to compare the stores. `None` if no agent on a control plane is connected.
 pub async fn ask(
     agents: &Agents,
     fleet: &Fleet,
     cluster: &ClusterName,
     now: Timestamp,
+    stores: Stores,
 ) -> Option<EtcdResponse> {
     let connected = agents.connected();
     let whom: Vec<&Whom> = connected
@@ -39,7 +48,7 @@ pub async fn ask(
     }
     let first = round(agents, fleet, &whom, 0, now).await;
     let revisions = first.iter().filter_map(|heard| Some(heard.said.as_ref().ok()?.revision));
-    let heard = match revisions.min() {
+    let heard = match revisions.min().filter(|_| stores == Stores::Compared) {
         Some(revision) => round(agents, fleet, &whom, revision, now).await,
         None => first,
     };

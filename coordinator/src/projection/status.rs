@@ -1,12 +1,21 @@
 //! How far everything is: clusters, nodes and agents.
 
 use rehull_proto::v1::{
-    AgentStatus, ClusterStatus, ListAgentsResponse, NodeStatus, StatusResponse,
+    AgentStatus, ClusterStatus, EtcdResponse, ListAgentsResponse, NodeStatus, StatusResponse,
 };
-use rehull_shared::ids::ClusterName;
+use rehull_shared::{
+    ids::ClusterName,
+    time::{Span, Timestamp},
+};
 
 use super::{View, states, waits::waits_for};
-use crate::domain::state::{Host, Migration, Node, Subject};
+use crate::{
+    domain::state::{Host, Migration, Node, Subject},
+    etcd::summary,
+};
+
+/// How old a look at etcd may be that is shown as it was: agents that are away are waited for.
+const LOOK_MAX: Span = Span::from_secs(120);
 
 /// The state of one cluster, or of all.
 pub fn status(view: &View<'_>, cluster: Option<&ClusterName>) -> StatusResponse {
@@ -33,6 +42,15 @@ fn of_cluster(view: &View<'_>, name: &ClusterName, migration: &Migration) -> Clu
         nodes: migration.nodes.iter().map(|node| of_node(view, migration, node)).collect(),
         waits_for: waits_for(view, migration, &Subject::Cluster),
         unprotected_since: unprotected_since(migration),
+        etcd: view.etcd.get(name).map(|look| etcd(view, look)).unwrap_or_default(),
+    }
+}
+
+/// How the etcd is, if it was looked at lately.
+fn etcd(view: &View<'_>, (at, health): &(Timestamp, EtcdResponse)) -> String {
+    match view.now.since(*at) > LOOK_MAX {
+        true => format!("not looked at since {at}"),
+        false => summary(health),
     }
 }
 

@@ -112,6 +112,7 @@ impl Coordinator {
             handle: handle.clone(),
             context: context.clone(),
             backups: None,
+            etcd: Default::default(),
             authority: parts.authority.clone(),
             troubles: troubles.clone(),
             agent_life: LIFE,

@@ -74,6 +74,7 @@ pub(crate) async fn coordinator() -> Coordinator {
         handle,
         context,
         backups: Some(backups),
+        etcd: Default::default(),
         authority: authority.clone(),
         troubles,
         agent_life: AGENT_LIFE,

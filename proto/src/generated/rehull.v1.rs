@@ -1816,6 +1816,9 @@ pub struct ClusterStatus {
     /// Since when its deletion protection is off, or may be; empty if rehull has not switched it off.
     #[prost(string, tag = "12")]
     pub unprotected_since: ::prost::alloc::string::String,
+    /// One line: how its etcd is, where agents on its control planes can see it. Empty if none can.
+    #[prost(string, tag = "13")]
+    pub etcd: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

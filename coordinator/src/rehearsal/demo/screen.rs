@@ -114,6 +114,7 @@ impl Screen {
             troubles: &BTreeMap::new(),
             connected: &BTreeMap::new(),
             refused: &BTreeMap::new(),
+            etcd: &Default::default(),
             now,
         };
         for cluster in projection::status(&view, None).clusters {

@@ -41,6 +41,7 @@ impl Driver {
                 troubles: &self.coordinator.troubles.all(),
                 connected: &self.coordinator.context.agents.connected(),
                 refused: &self.coordinator.context.agents.refused(),
+                etcd: &Default::default(),
                 now,
             };
             projection::explain(&view, cluster, subject.node())
