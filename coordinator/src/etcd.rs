@@ -86,12 +86,17 @@ pub fn summary(health: &EtcdResponse) -> String {
     let EtcdResponse { voters, tolerance, members, problems, .. } = health;
     let leader = members.iter().find(|member| member.role == "leader");
     let leads = leader.map(|leader| format!(", {} leads", leader.node)).unwrap_or_default();
-    let how = format!("{voters} voters, {tolerance} could be lost{leads}");
+    let how = format!("{}, {tolerance} could be lost{leads}", voters_in_words(*voters));
     match problems.as_slice() {
         [] => format!("healthy: {how}"),
         [first] => format!("NOT healthy: {first}; {how}"),
         [first, more @ ..] => format!("NOT healthy: {first} (and {} more); {how}", more.len()),
     }
+}
+
+/// As in `3 voters`.
+pub fn voters_in_words(voters: u32) -> String {
+    if voters == 1 { "1 voter".to_owned() } else { format!("{voters} voters") }
 }
 
 type Speakers<'a> = BTreeMap<u64, (&'a NodeName, &'a Etcd)>;

@@ -17,6 +17,7 @@ use rehull_shared::{
 use serde::Serialize;
 
 use super::Failure;
+use crate::etcd::voters_in_words;
 
 /// A form of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -348,8 +349,8 @@ pub(super) fn etcd(answer: &EtcdResponse) -> String {
             revision => format!("stores compared at revision {revision}"),
         };
         out += &format!(
-            "etcd of {cluster}: cluster {cluster_id}, {voters} voters, {tolerance} could be lost, \
-             {equal}\n\n"
+            "etcd of {cluster}: cluster {cluster_id}, {}, {tolerance} could be lost, {equal}\n\n",
+            voters_in_words(*voters)
         );
         let header = ["ID", "ROLE", "NODE", "VERSION", "STORE", "RAFT INDEX", "NAME", "PEERS"];
         out += &table(header, &rows);

@@ -75,6 +75,9 @@ func held(t *testing.T, testbed *hosts.Testbed) {
 	if !strings.HasSuffix(out, "exit 5") {
 		t.Error("status --exit-code does not say that something is held:", out)
 	}
+	if !strings.Contains(out, "etcd is: healthy: 1 voter, 0 could be lost, master1 leads") {
+		t.Error("status does not say how etcd is:", out)
+	}
 	if other := explain(t, testbed, "worker2"); other.State != "Planned" {
 		t.Error("worker2 has passed a node that is held: it is", other.State)
 	}
