@@ -43,7 +43,6 @@ impl Answer {
 pub(crate) async fn carry_out(
     settings: &Settings,
     journal: &mut Journal,
-    link: &Channel,
     order: ToAgent,
 ) -> FromAgent {
     let Settings { host, clock, log, .. } = settings;
@@ -76,16 +75,34 @@ pub(crate) async fn carry_out(
                 remember(journal, answer.to(&id, epoch))
             }
         }),
-        // Not remembered: another one of the same id would be as good, and the coordinator takes none.
-        Some(Order::BackUp(order)) => {
-            log(&format!("order {}: back up{}", order.id, traced(&traceparent)));
-            let answer = backup::send(host, &order, link.clone()).await;
-            log(&format!("order {}: {}", order.id, answer.seen));
-            Message::Done(answer.to(&order.id, epoch))
+        Some(Order::BackUp(BackUp { id })) => {
+            Message::Done(Answer::refused("a backup is not carried out here").to(&id, epoch))
         }
         None => Message::Done(Answer::refused("this agent does not know the order").to("", epoch)),
     };
     FromAgent { message: Some(message) }
+}
+
+/// Begins a backup of the right epoch and generation, if the order is one; what comes of it is the
+/// answer. Nothing of it is remembered: of the same id the coordinator takes none a second time.
+pub(crate) fn back_up(
+    settings: &Settings,
+    journal: &mut Journal,
+    link: Channel,
+    order: &ToAgent,
+) -> Result<impl Future<Output = FromAgent> + Send + use<>, FromAgent> {
+    journal.admit(order.epoch, order.generation).map_err(|why| refuse(order, why))?;
+    let Some(Order::BackUp(back_up)) = order.order.clone() else {
+        return Err(refuse(order, "it is no backup"));
+    };
+    let (epoch, traceparent) = (order.epoch, bounded(&order.traceparent, TRACEPARENT_BYTES));
+    let (host, log) = (settings.host.clone(), settings.log.clone());
+    Ok(async move {
+        log(&format!("order {}: back up{}", back_up.id, traced(&traceparent)));
+        let answer = backup::send(&host, &back_up, link).await;
+        log(&format!("order {}: {}", back_up.id, answer.seen));
+        FromAgent { message: Some(Message::Done(answer.to(&back_up.id, epoch))) }
+    })
 }
 
 /// The end of a log line: by whose trace this is done.

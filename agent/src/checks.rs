@@ -53,7 +53,7 @@ impl Gaps {
 }
 
 /// Looks at everything, now. Takes some milliseconds; waits for nothing but the container runtime,
-/// and for that one not long.
+/// and for that one not long, and for repositories and etcd where it is asked to try them.
 pub async fn collect(
     host: &Host,
     asked: &Collect,

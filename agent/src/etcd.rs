@@ -42,6 +42,9 @@ const PEM_BYTES_MAX: usize = 64 * 1024;
 /// One question. A member that is cut off from the others does not answer a read at all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The hash of a store: the member reads all of it.
+const HASH_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The next piece of a snapshot: a slow disk, or a slow coordinator, may lie between two.
 const PIECE_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -136,17 +139,19 @@ impl Member {
     /// comes first: only a quorum can answer it, and what is asked after it is no older.
     pub(crate) async fn look(&self, hash_revision: i64) -> Result<Etcd, Silence> {
         let range = RangeRequest { key: HEALTH_KEY.to_vec(), count_only: true };
-        let read: RangeResponse = self.ask("KV/Range", range).await?;
-        let status: StatusResponse = self.ask("Maintenance/Status", StatusRequest {}).await?;
+        let read: RangeResponse = self.ask("KV/Range", range, PATIENCE).await?;
+        let status: StatusResponse =
+            self.ask("Maintenance/Status", StatusRequest {}, PATIENCE).await?;
         let list = MemberListRequest { linearizable: true };
-        let list: MemberListResponse = self.ask("Cluster/MemberList", list).await?;
+        let list: MemberListResponse = self.ask("Cluster/MemberList", list, PATIENCE).await?;
         let alarms: AlarmResponse =
-            self.ask("Maintenance/Alarm", AlarmRequest { action: 0 }).await?;
+            self.ask("Maintenance/Alarm", AlarmRequest { action: 0 }, PATIENCE).await?;
         let hash = match hash_revision {
             0 => None,
             revision => {
                 let hash = HashKvRequest { revision };
-                let hash: HashKvResponse = self.ask("Maintenance/HashKV", hash).await?;
+                let hash: HashKvResponse =
+                    self.ask("Maintenance/HashKV", hash, HASH_PATIENCE).await?;
                 let HashKvResponse { hash, compact_revision } = hash;
                 Some(EtcdHash { revision, hash, compact_revision })
             }
@@ -205,7 +210,12 @@ impl Member {
         }
     }
 
-    async fn ask<Q, A>(&self, method: &'static str, request: Q) -> Result<A, Silence>
+    async fn ask<Q, A>(
+        &self,
+        method: &'static str,
+        request: Q,
+        patience: Duration,
+    ) -> Result<A, Silence>
     where
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
@@ -223,9 +233,9 @@ impl Member {
                 .map(tonic::Response::into_inner)
                 .map_err(|status| lost(status.message().to_owned()))
         };
-        match timeout(PATIENCE, asked).await {
+        match timeout(patience, asked).await {
             Ok(answer) => answer,
-            Err(_) => Err(lost(format!("no answer within {} s", PATIENCE.as_secs()))),
+            Err(_) => Err(lost(format!("no answer within {} s", patience.as_secs()))),
         }
     }
 }

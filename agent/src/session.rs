@@ -5,9 +5,10 @@ use std::{hash::Hasher, time::Duration};
 
 use rehull_proto::v1::{
     FromAgent, Hello, ToAgent, agent_link_client::AgentLinkClient, from_agent::Message,
+    to_agent::Order,
 };
 use rehull_shared::time::{Span, Timestamp};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
@@ -102,7 +103,8 @@ async fn receive(
     }
 }
 
-/// Carries out one order after the other.
+/// Carries out one order after the other; but a backup takes as long as its store is large, so that
+/// nothing waits for it. It ends with the stream.
 async fn obey(
     settings: &Settings,
     journal: &mut Journal,
@@ -110,8 +112,25 @@ async fn obey(
     mut queue: mpsc::Receiver<ToAgent>,
     answers: mpsc::Sender<FromAgent>,
 ) -> Failure {
+    let mut backups = JoinSet::new();
     while let Some(order) = queue.recv().await {
-        let answer = carry_out::carry_out(settings, journal, link, order).await;
+        while backups.try_join_next().is_some() {}
+        let answer = match order.order {
+            Some(Order::BackUp(_)) if !backups.is_empty() => {
+                carry_out::refuse(&order, "another backup is being sent")
+            }
+            Some(Order::BackUp(_)) => {
+                match carry_out::back_up(settings, journal, link.clone(), &order) {
+                    Ok(work) => {
+                        let answers = answers.clone();
+                        backups.spawn(async move { answers.send(work.await).await });
+                        continue;
+                    }
+                    Err(refused) => refused,
+                }
+            }
+            _ => carry_out::carry_out(settings, journal, order).await,
+        };
         if answers.send(answer).await.is_err() {
             break;
         }

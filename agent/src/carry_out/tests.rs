@@ -15,7 +15,7 @@ struct Story {
     journal: Journal,
 }
 
-/// A link that leads nowhere: no order of these tests needs one.
+/// A link that leads nowhere.
 fn nowhere() -> Channel {
     tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy()
 }
@@ -48,7 +48,7 @@ impl Story {
 
     async fn order(&mut self, epoch: u64, generation: u64, order: Order) -> Message {
         let order = ToAgent { epoch, generation, order: Some(order), ..ToAgent::default() };
-        carry_out(&self.settings, &mut self.journal, &nowhere(), order).await.message.unwrap()
+        carry_out(&self.settings, &mut self.journal, order).await.message.unwrap()
     }
 
     async fn done(&mut self, epoch: u64, generation: u64, order: Order) -> OrderDone {
@@ -129,10 +129,34 @@ async fn a_farewell_names_the_installation_that_ends() {
 async fn what_is_not_on_the_list_is_refused() {
     let mut story = Story::new();
     let order = ToAgent { epoch: 1, generation: 1, order: None, ..ToAgent::default() };
-    let answer = carry_out(&story.settings, &mut story.journal, &nowhere(), order).await.message;
+    let answer = carry_out(&story.settings, &mut story.journal, order).await.message;
     let Some(Message::Done(done)) = answer else { panic!("{answer:?}") };
     assert_eq!((done.outcome(), done.id.as_str()), (Outcome::Refused, ""));
     let nameless = story.done(1, 1, story.kill("")).await;
     assert_eq!(nameless.outcome(), Outcome::Refused);
     assert!(story.runs());
+}
+
+#[tokio::test]
+async fn a_backup_needs_the_right_epoch_and_answers_when_it_is_over() {
+    let mut story = Story::new();
+    let order = |epoch, order| ToAgent { epoch, generation: 1, order, ..ToAgent::default() };
+    let back_up = || Some(Order::BackUp(BackUp { id: "b".to_owned() }));
+    story.done(5, 1, story.kill("k")).await;
+    for refused in [order(4, back_up()), order(5, None)] {
+        let begun = back_up_of(&mut story, &refused);
+        let Err(FromAgent { message: Some(Message::Done(done)) }) = begun else { panic!("begun") };
+        assert_eq!(done.outcome(), Outcome::Refused);
+    }
+    let Ok(work) = back_up_of(&mut story, &order(5, back_up())) else { panic!("refused") };
+    let Some(Message::Done(done)) = work.await.message else { panic!("no answer") };
+    assert_eq!((done.id.as_str(), done.outcome()), ("b", Outcome::Failed));
+    assert_eq!(done.seen, "this host has no files of a control plane");
+}
+
+fn back_up_of(
+    story: &mut Story,
+    order: &ToAgent,
+) -> Result<impl Future<Output = FromAgent> + Send + use<>, FromAgent> {
+    back_up(&story.settings, &mut story.journal, nowhere(), order)
 }

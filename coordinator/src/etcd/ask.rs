@@ -13,8 +13,8 @@ use crate::{
     telemetry,
 };
 
-/// How long an agent may take: five questions of 2 s at most.
-const ANSWER_MAX: Duration = Duration::from_secs(12);
+/// How long an agent may take: a connection and four questions of 2 s at most, and a hash of 10 s.
+const ANSWER_MAX: Duration = Duration::from_secs(25);
 
 /// Agents that are asked: more control planes than that has nobody.
 const ASKED_MAX: usize = 32;
@@ -28,7 +28,8 @@ pub enum Stores {
     Left,
 }
 
-/// Asks every member through its agent, and once more to compare the stores. `None` if no agent on a control plane is connected.
+/// Asks every member through its agent, and once more to compare the stores. `None` if no agent on a
+/// control plane is connected.
 pub async fn ask(
     agents: &Agents,
     fleet: &Fleet,
