@@ -93,10 +93,12 @@ func Up(ctx context.Context, dir string, size Size, detached bool, say func(stri
 	if err := kubeconf(ctx, testbed); err != nil {
 		return nil, err
 	}
-	if _, err := Playbook(ctx, testbed, "scale.yml"); err != nil {
-		return nil, err
+	if size.Workers > 0 {
+		if _, err := Playbook(ctx, testbed, "scale.yml"); err != nil {
+			return nil, err
+		}
+		progress("workers have joined by scale.yml")
 	}
-	progress("workers have joined by scale.yml")
 	_, err = shell(ctx, testbed, firstControlPlane,
 		"kubectl wait --for=condition=Ready node --all --timeout=60s")
 	if err != nil {

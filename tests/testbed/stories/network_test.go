@@ -17,6 +17,7 @@ var twoPods []byte
 // TestNetwork shows that two pods reach one another by all that a cluster's network is made of, and
 // that they do not once any part of it is broken: a canary that is Ready proves something.
 func TestNetwork(t *testing.T) {
+	t.Parallel() // it mostly waits
 	testbed := up(t, cluster.Usual)
 	err := testbed.Write(t.Context(), "master1", "/root/network.yaml", 0, twoPods)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 // TestAWorkerGoesAndComesByPlaybooksAlone is the way that rehull will order, walked by hand.
 func TestAWorkerGoesAndComesByPlaybooksAlone(t *testing.T) {
+	t.Parallel() // it mostly waits
 	testbed := up(t, cluster.Usual)
 	for _, part := range []struct {
 		name string
