@@ -84,16 +84,16 @@ pub(crate) async fn carry_out(
 }
 
 /// Begins a backup of the right epoch and generation, if the order is one; what comes of it is the
-/// answer. Nothing of it is remembered: of the same id the coordinator takes none a second time.
+/// answer. `Err` says why it is refused. Nothing of it is remembered: of the same id the coordinator takes none a second time.
 pub(crate) fn back_up(
     settings: &Settings,
     journal: &mut Journal,
     link: Channel,
     order: &ToAgent,
-) -> Result<impl Future<Output = FromAgent> + Send + use<>, FromAgent> {
-    journal.admit(order.epoch, order.generation).map_err(|why| refuse(order, why))?;
+) -> Result<impl Future<Output = FromAgent> + Send + use<>, String> {
+    journal.admit(order.epoch, order.generation)?;
     let Some(Order::BackUp(back_up)) = order.order.clone() else {
-        return Err(refuse(order, "it is no backup"));
+        return Err("it is no backup".to_owned());
     };
     let (epoch, traceparent) = (order.epoch, bounded(&order.traceparent, TRACEPARENT_BYTES));
     let (host, log) = (settings.host.clone(), settings.log.clone());

@@ -126,7 +126,7 @@ async fn obey(
                         backups.spawn(async move { answers.send(work.await).await });
                         continue;
                     }
-                    Err(refused) => refused,
+                    Err(why) => carry_out::refuse(&order, why),
                 }
             }
             _ => carry_out::carry_out(settings, journal, order).await,
