@@ -11,10 +11,12 @@ use std::{
 
 use rehull_proto::v1::{Beat, FromAgent, OrderDone, Report, ToAgent, from_agent, to_agent};
 use rehull_shared::{
-    ids::{ClusterName, Generation, NodeName},
+    ids::{ClusterName, Epoch, Generation, NodeName},
     time::Timestamp,
 };
 use tokio::sync::{mpsc, oneshot};
+
+use crate::telemetry;
 
 /// A cluster and a node: one agent.
 pub type Whom = (ClusterName, NodeName);
@@ -84,6 +86,16 @@ pub struct Connected {
     pub version: String,
     /// Its last sign of life.
     pub beat: Option<(Timestamp, Beat)>,
+}
+
+/// An order of a coordinator's epoch to the agent of a generation, in the trace of who gives it.
+pub fn addressed(epoch: Epoch, generation: Generation, order: to_agent::Order) -> ToAgent {
+    ToAgent {
+        epoch: epoch.0,
+        generation: generation.0,
+        order: Some(order),
+        traceparent: telemetry::traceparent(),
+    }
 }
 
 impl Agents {

@@ -12,12 +12,11 @@ use rehull_shared::{
 
 use super::{Pass, Requests, Trouble, api::few};
 use crate::{
-    agents::Answer,
+    agents::{Answer, addressed},
     domain::{
         command::{Report, Request},
         state::Process,
     },
-    telemetry,
 };
 
 /// How long a process has between TERM and KILL, in seconds.
@@ -76,12 +75,7 @@ impl Pass<'_> {
 
     /// An order for the agent of one generation.
     pub(super) fn to_agent(&self, generation: Generation, order: to_agent::Order) -> ToAgent {
-        ToAgent {
-            epoch: self.epoch().0,
-            generation: generation.0,
-            order: Some(order),
-            traceparent: telemetry::traceparent(),
-        }
+        addressed(self.epoch(), generation, order)
     }
 
     /// Gives an order to the agent of the current generation.

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use rehull_proto::v1::{Collect, EtcdResponse, ToAgent, to_agent};
+use rehull_proto::v1::{Collect, EtcdResponse, to_agent};
 use rehull_shared::{ids::ClusterName, time::Timestamp};
 
 use super::{Heard, health};
 use crate::{
-    agents::{Agents, Answer, Connected, Whom},
+    agents::{Agents, Answer, Connected, Whom, addressed},
     domain::state::Fleet,
-    telemetry,
 };
 
 /// How long an agent may take: a connection and four questions of 2 s at most, and a hash of 10 s.
@@ -77,12 +76,8 @@ async fn round(
         let said = match fleet.agent_of(cluster, node) {
             None => Err("its agent was revoked".to_owned()),
             Some(generation) => {
-                let order = ToAgent {
-                    epoch: fleet.epoch.0,
-                    generation: generation.0,
-                    order: Some(to_agent::Order::Collect(collect)),
-                    traceparent: telemetry::traceparent(),
-                };
+                let order = to_agent::Order::Collect(collect);
+                let order = addressed(fleet.epoch, generation, order);
                 let answer = agents.ask(whom, order, ANSWER_MAX).await;
                 match answer {
                     Ok(Answer::Report(mut report)) => report.etcd.take().ok_or_else(|| {

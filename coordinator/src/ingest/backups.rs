@@ -2,9 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use rehull_proto::v1::{
-    BackUp, BackupPart, BackupProgress, BackupReceived, ToAgent, backup_part, to_agent,
-};
+use rehull_proto::v1::{BackUp, BackupPart, BackupProgress, BackupReceived, backup_part, to_agent};
 use rehull_shared::ids::{ClusterName, NodeName};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
@@ -14,9 +12,8 @@ use super::{
     operators::{etcd_of, new_id},
 };
 use crate::{
-    agents::{Answer, Whom},
+    agents::{Answer, Whom, addressed},
     backups::{Backups, Incoming, Part, Taken},
-    telemetry,
 };
 
 /// How long a backup may take: an etcd of some GiB over a slow line.
@@ -70,12 +67,8 @@ async fn taken(
     let whom = (cluster, node.clone());
     let id = format!("backup/{}", new_id());
     let (bytes, outcome) = backups.expect(&id, whom.clone(), by);
-    let order = ToAgent {
-        epoch: fleet.epoch.0,
-        generation: generation.0,
-        order: Some(to_agent::Order::BackUp(BackUp { id: id.clone() })),
-        traceparent: telemetry::traceparent(),
-    };
+    let order = to_agent::Order::BackUp(BackUp { id: id.clone() });
+    let order = addressed(fleet.epoch, generation, order);
     let asked = desk.context.agents.ask(&whom, order, BACKUP_MAX);
     tokio::pin!(asked);
     let mut beat = tokio::time::interval(PROGRESS);
