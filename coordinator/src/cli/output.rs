@@ -17,7 +17,7 @@ use rehull_shared::{
 use serde::Serialize;
 
 use super::Failure;
-use crate::etcd::voters_in_words;
+use crate::{clients::calls::at_most, etcd::voters_in_words};
 
 /// A form of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -57,11 +57,7 @@ const NAMES_SHOWN: usize = 20;
 
 /// Some names, and how many more there are.
 pub(super) fn few(names: &[String]) -> String {
-    let shown = names.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMES_SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+    at_most(NAMES_SHOWN, names)
 }
 
 /// Rows under a header, each column as wide as its widest cell; the last one is not padded.

@@ -139,8 +139,13 @@ where
 
 /// The first few names, and how many more there are.
 pub fn few<T: fmt::Display>(names: impl IntoIterator<Item = T>) -> String {
+    at_most(NAMES_MAX, names)
+}
+
+/// The same, of so many.
+pub fn at_most<T: fmt::Display>(most: usize, names: impl IntoIterator<Item = T>) -> String {
     let mut names = names.into_iter();
-    let shown: Vec<String> = names.by_ref().take(NAMES_MAX).map(|name| name.to_string()).collect();
+    let shown: Vec<String> = names.by_ref().take(most).map(|name| name.to_string()).collect();
     match names.count() {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
