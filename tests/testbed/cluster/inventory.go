@@ -59,6 +59,7 @@ func Playbook(ctx context.Context, testbed *hosts.Testbed, lines ...string) (str
 	script := `mkdir -p /conf /auth /var/tmp/jobs
 cp /etc/testbed/hosts.yml /etc/testbed/group_vars.yml /conf/
 install -m 0400 /etc/testbed/ssh-privatekey /auth/ssh-privatekey
+export CLUSTER_NAME=prod
 cd /kubespray
 mount -t tmpfs tmpfs /tmp
 `

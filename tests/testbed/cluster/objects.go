@@ -66,9 +66,6 @@ spec:
 // objects puts into the management cluster what Kubean has of a cluster: references to inventory,
 // variables, kubeconfig and ssh key.
 func objects(ctx context.Context, testbed *hosts.Testbed) error {
-	if err := installJoiner(ctx, testbed); err != nil {
-		return err
-	}
 	if err := testbed.Write(ctx, managementHost, "/etc/systemd/system/kubean.service", 0o644,
 		[]byte(kubeanUnit)); err != nil {
 		return err

@@ -64,6 +64,9 @@ func Up(ctx context.Context, dir string, size Size, detached bool, say func(stri
 	if err := bootAll(testbed, machines); err != nil {
 		return nil, err
 	}
+	if err := installJoiner(ctx, testbed); err != nil {
+		return nil, err
+	}
 	progress("%d hosts run", len(machines))
 	done := make(chan error, 2)
 	go func() {
@@ -79,11 +82,7 @@ func Up(ctx context.Context, dir string, size Size, detached bool, say func(stri
 	go func() {
 		err := workload(ctx, testbed)
 		if err == nil {
-			progress("first control plane answers on 10.77.0.11:6443")
-		}
-		for number := 2; number <= size.ControlPlanes && err == nil; number++ {
-			err = joinControlPlane(ctx, testbed, controlPlane(number))
-			progress("%s has joined", controlPlane(number))
+			progress("the workload cluster answers on 10.77.0.11:6443")
 		}
 		done <- err
 	}()
@@ -92,12 +91,6 @@ func Up(ctx context.Context, dir string, size Size, detached bool, say func(stri
 	}
 	if err := kubeconf(ctx, testbed); err != nil {
 		return nil, err
-	}
-	if size.Workers > 0 {
-		if _, err := Playbook(ctx, testbed, "scale.yml"); err != nil {
-			return nil, err
-		}
-		progress("workers have joined by scale.yml")
 	}
 	_, err = shell(ctx, testbed, firstControlPlane,
 		"kubectl wait --for=condition=Ready node --all --timeout=60s")

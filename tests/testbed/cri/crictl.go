@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -37,12 +38,17 @@ func Crictl(args []string) error {
 	defer connection.Close()
 	client := cri.NewRuntimeServiceClient(connection)
 	verb, quiet, all := args[0], slices.Contains(args, "-q"), slices.Contains(args, "-a")
+	named, err := takeName(&args)
+	if err != nil {
+		return err
+	}
 	ids := slices.DeleteFunc(args[1:], func(arg string) bool { return strings.HasPrefix(arg, "-") })
 	pods := slices.Contains([]string{"pods", "stopp", "rmp"}, verb)
 	if all || verb == "ps" || verb == "pods" {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
-		if ids, err = list(ctx, client, pods, all, quiet || all && verb != "ps"); err != nil {
+		if ids, err = list(ctx, client, named, pods, all,
+			quiet || all && verb != "ps"); err != nil {
 			return err
 		}
 	}
@@ -55,6 +61,17 @@ func Crictl(args []string) error {
 		failed = errors.Join(failed, err)
 	}
 	return failed
+}
+
+// takeName takes `--name` out of the arguments: an expression that matches some part of a name.
+func takeName(args *[]string) (*regexp.Regexp, error) {
+	at := slices.Index(*args, "--name")
+	if at < 0 || at+1 == len(*args) {
+		return regexp.MustCompile(""), nil
+	}
+	named, err := regexp.Compile((*args)[at+1])
+	*args = slices.Delete(*args, at, at+2)
+	return named, err
 }
 
 func one(client cri.RuntimeServiceClient, limit time.Duration, verb, id string) error {
@@ -82,12 +99,15 @@ func one(client cri.RuntimeServiceClient, limit time.Duration, verb, id string) 
 }
 
 // list returns ids, or lines for people.
-func list(ctx context.Context, client cri.RuntimeServiceClient, pods, all, quiet bool) (
-	[]string, error) {
+func list(ctx context.Context, client cri.RuntimeServiceClient, named *regexp.Regexp,
+	pods, all, quiet bool) ([]string, error) {
 	var lines []string
 	if pods {
 		answer, err := client.ListPodSandbox(ctx, &cri.ListPodSandboxRequest{})
 		for _, pod := range answer.GetItems() {
+			if !named.MatchString(pod.Metadata.Name) {
+				continue
+			}
 			line := pod.Id
 			if !quiet {
 				line = fmt.Sprint(pod.Id[:13], "  ", pod.State, "  ", pod.Metadata.Namespace, "/",
@@ -104,6 +124,9 @@ func list(ctx context.Context, client cri.RuntimeServiceClient, pods, all, quiet
 	}
 	answer, err := client.ListContainers(ctx, request)
 	for _, c := range answer.GetContainers() {
+		if !named.MatchString(c.Metadata.Name) {
+			continue
+		}
 		line := c.Id
 		if !quiet {
 			line = fmt.Sprint(c.Id[:13], "  ", c.State, "  ", c.Metadata.Name, "  ", c.Image.Image)

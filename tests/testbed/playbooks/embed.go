@@ -29,6 +29,3 @@ func Copy(dir string) error {
 		return os.WriteFile(target, text, 0o644)
 	})
 }
-
-// Read returns one file, for the first control plane, which no playbook installs yet.
-func Read(path string) ([]byte, error) { return files.ReadFile(path) }
