@@ -14,8 +14,8 @@ import (
 const defaultFileMode os.FileMode = 0o644
 
 // mountVolumes writes every ConfigMap and Secret that the pod mounts to files, and says which file
-// is seen where. An error means that the pod has to wait. Projected tokens are left out: nothing
-// that runs here talks to the management cluster.
+// is seen where. An error means that the pod has to wait. Projected tokens are left out: kubeconfig.yml
+// alone talks to the management cluster, and has the machine's own ~/.kube/config for it.
 func (r *Runner) mountVolumes(ctx context.Context, pod *corev1.Pod, dir string) ([]mount, error) {
 	folders := map[string]string{}
 	for _, volume := range pod.Spec.Volumes {
