@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 
@@ -82,19 +83,13 @@ func Start(testbed *hosts.Testbed, options Options) (*Load, error) {
 		servers = append(servers, newClient(name, host.Address, secrets, testbed.Dial))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &Load{cancel: cancel, beats: map[string]beat{}}
-	l.lap = newResults()
-	names := []string{heartbeat}
-	for number := range proxies {
-		names = append(names, object(number))
+	l := &Load{cancel: cancel, lap: newResults(), beats: map[string]beat{}}
+	objects := options.Rate * int(requestLimit/time.Second)
+	if err := prepare(ctx, servers[0], objects); err != nil {
+		cancel()
+		return nil, err
 	}
-	for _, name := range names {
-		if err := servers[0].send(ctx, http.MethodPost, configMaps, configMap(name, 0)); err != nil {
-			cancel()
-			return nil, fmt.Errorf("make ConfigMap %s: %w", name, err)
-		}
-	}
-	l.begin(func() { l.ask(ctx, options.Rate, proxies) })
+	l.begin(func() { l.ask(ctx, options.Rate, objects, proxies) })
 	l.begin(func() { beatForEver(ctx, servers) })
 	for _, server := range servers {
 		l.begin(func() { l.probe(ctx, server) })
@@ -132,7 +127,28 @@ func (l *Load) Stop() Results {
 	return l.Lap()
 }
 
-// object is the name of the ConfigMap that a client reads and writes.
+// prepare makes the heartbeat, and so many objects that no request meets another one at its own: an
+// API server repeats a write that has lost such a race until the request's time is over.
+func prepare(ctx context.Context, server client, objects int) error {
+	names := []string{heartbeat}
+	for number := range objects {
+		names = append(names, object(number))
+	}
+	var several errgroup.Group
+	several.SetLimit(connections)
+	for _, name := range names {
+		several.Go(func() error {
+			err := server.send(ctx, http.MethodPost, configMaps, configMap(name, 0))
+			if err != nil {
+				return fmt.Errorf("make ConfigMap %s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	return several.Wait()
+}
+
+// object is the name of a ConfigMap that is read and written.
 func object(number int) string { return fmt.Sprint("load-", number) }
 
 func configMap(name string, number int) string {
@@ -140,8 +156,8 @@ func configMap(name string, number int) string {
 		name, number)
 }
 
-// ask sends requests at their times, however long others take.
-func (l *Load) ask(ctx context.Context, rate int, proxies []client) {
+// ask sends requests at their times, however long others take: each object is read, then written.
+func (l *Load) ask(ctx context.Context, rate, objects int, proxies []client) {
 	ticks := time.NewTicker(time.Second / time.Duration(rate))
 	defer ticks.Stop()
 	for number := 0; ; number++ {
@@ -149,17 +165,17 @@ func (l *Load) ask(ctx context.Context, rate int, proxies []client) {
 		case <-ctx.Done():
 			return
 		case <-ticks.C:
-			at := number % len(proxies)
-			path := configMaps + "/" + object(at)
+			name := object(number / 2 % objects)
 			method, body := http.MethodGet, ""
-			if number/len(proxies)%2 == 1 {
-				method, body = http.MethodPut, configMap(object(at), number)
+			if number%2 == 1 {
+				method, body = http.MethodPut, configMap(name, number)
 			}
+			proxy := proxies[number/2%len(proxies)]
 			l.begin(func() {
 				begun := time.Now()
-				err := proxies[at].send(ctx, method, path, body)
+				err := proxy.send(ctx, method, configMaps+"/"+name, body)
 				if ctx.Err() == nil {
-					l.asked(begun, method, proxies[at].name, err)
+					l.asked(begun, method, proxy.name, err)
 				}
 			})
 		}
