@@ -18,7 +18,8 @@ var firstControlPlane = controlPlane(1)
 // `init` on the first control plane and `join` on all others, with kubelets that run etcd, API
 // server, controller manager and scheduler as static pods.
 func workload(ctx context.Context, testbed *hosts.Testbed) error {
-	if _, err := Playbook(ctx, testbed, "cluster.yml"); err != nil {
+	// Kubespray refuses a cluster without workers, which some stories want.
+	if _, err := Playbook(ctx, testbed, "cluster.yml -e ignore_assert_errors=yes"); err != nil {
 		return err
 	}
 	first, err := testbed.Host(firstControlPlane)
