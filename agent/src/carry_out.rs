@@ -1,8 +1,9 @@
 //! The closed list of orders. Nothing else that a coordinator says does anything.
 
 use rehull_proto::v1::{
-    BackUp, Farewell, FromAgent, KillLeftovers, OrderDone, Process, ToAgent, from_agent::Message,
-    order_done::Outcome, to_agent::Order,
+    BackUp, Farewell, FromAgent, KillLeftovers, MoveLeader, OrderDone, Process, RemoveMember,
+    StartApiServer, StopApiServer, ToAgent, from_agent::Message, order_done::Outcome,
+    to_agent::Order,
 };
 use rehull_shared::text::{SEEN_BYTES_MAX, bounded};
 
@@ -78,6 +79,12 @@ pub(crate) async fn carry_out(
         Some(Order::BackUp(BackUp { id })) => {
             Message::Done(Answer::refused("a backup is not carried out here").to(&id, epoch))
         }
+        Some(
+            Order::MoveLeader(MoveLeader { id, .. })
+            | Order::RemoveMember(RemoveMember { id, .. })
+            | Order::StopApiServer(StopApiServer { id, .. })
+            | Order::StartApiServer(StartApiServer { id }),
+        ) => Message::Done(Answer::refused("this agent does not know the order").to(&id, epoch)),
         None => Message::Done(Answer::refused("this agent does not know the order").to("", epoch)),
     };
     FromAgent { message: Some(message) }
@@ -117,7 +124,11 @@ pub(crate) fn refuse(order: &ToAgent, why: impl Into<String>) -> FromAgent {
         Some(
             Order::KillLeftovers(KillLeftovers { id, .. })
             | Order::Farewell(Farewell { id })
-            | Order::BackUp(BackUp { id }),
+            | Order::BackUp(BackUp { id })
+            | Order::MoveLeader(MoveLeader { id, .. })
+            | Order::RemoveMember(RemoveMember { id, .. })
+            | Order::StopApiServer(StopApiServer { id, .. })
+            | Order::StartApiServer(StartApiServer { id }),
         ) => id,
         None => "",
     };

@@ -83,6 +83,7 @@ pub async fn collect(
         repositories: repositories::look(host, asked, &mut gaps).await,
         files: asked.files.then(|| saved::look(host, &mut gaps)),
         etcd: etcd::look(host, asked, &mut gaps).await,
+        control_plane: None,
         unread: Vec::new(),
     };
     report.unread = gaps.0;

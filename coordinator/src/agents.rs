@@ -190,6 +190,10 @@ impl Agents {
             Some(to_agent::Order::KillLeftovers(kill)) => kill.id.clone(),
             Some(to_agent::Order::Farewell(farewell)) => farewell.id.clone(),
             Some(to_agent::Order::BackUp(order)) => order.id.clone(),
+            Some(to_agent::Order::MoveLeader(order)) => order.id.clone(),
+            Some(to_agent::Order::RemoveMember(order)) => order.id.clone(),
+            Some(to_agent::Order::StopApiServer(order)) => order.id.clone(),
+            Some(to_agent::Order::StartApiServer(order)) => order.id.clone(),
             None => String::new(),
         };
         let (sender, answer) = oneshot::channel();

@@ -302,6 +302,7 @@ async fn requests_are_bounded_and_stay_on_the_host() {
         files: true,
         etcd: true,
         etcd_hash_revision: i64::MAX,
+        control_plane: true,
     };
     let report = collect(&host.host(), &asked, 0, &at_zero).await;
     assert_eq!(report.paths.unwrap().absent.iter().filter(|p| p.starts_with("/p")).count(), 64);
@@ -346,6 +347,7 @@ async fn the_largest_report_fits_a_message() {
         files: true,
         etcd: false, // asked for alone
         etcd_hash_revision: i64::MAX,
+        control_plane: true,
     };
     let report = collect(&host.host(), &asked, u64::MAX, &at_zero).await;
     let parts: Vec<_> = report.unread.iter().map(|gap| gap.part.as_str()).collect();

@@ -108,7 +108,7 @@ pub struct ToAgent {
     /// W3C trace context of who asks: the agent names it in its log. Empty if nobody traces.
     #[prost(string, tag = "6")]
     pub traceparent: ::prost::alloc::string::String,
-    #[prost(oneof = "to_agent::Order", tags = "3, 4, 5, 7")]
+    #[prost(oneof = "to_agent::Order", tags = "3, 4, 5, 7, 8, 9, 10, 11")]
     pub order: ::core::option::Option<to_agent::Order>,
 }
 /// Nested message and enum types in `ToAgent`.
@@ -124,6 +124,14 @@ pub mod to_agent {
         Farewell(super::Farewell),
         #[prost(message, tag = "7")]
         BackUp(super::BackUp),
+        #[prost(message, tag = "8")]
+        MoveLeader(super::MoveLeader),
+        #[prost(message, tag = "9")]
+        RemoveMember(super::RemoveMember),
+        #[prost(message, tag = "10")]
+        StopApiServer(super::StopApiServer),
+        #[prost(message, tag = "11")]
+        StartApiServer(super::StartApiServer),
     }
 }
 /// Report everything, now.
@@ -159,6 +167,9 @@ pub struct Collect {
     /// The revision at which its content is hashed; 0 for no hash, which reads the whole store.
     #[prost(int64, tag = "10")]
     pub etcd_hash_revision: i64,
+    /// Also report what makes this host a control plane.
+    #[prost(bool, tag = "11")]
+    pub control_plane: bool,
 }
 /// Kill exactly these processes, if they are still the same ones, and no kubelet runs.
 #[derive(serde::Serialize)]
@@ -185,6 +196,48 @@ pub struct Farewell {
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BackUp {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+}
+/// Hand the leadership of etcd on, if the member of this host has it. If it has not, that is done.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MoveLeader {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// Id of the voter that is to lead.
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+}
+/// Remove a member from etcd, by a member that remains. Both its id and its peer URL must be those of
+/// one member, and not of the one on this host, at the moment of the removal. If no member has the id
+/// or the URL any more, that is done.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveMember {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub member_id: u64,
+    #[prost(string, tag = "3")]
+    pub peer_url: ::prost::alloc::string::String,
+}
+/// Take the API server of this host out of service as its kubelet does it: its manifest is laid aside,
+/// and the kubelet ends it with its own grace, so that it finishes what it is answering. Done when no
+/// process of it is left and its port is free.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StopApiServer {
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    /// How long it may take before the order has failed; the manifest stays aside then.
+    #[prost(uint32, tag = "2")]
+    pub patience_seconds: u32,
+}
+/// Lay the manifest of the API server back, if it was laid aside and none is in its place.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartApiServer {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
 }
@@ -348,6 +401,30 @@ pub struct Report {
     /// Absent if it was not asked for, or no member answers here.
     #[prost(message, optional, tag = "20")]
     pub etcd: ::core::option::Option<Etcd>,
+    /// Absent if it was not asked for.
+    #[prost(message, optional, tag = "21")]
+    pub control_plane: ::core::option::Option<ControlPlane>,
+}
+/// What makes a host a control plane.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ControlPlane {
+    /// The certificates of the authorities and the public key of service accounts, those that are there,
+    /// by their names below the directory of certificates: ca.crt, front-proxy-ca.crt, etcd/ca.crt, sa.pub.
+    #[prost(message, repeated, tag = "1")]
+    pub authorities: ::prost::alloc::vec::Vec<Authority>,
+    /// --etcd-servers of the kube-apiserver that runs, by its command line; empty if none runs.
+    #[prost(string, repeated, tag = "2")]
+    pub etcd_servers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Authority {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// SHA-256 of the certificate (DER) or of the file, in hexadecimal.
+    #[prost(string, tag = "2")]
+    pub sha256: ::prost::alloc::string::String,
 }
 /// What one member of etcd says: of itself, and of the others as it knows them.
 #[derive(serde::Serialize)]

@@ -71,6 +71,10 @@ impl World {
                     to_agent::Order::KillLeftovers(kill) => done(kill.id, outcome),
                     to_agent::Order::Farewell(farewell) => done(farewell.id, outcome),
                     to_agent::Order::BackUp(order) => done(order.id, outcome),
+                    to_agent::Order::MoveLeader(order) => done(order.id, outcome),
+                    to_agent::Order::RemoveMember(order) => done(order.id, outcome),
+                    to_agent::Order::StopApiServer(order) => done(order.id, outcome),
+                    to_agent::Order::StartApiServer(order) => done(order.id, outcome),
                 };
                 let message = FromAgent { message: Some(message) };
                 agents.heard(&whom, connection, message, NOW);
