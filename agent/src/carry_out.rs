@@ -9,7 +9,9 @@ use rehull_shared::text::{SEEN_BYTES_MAX, bounded};
 
 use tonic::transport::Channel;
 
-use crate::{backup, checks, config::Settings, host::Host, journal::Journal, kill};
+use crate::{
+    api_server, backup, checks, config::Settings, etcd, host::Host, journal::Journal, kill,
+};
 
 const ID_BYTES_MAX: usize = 200;
 
@@ -46,80 +48,122 @@ pub(crate) async fn carry_out(
     journal: &mut Journal,
     order: ToAgent,
 ) -> FromAgent {
-    let Settings { host, clock, log, .. } = settings;
+    let Settings { host, clock, .. } = settings;
     if let Err(why) = journal.admit(order.epoch, order.generation) {
         return refuse(&order, why);
     }
-    let ToAgent { epoch, traceparent, .. } = &order;
-    let (epoch, traceparent) = (*epoch, bounded(traceparent, TRACEPARENT_BYTES));
-    let message = match order.order {
+    let message = match &order.order {
         Some(Order::Collect(asked)) => {
-            Message::Report(checks::collect(host, &asked, epoch, clock.as_ref()).await)
+            Message::Report(checks::collect(host, asked, order.epoch, clock.as_ref()).await)
         }
-        Some(Order::KillLeftovers(order)) => {
-            Message::Done(match known(journal, &order.id, epoch) {
-                Some(done) => done,
-                None => {
-                    let names = kill::names(&order.processes);
-                    log(&format!("order {}: kill {names}{}", order.id, traced(&traceparent)));
-                    let answer = kill::kill(host, &order).await;
-                    log(&format!("order {}: {}", order.id, answer.seen));
-                    remember(journal, answer.to(&order.id, epoch))
-                }
-            })
-        }
-        Some(Order::Farewell(Farewell { id })) => Message::Done(match known(journal, &id, epoch) {
-            Some(done) => done,
-            None => {
-                let answer = farewell(host);
-                log(&format!("order {id}: farewell, {}{}", answer.seen, traced(&traceparent)));
-                remember(journal, answer.to(&id, epoch))
-            }
-        }),
-        Some(Order::BackUp(BackUp { id })) => {
-            Message::Done(Answer::refused("a backup is not carried out here").to(&id, epoch))
-        }
-        Some(
-            Order::MoveLeader(MoveLeader { id, .. })
-            | Order::RemoveMember(RemoveMember { id, .. })
-            | Order::StopApiServer(StopApiServer { id, .. })
-            | Order::StartApiServer(StartApiServer { id }),
-        ) => Message::Done(Answer::refused("this agent does not know the order").to(&id, epoch)),
-        None => Message::Done(Answer::refused("this agent does not know the order").to("", epoch)),
+        Some(change) => Message::Done(carry_out_change(settings, journal, &order, change).await),
+        None => return refuse(&order, "this agent does not know the order"),
     };
     FromAgent { message: Some(message) }
 }
 
-/// Begins a backup of the right epoch and generation, if the order is one; what comes of it is the
-/// answer. `Err` says why it is refused. Nothing of it is remembered: of the same id the coordinator takes none a second time.
-pub(crate) fn back_up(
+/// Carries out an order that changes something, unless it got its answer before.
+async fn carry_out_change(
+    settings: &Settings,
+    journal: &mut Journal,
+    order: &ToAgent,
+    change: &Order,
+) -> OrderDone {
+    let Settings { host, log, .. } = settings;
+    let (id, epoch) = (id(order), order.epoch);
+    if let Some(done) = known(journal, id, epoch) {
+        return done;
+    }
+    log(&format!("order {id}: {}{}", name(change), traced(order)));
+    let answer = match change {
+        Order::KillLeftovers(order) => kill::kill(host, order).await,
+        Order::Farewell(_) => farewell(host),
+        Order::MoveLeader(order) => etcd::move_leader(host, order).await,
+        Order::RemoveMember(order) => etcd::remove_member(host, order).await,
+        Order::StartApiServer(_) => api_server::start(host),
+        Order::Collect(_) | Order::BackUp(_) | Order::StopApiServer(_) => {
+            Answer::refused("such an order is not carried out here")
+        }
+    };
+    log(&format!("order {id}: {}", answer.seen));
+    let done = answer.to(id, epoch);
+    match change {
+        // Where the manifest lies says whether that was done, and says it better.
+        Order::StartApiServer(_) => done,
+        _ => remember(journal, done),
+    }
+}
+
+/// Whether others do not wait for this order: it takes as long as a store is large, or as an API server
+/// takes to end.
+pub(crate) fn takes_long(order: &ToAgent) -> bool {
+    matches!(order.order, Some(Order::BackUp(_) | Order::StopApiServer(_)))
+}
+
+/// Begins an order of the right epoch and generation that takes long; what comes of it is the answer.
+/// `Err` says why it is refused. Nothing of it is remembered: of a backup of the same id the coordinator
+/// takes none a second time, and the API server is stopped or not.
+pub(crate) fn begin(
     settings: &Settings,
     journal: &mut Journal,
     link: Channel,
     order: &ToAgent,
 ) -> Result<impl Future<Output = FromAgent> + Send + use<>, String> {
     journal.admit(order.epoch, order.generation)?;
-    let Some(Order::BackUp(back_up)) = order.order.clone() else {
-        return Err("it is no backup".to_owned());
+    usable(id(order))?;
+    let Some(change) = order.order.clone().filter(|_| takes_long(order)) else {
+        return Err("it is no order that takes long".to_owned());
     };
-    let (epoch, traceparent) = (order.epoch, bounded(&order.traceparent, TRACEPARENT_BYTES));
+    let (id, epoch, traced) = (id(order).to_owned(), order.epoch, traced(order));
     let (host, log) = (settings.host.clone(), settings.log.clone());
     Ok(async move {
-        log(&format!("order {}: back up{}", back_up.id, traced(&traceparent)));
-        let answer = backup::send(&host, &back_up, link).await;
-        log(&format!("order {}: {}", back_up.id, answer.seen));
-        FromAgent { message: Some(Message::Done(answer.to(&back_up.id, epoch))) }
+        log(&format!("order {id}: {}{traced}", name(&change)));
+        let answer = match change {
+            Order::BackUp(order) => backup::send(&host, &order, link).await,
+            Order::StopApiServer(order) => api_server::stop(&host, &order).await,
+            _ => Answer::refused("it is no order that takes long"),
+        };
+        log(&format!("order {id}: {}", answer.seen));
+        FromAgent { message: Some(Message::Done(answer.to(&id, epoch))) }
     })
 }
 
+/// What is to be done, for the log.
+fn name(change: &Order) -> String {
+    match change {
+        Order::Collect(_) => "collect".to_owned(),
+        Order::KillLeftovers(order) => format!("kill {}", kill::names(&order.processes)),
+        Order::Farewell(_) => "farewell".to_owned(),
+        Order::BackUp(_) => "back up".to_owned(),
+        Order::MoveLeader(order) => format!("move the leader of etcd to {:x}", order.to),
+        Order::RemoveMember(RemoveMember { member_id, peer_url, .. }) => {
+            let url = bounded(peer_url, ID_BYTES_MAX);
+            format!("remove the member {member_id:x} with {url} from etcd")
+        }
+        Order::StopApiServer(order) => {
+            format!("stop the API server within {} s", order.patience_seconds)
+        }
+        Order::StartApiServer(_) => "start the API server".to_owned(),
+    }
+}
+
 /// The end of a log line: by whose trace this is done.
-fn traced(traceparent: &str) -> String {
-    if traceparent.is_empty() { String::new() } else { format!(" (traceparent {traceparent})") }
+fn traced(order: &ToAgent) -> String {
+    match bounded(&order.traceparent, TRACEPARENT_BYTES) {
+        none if none.is_empty() => none,
+        traceparent => format!(" (traceparent {traceparent})"),
+    }
 }
 
 /// The answer to an order that is not even begun.
 pub(crate) fn refuse(order: &ToAgent, why: impl Into<String>) -> FromAgent {
-    let id = match &order.order {
+    let done = Answer::refused(why).to(id(order), order.epoch);
+    FromAgent { message: Some(Message::Done(done)) }
+}
+
+/// By what the coordinator knows the answer.
+fn id(order: &ToAgent) -> &str {
+    match &order.order {
         Some(Order::Collect(collect)) => &collect.nonce,
         Some(
             Order::KillLeftovers(KillLeftovers { id, .. })
@@ -131,15 +175,21 @@ pub(crate) fn refuse(order: &ToAgent, why: impl Into<String>) -> FromAgent {
             | Order::StartApiServer(StartApiServer { id }),
         ) => id,
         None => "",
-    };
-    FromAgent { message: Some(Message::Done(Answer::refused(why).to(id, order.epoch))) }
+    }
 }
 
-/// The answer that this order got before, in the name of the epoch that asks now. An order without
-/// an id could not be told from another one, so it is refused.
+/// An order without an id could not be told from another one, so it is refused.
+fn usable(id: &str) -> Result<(), String> {
+    match id.len() {
+        1..=ID_BYTES_MAX => Ok(()),
+        _ => Err("the order has no usable id".to_owned()),
+    }
+}
+
+/// The answer that this order got before, in the name of the epoch that asks now.
 fn known(journal: &Journal, id: &str, epoch: u64) -> Option<OrderDone> {
-    if id.is_empty() || id.len() > ID_BYTES_MAX {
-        return Some(Answer::refused("the order has no usable id").to(id, epoch));
+    if let Err(why) = usable(id) {
+        return Some(Answer::refused(why).to(id, epoch));
     }
     journal.answer(id).map(|done| OrderDone { epoch, ..done.clone() })
 }

@@ -21,8 +21,8 @@ mod units;
 
 pub(crate) use identity::look as identity;
 pub(crate) use identity::os;
-pub(crate) use listeners::look as listeners;
-pub(crate) use processes::{FOUND_MAX, kubelets, leftovers, look_at};
+pub(crate) use listeners::{is_listened_on, look as listeners};
+pub(crate) use processes::{FOUND_MAX, apiservers, kubelets, leftovers, look_at};
 
 /// Most entries of each list that a coordinator may ask for: what is asked is as bounded as what is
 /// answered.

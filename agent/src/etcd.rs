@@ -23,9 +23,17 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use crate::host::{Host, Unreadable};
+use crate::{
+    api_server::Manifest,
+    host::{Host, Unreadable},
+};
 
+mod change;
+#[cfg(test)]
+pub(crate) mod testing;
 mod wire;
+
+pub(crate) use change::{move_leader, remove_member};
 
 use wire::{
     AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, MemberListRequest,
@@ -33,10 +41,6 @@ use wire::{
     StatusRequest, StatusResponse,
 };
 
-/// What an API server is started with, under kubeadm and kubespray alike.
-const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
-
-const MANIFEST_BYTES_MAX: usize = 64 * 1024;
 const PEM_BYTES_MAX: usize = 64 * 1024;
 
 /// One question. A member that is cut off from the others does not answer a read at all.
@@ -246,13 +250,11 @@ fn words(all: Vec<String>) -> Vec<String> {
 
 /// How the API server of this host reaches etcd. Of several members, the one of this host.
 fn access(host: &Host) -> Result<Access, Unreadable> {
-    let manifest = host.text(MANIFEST, MANIFEST_BYTES_MAX)?;
+    let manifest = Manifest::read(host)?;
+    let nonsense = |what| Unreadable::nonsense(manifest.path, what);
     let flag = |name: &str| {
-        let found = manifest.lines().find_map(|line| {
-            let word = line.trim().trim_start_matches("- ").trim_matches(['"', '\'']);
-            word.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned)
-        });
-        found.ok_or_else(|| Unreadable::nonsense(MANIFEST, format!("does not say --{name}")))
+        let found = manifest.flag(name).map(str::to_owned);
+        found.ok_or_else(|| nonsense(format!("does not say --{name}")))
     };
     let own: Vec<String> = host.addresses()?.into_iter().map(|(_, address)| address).collect();
     let servers = flag("etcd-servers")?;
@@ -262,9 +264,9 @@ fn access(host: &Host) -> Result<Access, Unreadable> {
         matches!(name, "127.0.0.1" | "::1" | "localhost") || own.iter().any(|one| one == name)
     };
     let mut addresses = servers.split(',').filter_map(|url| url.trim().strip_prefix("https://"));
-    let address = addresses.find(is_here).ok_or_else(|| {
-        Unreadable::nonsense(MANIFEST, format!("no etcd of this host among {servers}"))
-    })?;
+    let address = addresses
+        .find(is_here)
+        .ok_or_else(|| nonsense(format!("no etcd of this host among {servers}")))?;
     Ok(Access {
         address: address.trim_end_matches('/').to_owned(),
         ca: flag("etcd-cafile")?,
@@ -306,6 +308,8 @@ mod tests {
     use super::*;
     use crate::host::directory::Directory;
 
+    const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+
     fn manifest(servers: &str) -> String {
         format!(
             "spec:\n  containers:\n  - command:\n    - kube-apiserver\n    \
@@ -341,6 +345,23 @@ mod tests {
         let access = access(&host).unwrap();
         assert_eq!(access.certificate, "/etc/ssl/etcd/node.pem");
         assert_eq!(access.key, "/etc/ssl/etcd/node-key.pem");
+    }
+
+    #[test]
+    fn an_etcd_is_found_also_while_the_api_server_is_out_of_service() {
+        let (dir, host) = host(&manifest("https://127.0.0.1:2379"));
+        let aside = "/etc/kubernetes/rehull-kube-apiserver.yaml";
+        host.rename(MANIFEST, aside).unwrap();
+        assert_eq!(access(&host).unwrap().address, "127.0.0.1:2379");
+        let place = Directory::new(dir.path());
+        place.file(MANIFEST, manifest("https://[::1]:2379")).unwrap();
+        assert_eq!(access(&host).unwrap().address, "[::1]:2379", "the one in place goes first");
+        place.remove(MANIFEST).unwrap();
+        place.file(aside, manifest("https://10.0.0.1:2379")).unwrap();
+        let why = access(&host).unwrap_err().to_string();
+        assert!(why.starts_with(&format!("{aside}: no etcd of this host")), "{why}");
+        place.remove(aside).unwrap();
+        assert!(access(&host).unwrap_err().to_string().starts_with(MANIFEST));
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! The host: everything that is read of the machine, and the only thing done to it, a signal.
+//! The host: everything that is read of the machine, and the only things done to it: a signal, and
+//! another name for a file.
 //!
 //! A host is the machine itself or a directory that looks like one (tests, rehearsals). A directory
 //! host holds the same files at the same paths, and where the machine answers by a system call:
@@ -217,6 +218,17 @@ impl Host {
     /// Whether `path` is a plain file, and no link to one.
     pub fn is_file(&self, path: &str) -> bool {
         fs::symlink_metadata(self.path(path)).is_ok_and(|data| data.is_file())
+    }
+
+    /// Gives a file another name in the same file system, in one step and for good: after a crash it has
+    /// one of the two. A file that has that name is replaced.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        fs::rename(&from, &to)?;
+        for dir in [to.parent(), from.parent()].into_iter().flatten() {
+            fs::File::open(dir)?.sync_all()?; // or the rename itself may be lost
+        }
+        Ok(())
     }
 
     /// Permission bits of a file.

@@ -4,6 +4,8 @@
 //! ```text
 //!  coordinator ──ToAgent──▶ session ──▶ carry_out ──Collect───────▶ checks ──▶ host (/proc /sys)
 //!       ▲                      │            ├───────KillLeftovers──▶ kill ────▶ host (signals)
+//!       │                      │            ├───────MoveLeader ...─▶ etcd ────▶ the host's member
+//!       │                      │            ├───────StopApiServer ─▶ api_server ─▶ host (rename)
 //!       └─────FromAgent────────┘            └───────every answer───▶ journal ─▶ disk
 //! ```
 //!
@@ -13,6 +15,7 @@
 pub mod config;
 pub mod host;
 
+mod api_server;
 mod backup;
 pub mod checks;
 mod etcd;

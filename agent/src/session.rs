@@ -5,7 +5,6 @@ use std::{hash::Hasher, time::Duration};
 
 use rehull_proto::v1::{
     FromAgent, Hello, ToAgent, agent_link_client::AgentLinkClient, from_agent::Message,
-    to_agent::Order,
 };
 use rehull_shared::time::{Span, Timestamp};
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
@@ -103,8 +102,8 @@ async fn receive(
     }
 }
 
-/// Carries out one order after the other; but a backup takes as long as its store is large, so that
-/// nothing waits for it. It ends with the stream.
+/// Carries out one order after the other; but nothing waits for one that takes long. It ends with the
+/// stream.
 async fn obey(
     settings: &Settings,
     journal: &mut Journal,
@@ -112,24 +111,24 @@ async fn obey(
     mut queue: mpsc::Receiver<ToAgent>,
     answers: mpsc::Sender<FromAgent>,
 ) -> Failure {
-    let mut backups = JoinSet::new();
+    let mut long = JoinSet::new();
     while let Some(order) = queue.recv().await {
-        while backups.try_join_next().is_some() {}
-        let answer = match order.order {
-            Some(Order::BackUp(_)) if !backups.is_empty() => {
-                carry_out::refuse(&order, "another backup is being sent")
-            }
-            Some(Order::BackUp(_)) => {
-                match carry_out::back_up(settings, journal, link.clone(), &order) {
-                    Ok(work) => {
-                        let answers = answers.clone();
-                        backups.spawn(async move { answers.send(work.await).await });
-                        continue;
-                    }
-                    Err(why) => carry_out::refuse(&order, why),
+        while long.try_join_next().is_some() {}
+        let answer = match carry_out::takes_long(&order) {
+            true if !long.is_empty() => carry_out::refuse(
+                &order,
+                "another order that takes long is being carried out: a backup, or the stop of an API \
+                 server",
+            ),
+            true => match carry_out::begin(settings, journal, link.clone(), &order) {
+                Ok(work) => {
+                    let answers = answers.clone();
+                    long.spawn(async move { answers.send(work.await).await });
+                    continue;
                 }
-            }
-            _ => carry_out::carry_out(settings, journal, order).await,
+                Err(why) => carry_out::refuse(&order, why),
+            },
+            false => carry_out::carry_out(settings, journal, order).await,
         };
         if answers.send(answer).await.is_err() {
             break;

@@ -18,8 +18,8 @@ use rehull_agent::{
     host::directory::Directory,
 };
 use rehull_proto::v1::{
-    Collect, Farewell, Hello, OrderDone, ToAgent, from_agent::Message, order_done::Outcome,
-    to_agent::Order,
+    Collect, Farewell, Hello, OrderDone, StartApiServer, StopApiServer, ToAgent,
+    from_agent::Message, order_done::Outcome, to_agent::Order,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -383,4 +383,43 @@ async fn a_shutdown_is_a_clean_end() {
     stop.send(()).unwrap();
     agent.await.unwrap().unwrap();
     while link.next_of_all().await.is_some() {}
+}
+
+/// The kubelet is this test: it ends the API server when it is told to, and not before.
+#[tokio::test]
+async fn nothing_waits_for_an_api_server_that_is_being_stopped() {
+    let (mut coordinator, machine) = pair().await;
+    let host = Directory::new(machine.dir.path().join("host"));
+    let manifest = "etc/kubernetes/manifests/kube-apiserver.yaml";
+    host.process(40, "/usr/local/bin/kubelet", 400, false).unwrap();
+    host.process(41, "/usr/local/bin/kube-apiserver", 410, true).unwrap();
+    host.listeners(&[6443]).unwrap();
+    host.file(manifest, "- --secure-port=6443\n").unwrap();
+    let mut link = coordinator.link().await;
+    hello(&mut link).await;
+    let stop = |id: &str, patience_seconds| {
+        let order = StopApiServer { id: id.to_owned(), patience_seconds };
+        let order = Some(Order::StopApiServer(order));
+        ToAgent { epoch: 1, generation: 1, order, ..ToAgent::default() }
+    };
+    link.send(stop("s1", 60)).await;
+    link.send(collect(1, "meanwhile")).await;
+    let Some(Message::Report(report)) = link.next().await else { panic!("no report") };
+    assert_eq!(report.nonce, "meanwhile");
+    assert!(!host.host().exists(manifest).unwrap(), "it was begun before");
+    link.send(stop("s2", 60)).await;
+    let second = done(&mut link).await;
+    assert_eq!((second.id.as_str(), second.outcome()), ("s2", Outcome::Refused));
+    assert!(second.seen.starts_with("another order that takes long"), "{}", second.seen);
+    host.remove("proc/41").unwrap();
+    host.listeners(&[]).unwrap();
+    let first = done(&mut link).await;
+    assert_eq!((first.id.as_str(), first.outcome()), ("s1", Outcome::Done), "{}", first.seen);
+    link.send(stop("s1", 60)).await;
+    assert_eq!(done(&mut link).await.outcome(), Outcome::Done, "again, as nothing is there");
+    let start = Order::StartApiServer(StartApiServer { id: "s3".to_owned() });
+    link.send(ToAgent { order: Some(start), ..stop("", 0) }).await;
+    let started = done(&mut link).await;
+    assert_eq!((started.id.as_str(), started.outcome()), ("s3", Outcome::Done));
+    assert!(host.host().exists(manifest).unwrap());
 }

@@ -6,7 +6,10 @@ use rehull_proto::v1::Collect;
 use tempfile::TempDir;
 
 use super::*;
-use crate::host::directory::Directory;
+use crate::{
+    etcd::testing::{FakeEtcd, OLD, OWN, THIRD, url},
+    host::directory::Directory,
+};
 
 struct Story {
     _dir: TempDir,
@@ -143,7 +146,9 @@ async fn a_backup_needs_the_right_epoch_and_answers_when_it_is_over() {
     let order = |epoch, order| ToAgent { epoch, generation: 1, order, ..ToAgent::default() };
     let back_up = || Some(Order::BackUp(BackUp { id: "b".to_owned() }));
     story.done(5, 1, story.kill("k")).await;
-    for refused in [order(4, back_up()), order(5, None)] {
+    let nameless = Some(Order::BackUp(BackUp::default()));
+    let short = Some(story.kill("k2"));
+    for refused in [order(4, back_up()), order(5, None), order(5, nameless), order(5, short)] {
         assert!(back_up_of(&mut story, &refused).is_err());
     }
     let Ok(work) = back_up_of(&mut story, &order(5, back_up())) else { panic!("refused") };
@@ -156,5 +161,89 @@ fn back_up_of(
     story: &mut Story,
     order: &ToAgent,
 ) -> Result<impl Future<Output = FromAgent> + Send + use<>, String> {
-    back_up(&story.settings, &mut story.journal, nowhere(), order)
+    begin(&story.settings, &mut story.journal, nowhere(), order)
+}
+
+/// The four orders of a control plane, as the coordinator gives them.
+fn control_plane() -> [Order; 4] {
+    [
+        Order::MoveLeader(MoveLeader { id: "m".to_owned(), to: OLD }),
+        Order::RemoveMember(RemoveMember {
+            id: "r".to_owned(),
+            member_id: OLD,
+            peer_url: url(OLD),
+        }),
+        Order::StopApiServer(StopApiServer { id: "p".to_owned(), patience_seconds: 0 }),
+        Order::StartApiServer(StartApiServer { id: "s".to_owned() }),
+    ]
+}
+
+/// The answer, whether or not the order takes long.
+async fn either(story: &mut Story, epoch: u64, order: Order) -> OrderDone {
+    let order = ToAgent { epoch, generation: 1, order: Some(order), ..ToAgent::default() };
+    let answer = match takes_long(&order) {
+        true => match back_up_of(story, &order) {
+            Ok(work) => work.await,
+            Err(why) => refuse(&order, why),
+        },
+        false => carry_out(&story.settings, &mut story.journal, order).await,
+    };
+    let Some(Message::Done(done)) = answer.message else { panic!("{answer:?}") };
+    done
+}
+
+#[tokio::test]
+async fn orders_of_a_control_plane_are_fenced_like_all_others() {
+    let mut story = Story::new();
+    let etcd = FakeEtcd::start(&story.host).await;
+    let manifest = "etc/kubernetes/manifests/kube-apiserver.yaml";
+    story.host.process(70, "/usr/local/bin/kubelet", 700, false).unwrap();
+    story.done(5, 1, story.kill("k")).await;
+    for order in control_plane() {
+        let done = either(&mut story, 4, order.clone()).await;
+        assert_eq!(done.seen, "the order is of epoch 4, epoch 5 rules", "{order:?}");
+        assert_eq!((done.outcome(), done.id.len()), (Outcome::Refused, 1));
+    }
+    assert!(story.settings.host.exists(manifest).unwrap() && etcd.asked().is_empty());
+    for order in control_plane() {
+        let done = either(&mut story, 5, order).await;
+        assert_eq!(done.outcome(), Outcome::Done, "{}", done.seen);
+    }
+}
+
+/// Where the manifest lies is what counts, not what was answered when it lay elsewhere.
+#[tokio::test]
+async fn a_stop_and_a_start_are_carried_out_as_often_as_they_come() {
+    let mut story = Story::new();
+    let manifest = "etc/kubernetes/manifests/kube-apiserver.yaml";
+    story.host.process(70, "/usr/local/bin/kubelet", 700, false).unwrap();
+    let [_, _, stop, start] = control_plane();
+    assert_eq!(either(&mut story, 1, start.clone()).await.outcome(), Outcome::Failed);
+    story.host.file(manifest, "").unwrap();
+    for _ in 0..2 {
+        assert_eq!(either(&mut story, 1, stop.clone()).await.outcome(), Outcome::Done);
+        assert!(!story.settings.host.exists(manifest).unwrap());
+        assert_eq!(either(&mut story, 1, start.clone()).await.outcome(), Outcome::Done);
+        assert!(story.settings.host.exists(manifest).unwrap());
+    }
+    assert!(story.journal.answer("s").is_none() && story.journal.answer("p").is_none());
+}
+
+#[tokio::test]
+async fn an_order_for_etcd_that_was_answered_before_asks_nobody() {
+    let mut story = Story::new();
+    let etcd = FakeEtcd::start(&story.host).await;
+    let [move_leader, remove_member, ..] = control_plane();
+    for order in [move_leader, remove_member] {
+        let first = either(&mut story, 1, order.clone()).await;
+        assert_eq!(first.outcome(), Outcome::Done, "{}", first.seen);
+        story.journal = Journal::open(&story.settings.state_dir).unwrap();
+        etcd.set(|store| (store.leader, store.members) = (OWN, vec![OWN, OLD, THIRD]));
+        assert_eq!(either(&mut story, 1, order).await, first);
+    }
+    assert_eq!(etcd.asked(), ["move to b2", "remove b2"]);
+    etcd.stop();
+    let order = Order::MoveLeader(MoveLeader { id: "m2".to_owned(), to: OLD });
+    assert_eq!(either(&mut story, 1, order).await.outcome(), Outcome::Refused);
+    assert!(story.journal.answer("m2").is_none(), "nothing was done");
 }

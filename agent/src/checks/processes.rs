@@ -109,6 +109,11 @@ pub(crate) fn kubelets(host: &Host) -> Result<Vec<Process>, Unreadable> {
     named(host, &[KUBELET])
 }
 
+/// API servers that run.
+pub(crate) fn apiservers(host: &Host) -> Result<Vec<Process>, Unreadable> {
+    named(host, &[APISERVER])
+}
+
 /// Whether a kubelet runs, and the API servers.
 pub(super) fn vital(host: &Host) -> Result<(bool, Vec<Process>), Unreadable> {
     let (kubelets, mut apiservers): (Vec<Process>, Vec<Process>) =
@@ -163,7 +168,7 @@ fn stat(host: &Host, pid: u32) -> Result<Stat, Unreadable> {
 }
 
 /// A process that ended while it was looked at is no gap: it is not there.
-fn present<T>(seen: Result<T, Unreadable>) -> Result<Option<T>, Unreadable> {
+pub(super) fn present<T>(seen: Result<T, Unreadable>) -> Result<Option<T>, Unreadable> {
     match seen {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_absence() => Ok(None),

@@ -108,6 +108,8 @@ pub(super) struct MemberListRequest {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct MemberListResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) header: Option<Header>,
     #[prost(message, repeated, tag = "2")]
     pub(super) members: Vec<Member>,
 }
@@ -125,3 +127,23 @@ pub(super) struct Member {
     #[prost(bool, tag = "5")]
     pub(super) is_learner: bool,
 }
+
+/// `Cluster/MemberRemove`. Its answer is not believed, the list is read again.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct MemberRemoveRequest {
+    #[prost(uint64, tag = "1")]
+    pub(super) id: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct MemberRemoveResponse {}
+
+/// `Maintenance/MoveLeader`: only the leader itself takes it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct MoveLeaderRequest {
+    #[prost(uint64, tag = "1")]
+    pub(super) target: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct MoveLeaderResponse {}

@@ -224,7 +224,8 @@ pub struct RemoveMember {
 }
 /// Take the API server of this host out of service as its kubelet does it: its manifest is laid aside,
 /// and the kubelet ends it with its own grace, so that it finishes what it is answering. Done when no
-/// process of it is left and its port is free.
+/// process of it is left and its port is free. The same order again goes on where the last one was.
+/// While it waits, other orders are carried out, but no backup and no second one of its kind.
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StopApiServer {
@@ -295,7 +296,8 @@ pub struct OrderDone {
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
     /// DONE and FAILED are remembered: the same id gets the same answer. REFUSED is not: nothing was
-    /// done, and the same id may be tried again.
+    /// done, and the same id may be tried again. A backup, and the stop or start of an API server, are
+    /// not remembered at all.
     #[prost(enumeration = "order_done::Outcome", tag = "3")]
     pub outcome: i32,
     /// In words.
