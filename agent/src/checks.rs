@@ -6,6 +6,7 @@ use rehull_shared::{text::bounded, time::Timestamp};
 use crate::host::{Host, Unreadable};
 
 mod certificates;
+mod control_plane;
 mod cri;
 mod disks;
 mod etcd;
@@ -83,7 +84,7 @@ pub async fn collect(
         repositories: repositories::look(host, asked, &mut gaps).await,
         files: asked.files.then(|| saved::look(host, &mut gaps)),
         etcd: etcd::look(host, asked, &mut gaps).await,
-        control_plane: None,
+        control_plane: asked.control_plane.then(|| control_plane::look(host, &mut gaps)),
         unread: Vec::new(),
     };
     report.unread = gaps.0;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use rehull_proto::v1::Process;
+use rehull_proto::v1::{Authority, ControlPlane, Process};
 use tempfile::TempDir;
 
 use super::*;
@@ -285,6 +285,111 @@ async fn certificates_are_found_once_and_replaced_ones_are_left_out() {
     assert_eq!(found[0].not_after_ms, 1_924_992_000_000); // date -d 2031-01-01Z +%s
     let [gap] = &report.unread[..] else { panic!("{:?}", report.unread) };
     assert!(gap.why.starts_with("/etc/ssl/etcd/ssl/admin.pem: "), "{gap:?}");
+}
+
+/// A certificate as text, and the hash of what it says.
+fn authority(name: &str) -> (String, String) {
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    (made.pem(), rehull_shared::text::sha256_hex(made.der()))
+}
+
+async fn control_plane(host: &Directory) -> (ControlPlane, Vec<String>) {
+    let asked = Collect { control_plane: true, ..Collect::default() };
+    let report = collect(&host.host(), &asked, 0, &at_zero).await;
+    let gaps = report.unread.into_iter().filter(|gap| gap.part == "control_plane");
+    (report.control_plane.unwrap(), gaps.map(|gap| gap.why).collect())
+}
+
+#[tokio::test]
+async fn authorities_are_the_same_under_kubeadm_and_kubespray() {
+    let names = ["ca.crt", "front-proxy-ca.crt", "etcd/ca.crt"];
+    let made = names.map(authority);
+    let mut expected: Vec<Authority> = names
+        .iter()
+        .zip(&made)
+        .map(|(name, (_, hash))| Authority { name: (*name).to_owned(), sha256: hash.clone() })
+        .collect();
+    expected.push(Authority {
+        name: "sa.pub".to_owned(),
+        sha256: rehull_shared::text::sha256_hex(b"public\n"),
+    });
+    let kubeadm = ["pki/ca.crt", "pki/front-proxy-ca.crt", "pki/etcd/ca.crt", "pki/sa.pub"];
+    let kubespray =
+        ["ssl/ca.crt", "ssl/front-proxy-ca.crt", "../ssl/etcd/ssl/ca.pem", "ssl/sa.pub"];
+    for (paths, link) in [(kubeadm, false), (kubespray, true)] {
+        let (dir, host) = worker();
+        // Not a part of the certificate.
+        let texts = made.iter().map(|(pem, _)| format!("# of the cluster\n{pem}"));
+        std::fs::create_dir_all(dir.path().join("etc/kubernetes")).unwrap();
+        for (path, text) in paths.iter().zip(texts.chain(["public\n".to_owned()])) {
+            host.file(&format!("etc/kubernetes/{path}"), text).unwrap();
+        }
+        if link {
+            std::os::unix::fs::symlink("ssl", dir.path().join("etc/kubernetes/pki")).unwrap();
+        }
+        let (seen, gaps) = control_plane(&host).await;
+        assert_eq!((seen.authorities, gaps), (expected.clone(), Vec::new()), "{paths:?}");
+        assert_eq!(look(&host).await.control_plane, None, "it was not asked for");
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_cannot_be_read_or_is_there_twice_is_a_gap() {
+    let (_dir, host) = worker();
+    assert_eq!(control_plane(&host).await, (ControlPlane::default(), Vec::new()), "a worker");
+    host.file("etc/kubernetes/ssl/ca.crt", authority("one").0).unwrap();
+    host.file("etc/kubernetes/pki/ca.crt", authority("other").0).unwrap();
+    host.file("etc/kubernetes/pki/front-proxy-ca.crt", "").unwrap();
+    host.file("etc/ssl/etcd/ssl/ca.pem", "-----BEGIN CERTIFICATE-----\n!").unwrap();
+    host.file("etc/kubernetes/pki/sa.pub", "x").unwrap();
+    let (seen, gaps) = control_plane(&host).await;
+    assert_eq!(
+        seen.authorities.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(),
+        ["sa.pub"]
+    );
+    let beginnings = [
+        "/etc/kubernetes/pki/ca.crt: is another one than /etc/kubernetes/ssl/ca.crt",
+        "/etc/kubernetes/pki/front-proxy-ca.crt: holds no certificate",
+        "/etc/ssl/etcd/ssl/ca.pem: ",
+    ];
+    assert_eq!(gaps.len(), beginnings.len(), "{gaps:?}");
+    for (gap, beginning) in gaps.iter().zip(beginnings) {
+        assert!(gap.starts_with(beginning), "{gap}");
+    }
+}
+
+#[tokio::test]
+async fn the_etcd_servers_are_those_of_the_api_server_that_runs() {
+    let (_dir, host) = worker();
+    let two = ["https://10.0.0.1:2379".to_owned(), "https://10.0.0.2:2379".to_owned()];
+    let line = |flag: &str| format!("kube-apiserver\0--etcd-cafile=x\0{flag}\0--v=1\0");
+    let one_word = line("--etcd-servers=https://10.0.0.1:2379,https://10.0.0.2:2379");
+    let two_words = line("--etcd-servers\0https://10.0.0.1:2379,https://10.0.0.2:2379");
+    host.process(40, "/usr/bin/vi", 400, false).unwrap();
+    host.file("proc/40/cmdline", line("--etcd-servers=https://10.0.0.9:2379")).unwrap();
+    assert_eq!(control_plane(&host).await.0.etcd_servers, Vec::<String>::new(), "none runs");
+    for pid in [41, 42] {
+        host.process(pid, "/usr/local/bin/kube-apiserver", 410, true).unwrap();
+    }
+    for (first, second) in [(&one_word, &two_words), (&two_words, &one_word)] {
+        host.file("proc/41/cmdline", first).unwrap();
+        host.file("proc/42/cmdline", second).unwrap();
+        let (seen, gaps) = control_plane(&host).await;
+        assert_eq!((&seen.etcd_servers[..], gaps), (&two[..], Vec::new()));
+    }
+    let many = (0..33).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    for (other, words) in [
+        (line("--etcd-servers-overrides=x"), "/proc/42/cmdline: does not say --etcd-servers"),
+        (line("--etcd-servers=https://10.0.0.3:2379"), "another API server has other"),
+        (line(&format!("--etcd-servers={many}")), "33 etcd servers, 32 is the most"),
+    ] {
+        host.file("proc/42/cmdline", other).unwrap();
+        let (seen, gaps) = control_plane(&host).await;
+        assert_eq!(seen.etcd_servers, Vec::<String>::new(), "not a part of them");
+        assert!(gaps.len() == 1 && gaps[0].contains(words), "{gaps:?}");
+    }
 }
 
 #[tokio::test]
