@@ -27,11 +27,13 @@ use tokio::sync::oneshot;
 use crate::agents::Whom;
 
 mod file;
+mod order;
 mod prove;
 mod restore;
 mod snapshot;
 
 use file::Writing;
+pub use order::{BACKUP_MAX, Ordered, order};
 pub use prove::{Proof, prove};
 pub use restore::{list, read_manifest, restore, verify};
 

@@ -14,7 +14,7 @@ pub mod calls;
 pub mod objects;
 mod real;
 
-pub use real::{real, server_of};
+pub use real::{kept_server, real, server_of};
 
 /// Which API is asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -122,6 +122,10 @@ pub struct Workload {
     /// inventory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub api_servers: Vec<String>,
+    /// Host or address of a load balancer before the API servers, or of an address that moves between
+    /// them. If not given: clients know the API servers themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
 }
 
 /// What operations are made of.
@@ -171,6 +175,8 @@ pub struct Nodes {
 pub enum ControlPlanes {
     /// They are left as they are: the migration ends with the workers.
     Exclude,
+    /// They are migrated behind the workers, one by one, the first of the inventory last.
+    Include,
 }
 
 /// How hosts are reinstalled.
@@ -238,15 +244,7 @@ pub fn parse(text: &str) -> Result<Migration, Fault> {
     if tree.get("metadata").and_then(|metadata| metadata.get("name")).is_none() {
         return Err(Fault::of("metadata.name", "is missing"));
     }
-    yaml::read(text).map_err(|fault| match fault.path.as_str() {
-        "spec.controlPlanes" => {
-            let why = &fault.why;
-            let why =
-                format!("{why}: control planes cannot be migrated yet, only Exclude is possible");
-            Fault { why, ..fault }
-        }
-        _ => fault,
-    })
+    yaml::read(text)
 }
 
 /// The custom resource definition, generated from these types.

@@ -10,6 +10,7 @@ pub mod decide;
 pub mod effect;
 #[expect(missing_docs, reason = "the fields of events mean what their types say")]
 pub mod event;
+pub mod fragility;
 pub mod gate;
 pub mod operation;
 pub mod plan;

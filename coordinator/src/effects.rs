@@ -14,6 +14,7 @@ use rehull_shared::{
 
 use crate::{
     agents::Agents,
+    backups::Backups,
     blobs::Blobs,
     clients::{Clients, Trouble, calls as api},
     domain::{
@@ -24,6 +25,8 @@ use crate::{
 };
 
 mod collect;
+mod control_planes;
+mod endpoints;
 mod evictions;
 mod hosts;
 mod inputs;
@@ -34,7 +37,9 @@ mod operations;
 #[cfg(test)]
 mod passes;
 mod protection;
+mod reorder;
 mod runner;
+mod signature;
 mod snapshots;
 #[cfg(test)]
 mod stage;
@@ -61,6 +66,8 @@ pub struct Context {
     pub agents: Agents,
     /// Stored snapshots.
     pub blobs: Blobs,
+    /// Where backups of control planes go, if anywhere.
+    pub backups: Option<Backups>,
     /// Runs programs of the site.
     pub run_program: RunProgram,
     /// The program that switches the deletion protection of clusters, if there is one: it stands in the
@@ -126,6 +133,14 @@ pub async fn pass(
         Work::RemoveJoinCanary { node } => pass.remove_join_canary(node).await,
         Work::RestoreMetadata { node } => pass.restore_metadata(node).await,
         Work::CleanUp => pass.clean_up().await,
+        Work::Identify => pass.identify().await,
+        Work::TakeBackup { node } => pass.take_backup(node).await,
+        Work::MoveLeader { node } => pass.move_leader(node).await,
+        Work::MoveEndpoints { node } => pass.move_endpoints(node).await,
+        Work::ReorderInventory { node } => pass.reorder_inventory(node).await,
+        Work::MakeToken { node } => pass.make_token(node).await,
+        Work::SwitchApiServer { node, on } => pass.switch_api_server(node, *on).await,
+        Work::RemoveMember { node, order, member } => pass.remove_member(node, order, member).await,
     }
 }
 

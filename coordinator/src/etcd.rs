@@ -5,13 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rehull_proto::v1::{Etcd, EtcdMember, EtcdMemberStatus, EtcdResponse};
+use rehull_proto::v1::{Authority, ControlPlane, Etcd, EtcdMember, EtcdMemberStatus, EtcdResponse};
 use rehull_shared::ids::{ClusterName, NodeName};
+
+use crate::domain::state::ClusterIdentity;
 
 mod ask;
 mod seen;
 
-pub use ask::{Stores, ask};
+pub use ask::{Stores, ask, hear};
 pub use seen::{Looks, Seen, watch};
 
 /// Entries of the raft log that a member may be behind the foremost one.
@@ -27,6 +29,25 @@ pub struct Heard {
     pub node: NodeName,
     /// What the member says; why there is nothing, in words.
     pub said: Result<Etcd, String>,
+    /// What makes its host a control plane; why nobody knows, in words.
+    pub control_plane: Result<ControlPlane, String>,
+}
+
+/// What tells the cluster of a control plane from any other.
+///
+/// # Errors
+/// Which part of it nobody knows, in words.
+pub fn identity(heard: &Heard) -> Result<ClusterIdentity, String> {
+    let said = heard.said.as_ref().map_err(Clone::clone)?;
+    let found = heard.control_plane.as_ref().map_err(Clone::clone)?;
+    if found.authorities.is_empty() {
+        return Err("it has no certificates of authorities".to_owned());
+    }
+    let authority = |one: &Authority| (one.name.clone(), one.sha256.clone());
+    Ok(ClusterIdentity {
+        etcd_cluster: hex(said.cluster_id),
+        authorities: found.authorities.iter().map(authority).collect(),
+    })
 }
 
 /// What the answers come to.
@@ -207,7 +228,7 @@ fn named(member: &EtcdMember) -> String {
 }
 
 /// An id as etcdctl shows it.
-fn hex(id: u64) -> String {
+pub fn hex(id: u64) -> String {
     format!("{id:x}")
 }
 
@@ -240,7 +261,11 @@ mod tests {
             hash: Some(EtcdHash { revision: 90, hash: 5, compact_revision: 40 }),
             ..Etcd::default()
         };
-        let heard = |id| Heard { node: format!("m{id}").parse().unwrap(), said: Ok(said(id)) };
+        let heard = |id| Heard {
+            node: format!("m{id}").parse().unwrap(),
+            said: Ok(said(id)),
+            control_plane: Err(String::new()),
+        };
         (1..=3).map(heard).collect()
     }
 

@@ -29,7 +29,6 @@ use tonic::{
 
 use crate::{
     authority::{self, Authority},
-    backups::Backups,
     domain::command::Refusal,
     effects::{Context, Troubles},
     engine::Handle,
@@ -69,8 +68,6 @@ pub struct Desk {
     pub handle: Handle,
     /// Agents, clients and the clock, shared with the effects.
     pub context: Context,
-    /// Where backups go, if anywhere.
-    pub backups: Option<Backups>,
     /// What was last seen of etcd.
     pub etcd: etcd::Seen,
     /// Signs certificates.

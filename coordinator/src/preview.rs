@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::{Api, api::ListParams};
 use rehull_proto::v1::{EtcdResponse, Found, PlanResponse, PlannedNode as Shown, Schedule};
 use rehull_shared::{
+    evidence::Check,
     ids::{NodeName, Round},
     time::{Span, Timestamp},
 };
@@ -22,7 +23,8 @@ use crate::{
         decide::decide,
         effect::{Effect, Work},
         event::{Event, Recorded},
-        gate::{Asked, Dossier, Gate},
+        fragility::{self, Loudness},
+        gate::{Asked, Blocker, Dossier, Gate},
         plan::{Installer, Plan, PlannedNode},
         policy::Policy,
         schedule,
@@ -61,12 +63,18 @@ pub(crate) async fn preview(
         found(plan, nodes, context),
         etcd::ask(&context.agents, fleet, &plan.cluster, now, Stores::Compared)
     );
+    if !plan.control_planes_excluded && context.backups.is_none() {
+        let why = "control planes go only behind a backup, and backup is not set in the coordinator's \
+                   config.yaml (deploy/backup.md)";
+        blockers.push(why.to_owned());
+    }
     blockers.dedup();
     let schedule = scheduled(plan, nodes, running, now).unwrap_or_else(|never| {
         blockers.push(never);
         None
     });
     let policy = &plan.policy;
+    let highest = nodes.iter().map(|node| node.role).max().unwrap_or_default();
     let node = |node: &PlannedNode| Shown {
         name: node.name.to_string(),
         address: node.address.clone(),
@@ -81,9 +89,9 @@ pub(crate) async fn preview(
         image: plan.image.clone(),
         kubernetes_version: plan.kubernetes_version.clone(),
         nodes: nodes.iter().map(node).collect(),
-        gates: projection::planned(policy),
+        gates: projection::planned(policy, highest),
         blockers,
-        warnings: warnings(plan, left_out, etcd.as_ref()),
+        warnings: warnings(plan, nodes, left_out, etcd.as_ref()),
         under_floor: policy.under_floor().iter().map(ToString::to_string).collect(),
         node_seconds_min: seconds(policy.operation_windows() + policy.soak),
         total_seconds_min: seconds(shortest(policy, nodes)),
@@ -213,7 +221,12 @@ fn shown(
     found
 }
 
-fn warnings(plan: &Plan, left_out: usize, etcd: Option<&EtcdResponse>) -> Vec<String> {
+fn warnings(
+    plan: &Plan,
+    nodes: &[PlannedNode],
+    left_out: usize,
+    etcd: Option<&EtcdResponse>,
+) -> Vec<String> {
     let mut warnings = Vec::new();
     let ailments = etcd.map(|etcd| etcd.problems.as_slice()).unwrap_or_default();
     warnings.extend(ailments.iter().map(|why| format!("etcd is not healthy: {why}")));
@@ -225,6 +238,19 @@ fn warnings(plan: &Plan, left_out: usize, etcd: Option<&EtcdResponse>) -> Vec<St
     }
     if plan.control_planes_excluded {
         warnings.push(format!("control planes stay on {}", plan.source));
+    }
+    if let Some((times, least)) = fragility::predicted(plan, nodes) {
+        warnings.push(format!(
+            "etcd bears no loss while a control plane is away: {times} times, each for {least} at \
+             least by windows alone, and for two operations and a reinstall; people are warned after \
+             {}, and paged after {}",
+            plan.policy.fragility_limit(Loudness::Warning),
+            plan.policy.fragility_limit(Loudness::Page)
+        ));
+        warnings.push(
+            "clients that hold a connection to an API server open it anew when that server goes"
+                .to_owned(),
+        );
     }
     if plan.protection.is_some() {
         let words =
@@ -338,6 +364,11 @@ fn with_turn(
     Ok(fleet)
 }
 
+/// Whether the nodes that go before will have cleared it away.
+fn comes_with_the_plan(why: &Blocker) -> bool {
+    matches!(why, Blocker::Contradicted { check: Check::OtherControlPlanesDone, .. })
+}
+
 async fn ask(
     plan: &Plan,
     subject: &Subject,
@@ -365,5 +396,6 @@ async fn ask(
     let now = (context.clock)();
     let verdict = migration.bench(subject).judge(gate, asked, &dossier, now);
     let why = verdict.err().unwrap_or_default();
-    why.iter().map(|why| format!("{subject}: {}", projection::blocker(why, Some(now)))).collect()
+    let open = why.iter().filter(|why| !comes_with_the_plan(why));
+    open.map(|why| format!("{subject}: {}", projection::blocker(why, Some(now)))).collect()
 }

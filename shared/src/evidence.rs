@@ -89,6 +89,8 @@ pub enum Source {
     Management,
     /// The coordinator's own records: its log and its store of snapshots.
     Coordinator,
+    /// The agents of all control planes that are to be there, compared with one another.
+    ControlPlanes,
 }
 
 impl fmt::Display for Source {
@@ -98,6 +100,7 @@ impl fmt::Display for Source {
             Self::ApiServer(address) => write!(f, "API server {address}"),
             Self::Management => f.write_str("management API"),
             Self::Coordinator => f.write_str("coordinator"),
+            Self::ControlPlanes => f.write_str("control planes"),
         }
     }
 }
@@ -113,6 +116,11 @@ pub enum Witness {
     Management,
     /// The coordinator's own records.
     Coordinator,
+    /// The agents of all control planes that are to be there, compared with one another: one that is
+    /// silent leaves it unknown.
+    ControlPlanes,
+    /// The API server on the node itself, by its own address.
+    OwnApiServer,
 }
 
 /// A statement about the world that can be true. Its number in the failure catalogue of the domain
@@ -249,6 +257,44 @@ pub enum Check {
     DiskFree,
     /// The resolver is usable by pods (F44).
     ResolverUsable,
+    // -- control planes, from their agents together
+    /// Every member of etcd is well, and they are exactly those of the control planes that are to be
+    /// there (F5, F6, F54).
+    EtcdHealthy,
+    /// The cluster bears it that the member of this node goes: all voters are well, and enough of them.
+    QuorumKept,
+    /// Another member leads etcd.
+    LeaderElsewhere,
+    /// No member of etcd has the node's address (F5, F7).
+    MemberAbsent,
+    /// Certificate authorities and etcd are those that were recorded, on every control plane (F52, F53).
+    IdentityKept,
+    /// Every API server asks a member of etcd that is there (F55).
+    EtcdServersRight,
+    // -- control planes, from API servers
+    /// What joins, and what is upgraded, is sent to an API server that stays (F56, F57).
+    EndpointsElsewhere,
+    /// What those read who join is signed with a fresh token (F57).
+    InfoSigned,
+    /// The API server on the node is ready.
+    ApiServerServes,
+    /// The Service `kubernetes` leads to the API servers that are to be there, and to no others.
+    ApiServersListed,
+    /// The pods of the node's control plane are Ready.
+    ControlPlanePodsReady,
+    // -- control planes, from elsewhere
+    /// No process of an API server is left on the host, and its port is free.
+    ApiServerStopped,
+    /// The kubeconfig that Kubean keeps does not point at the node.
+    KubeconfigElsewhere,
+    /// The node comes last of the control planes in the inventory of the Cluster (F62).
+    InventoryReordered,
+    /// A backup of the cluster's etcd and keys was taken a short while ago, and is stored whole.
+    BackupFresh,
+    /// What tells this cluster from any other is recorded.
+    IdentityRecorded,
+    /// All other control planes run the target OS.
+    OtherControlPlanesDone,
     // -- the site
     /// The site's hook has said that the cluster may be changed: its deletion protection is off.
     ProtectionOff,

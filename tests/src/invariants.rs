@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rehull::domain::{
     event::{Event, Recorded},
     gate::Gate,
+    plan::{Plan, Role},
     state::{Kind, Outcome, Subject},
 };
 use rehull_shared::{
@@ -32,6 +33,20 @@ struct OfNode {
     /// Whether the last enrolment was revoked.
     revoked: bool,
     finished: bool,
+    role: Role,
+    /// Whether its turn has come.
+    begun: bool,
+}
+
+impl OfNode {
+    /// Whether the point of no return lies behind it, and its end before it.
+    fn is_out(&self) -> bool {
+        self.is_removed() && !self.finished
+    }
+
+    fn is_removed(&self) -> bool {
+        self.intended.iter().any(|(_, kind, _)| *kind == Kind::Remove)
+    }
 }
 
 /// Checks one cluster's log; the error names the invariant and the event.
@@ -41,6 +56,7 @@ struct OfNode {
 pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
     let mut nodes: BTreeMap<NodeName, OfNode> = BTreeMap::new();
     let (mut epoch, mut max_out) = (0, 0);
+    let (mut planned, mut order) = (None, Vec::new());
     // Whether the deletion protection is, or may be, off; and whether it was said to be.
     let (mut protected, mut may_be_off, mut is_off) = (false, false, false);
     // The gates of a node that is back.
@@ -55,6 +71,7 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
         match &recorded.event {
             Event::MigrationStarted { plan, .. } => {
                 max_out = plan.policy.max_out as usize;
+                planned = Some(&**plan);
                 protected = plan.protection.is_some();
                 back = [Gate::JoinCanary, Gate::Metadata, Gate::Soak];
                 if plan.join_canary.is_none() {
@@ -70,6 +87,27 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
             }
             Event::NodeStarted { .. } if protected && !is_off => {
                 return fail("protection: it is off before any node begins");
+            }
+            Event::NodePlanned { node } => {
+                nodes.entry(node.name.clone()).or_default().role = node.role;
+                order.push(node.name.clone());
+            }
+            Event::NodeStarted { node: name } => {
+                let role = nodes.get(name).map(|node| node.role).unwrap_or_default();
+                let under_way = |node: &&OfNode| node.begun && !node.finished;
+                let mut others = nodes.values().filter(under_way);
+                if others.clone().any(|other| other.role.is_control_plane()) {
+                    return fail("2: nobody begins while a control plane is under way");
+                }
+                if role.is_control_plane() && others.next().is_some() {
+                    return fail("2: a control plane goes alone");
+                }
+                let before = order.iter().take_while(|other| *other != name);
+                let open = |other: &&NodeName| nodes.get(*other).is_some_and(|one| !one.finished);
+                if role.is_control_plane() && before.clone().any(|other| open(&other)) {
+                    return fail("10: a control plane goes behind all that are planned before it");
+                }
+                nodes.entry(name.clone()).or_default().begun = true;
             }
             Event::MigrationCompleted | Event::MigrationAborted if may_be_off => {
                 return fail("protection: it is on again before the end");
@@ -91,14 +129,15 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
             }
             Event::GatePassed { subject: Subject::Node(name), proof } => {
                 let node = nodes.entry(name.clone()).or_default();
-                if let Some(why) = unproved(node, name, proof.gate(), proof.round(), api_servers) {
+                let asked = (proof.gate(), proof.round());
+                if let Some(why) = unproved(node, name, asked, planned, api_servers) {
                     return fail(&format!("17, 18, 27: {why}"));
                 }
                 let asked = node.round_at.get(&proof.round()).map(|(_, index)| *index);
                 if proof.gate() == Gate::Removal && asked < node.residual {
                     return fail("13: G5 is asked anew after every residual action");
                 }
-                if [Gate::Removal, Gate::Join, Gate::Rejoin].contains(&proof.gate()) {
+                if proof.gate().verifies_operation() {
                     let (operation, _, outcome) =
                         node.ended.last().expect("an operation has ended");
                     if *outcome != Outcome::Succeeded && !node.accepted.contains(operation) {
@@ -117,6 +156,8 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                     Kind::Remove => Gate::RemoveAdmission,
                     Kind::Join => Gate::JoinAdmission,
                     Kind::Rejoin => Gate::RejoinAdmission,
+                    Kind::Kubeconfig => Gate::KubeconfigAdmission,
+                    Kind::Reorder => Gate::ReorderAdmission,
                 };
                 if node.given_up {
                     return fail("21: what was given up is not removed");
@@ -137,6 +178,9 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 if intent.kind == Kind::Join && !joined_in_order(node) {
                     return fail("14: a join follows G5, a reinstall, an enrolment and G7");
                 }
+                if intent.kind == Kind::Remove && !handed_over(node) {
+                    return fail("8: the first control plane has handed over before it goes");
+                }
                 let back = node.rolled_back && node.authorized.is_empty();
                 if (intent.kind == Kind::Rejoin) != back {
                     return fail(
@@ -151,7 +195,10 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 if open.count() > 1 {
                     return fail("23: one operation of a cluster at a time");
                 }
-                let out = nodes.values().filter(|n| !n.intended.is_empty() && !n.finished);
+                let out = nodes.values().filter(|node| node.is_out());
+                if out.clone().any(|node| node.role.is_control_plane()) && out.clone().count() > 1 {
+                    return fail("2: a control plane is out, and nobody else");
+                }
                 if out.count() > max_out {
                     return fail("29: no more nodes are out than were agreed on");
                 }
@@ -217,21 +264,30 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 if removal.is_none_or(|(name, ..)| node.ended.last().map(|e| &e.0) != Some(name)) {
                     return fail("28: a Node is deleted only when its removal has ended");
                 }
-                let clean = [Check::KubeletStopped, Check::NoLeftovers, Check::PortsFree];
-                let round = node.round_at.last_key_value().map(|(round, _)| *round);
-                let agent = Source::Agent(name.clone());
-                let says = |check| newest(node, round.unwrap_or_default(), check, &agent);
-                if !clean.iter().all(|check| matches!(says(*check), Some(Verdict::Pass(_)))) {
+                if !is_clean(node, name) {
                     return fail("28: a Node is deleted only when its host is proved to be clean");
                 }
             }
+            Event::MemberRemovalOrdered { node: name, .. } => {
+                let node = nodes.entry(name.clone()).or_default();
+                let removal = node.intended.last().filter(|(_, kind, _)| *kind == Kind::Remove);
+                if removal.is_none_or(|(name, ..)| node.ended.last().map(|e| &e.0) != Some(name)) {
+                    return fail(
+                        "4: a member is removed only when the removal of its host has ended",
+                    );
+                }
+                if !is_clean(node, name) {
+                    return fail("4: a member is removed only when its host is proved to be clean");
+                }
+            }
             Event::NodeDeletionAnswered { node: name, .. }
+            | Event::MemberRemovalAnswered { node: name, .. }
             | Event::LeftoversAnswered { node: name, .. } => {
                 nodes.entry(name.clone()).or_default().residual = Some(index);
             }
             Event::AbortRequested { subject: Subject::Node(name), .. } => {
                 let node = nodes.entry(name.clone()).or_default();
-                if !node.intended.is_empty() || node.finished {
+                if node.is_removed() || node.finished {
                     return fail("21: nothing is given up behind the point of no return");
                 }
                 node.given_up = true;
@@ -264,22 +320,51 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 if node.recorded.is_some() && !back {
                     return fail("5.8: what was touched is proved to be as it was");
                 }
-                if !node.given_up || !node.intended.is_empty() {
+                if !node.given_up || node.is_removed() {
                     return fail("21: only what was given up in time goes back");
                 }
                 node.finished = true;
             }
-            Event::AbortRequested { subject: Subject::Cluster, .. } | Event::MigrationAborted => {
-                let out = |node: &OfNode| !node.intended.is_empty() && !node.finished;
-                if nodes.values().any(out) {
-                    return fail("29: a migration is not given up while a node is out");
-                }
+            Event::AbortRequested { subject: Subject::Cluster, .. } | Event::MigrationAborted
+                if nodes.values().any(OfNode::is_out) =>
+            {
+                return fail("29: a migration is not given up while a node is out");
             }
             _ => (),
         }
     }
     Ok(())
 }
+
+/// Whether the host of a node said in this round that nothing of it runs.
+fn is_clean(node: &OfNode, name: &NodeName) -> bool {
+    let clean = [Check::KubeletStopped, Check::NoLeftovers, Check::PortsFree];
+    let round = node.round_at.last_key_value().map(|(round, _)| *round);
+    let agent = Source::Agent(name.clone());
+    let says = |check| newest(node, round.unwrap_or_default(), check, &agent);
+    clean.iter().all(|check| matches!(says(*check), Some(Verdict::Pass(_))))
+}
+
+/// Kubean asks another one, and the new order is applied, if the node is the first.
+fn handed_over(node: &OfNode) -> bool {
+    let order = [Gate::Kubeconfig, Gate::Reorder, Gate::Reordered, Gate::RemoveAdmission];
+    let places = order.map(|gate| last(&node.passed, gate));
+    node.role != Role::FirstControlPlane
+        || (places.iter().all(Option::is_some) && places.is_sorted())
+}
+
+/// The gates at which the API server of a control plane is out of service, or away.
+const APART: [Gate; 9] = [
+    Gate::Withdraw,
+    Gate::RemoveAdmission,
+    Gate::Removal,
+    Gate::Reinstall,
+    Gate::Os,
+    Gate::JoinAdmission,
+    Gate::Join,
+    Gate::RejoinAdmission,
+    Gate::Rejoin,
+];
 
 fn last(passed: &[(Gate, usize)], gate: Gate) -> Option<usize> {
     passed.iter().rev().find(|(known, _)| *known == gate).map(|(_, index)| *index)
@@ -309,6 +394,8 @@ fn something_happened(node: &OfNode, name: &NodeName, api_servers: &[String]) ->
             .chain([(Check::KubeletStopped, agent.clone()), (Check::NodeFilesGone, agent)])
             .collect(),
         Kind::Join | Kind::Rejoin => servers().map(|at| (Check::NodeNew, at)).collect(),
+        Kind::Kubeconfig => vec![(Check::KubeconfigElsewhere, Source::Management)],
+        Kind::Reorder => return Some("nobody could tell".to_owned()),
     };
     let round = node.round_at.last_key_value().map(|(round, _)| *round)?;
     asked.into_iter().find_map(|(check, source)| match newest(node, round, check, &source) {
@@ -335,16 +422,23 @@ fn newest<'a>(
 fn unproved(
     node: &OfNode,
     name: &NodeName,
-    gate: Gate,
-    round: Round,
+    (gate, round): (Gate, Round),
+    plan: Option<&Plan>,
     api_servers: &[String],
 ) -> Option<String> {
-    for need in gate.needs() {
+    let own = plan.and_then(|plan| plan.control_plane(name)).map(|own| own.api_server.clone());
+    let apart = own.clone().filter(|_| APART.contains(&gate));
+    for need in gate.needs_of(node.role) {
         let sources: Vec<Source> = match need.witness {
             Witness::Agent => vec![Source::Agent(name.clone())],
-            Witness::ApiServers => api_servers.iter().cloned().map(Source::ApiServer).collect(),
+            Witness::ApiServers => {
+                let all = api_servers.iter().filter(|at| apart.as_ref() != Some(at));
+                all.cloned().map(Source::ApiServer).collect()
+            }
             Witness::Management => vec![Source::Management],
             Witness::Coordinator => vec![Source::Coordinator],
+            Witness::ControlPlanes => vec![Source::ControlPlanes],
+            Witness::OwnApiServer => own.iter().cloned().map(Source::ApiServer).collect(),
         };
         for source in sources {
             match newest(node, round, need.check, &source) {

@@ -5,11 +5,11 @@ use rehull::domain::{
     decide::decide,
     event::{Event, Recorded},
     gate::{Gate, Need},
-    plan::{Access, Hook, Installer, JoinCanary, Plan, PlannedNode},
+    plan::{Access, ControlPlane, Hook, Installer, JoinCanary, Plan, PlannedNode, Role},
     policy::Policy,
     state::{
-        Extent, Fleet, HostIdentity, Inputs, Kind, Migration, Node, Outcome, Phase, Snapshot,
-        Subject, Token,
+        BackupTaken, ClusterIdentity, Extent, Fleet, HostIdentity, Inputs, Kind, Migration, Node,
+        Outcome, Phase, Snapshot, Subject, Token,
     },
 };
 use rehull_shared::{
@@ -69,15 +69,44 @@ pub fn plan() -> Plan {
         calendar: Default::default(),
         protection: None,
         join_canary: None,
+        control_planes: Vec::new(),
+        endpoint: None,
     }
 }
 
-/// Nodes of the plan; the first is the canary.
+/// Nodes of a plan with three control planes; `m1` is the first of the inventory, so it goes last.
+pub const WITH_CONTROL_PLANES: [&str; 4] = ["n1", "m2", "m3", "m1"];
+
+/// A plan in which the control planes `m1`, `m2` and `m3` are migrated, too.
+pub fn plan_with_control_planes() -> Plan {
+    let server = |number: &u32| format!("10.0.0.{number}:6443");
+    let plane = |number: u32| ControlPlane {
+        name: node(&format!("m{number}")),
+        address: format!("10.0.0.{number}"),
+        api_server: server(&number),
+    };
+    Plan {
+        control_planes_excluded: false,
+        api_servers: [1, 2, 3].iter().map(server).collect(),
+        control_planes: [1, 2, 3].map(plane).into(),
+        ..plan()
+    }
+}
+
+/// Nodes of the plan; the first is the canary, and those that begin with `m` are control planes.
 pub fn nodes(names: &[&str]) -> Vec<PlannedNode> {
     let planned = |(index, name): (usize, &&str)| PlannedNode {
         name: node(name),
-        address: format!("10.0.0.{}", 20 + index),
+        address: match name.strip_prefix('m') {
+            Some(number) => format!("10.0.0.{number}"),
+            None => format!("10.0.0.{}", 20 + index),
+        },
         canary: index == 0,
+        role: match name.strip_prefix('m') {
+            Some("1") => Role::FirstControlPlane,
+            Some(_) => Role::ControlPlane,
+            None => Role::Worker,
+        },
     };
     names.iter().enumerate().map(planned).collect()
 }
@@ -118,8 +147,84 @@ impl Default for Story {
 }
 
 impl Story {
+    /// Every gate with every role whose nodes, or whose cluster, it asks other things of than of others.
+    pub fn cases() -> Vec<(Gate, Role)> {
+        let roles = [Role::Worker, Role::ControlPlane, Role::FirstControlPlane];
+        let all = Gate::ALL.into_iter().flat_map(|gate| roles.map(|role| (gate, role)));
+        let lower = |role| roles.into_iter().rev().find(|other| *other < role);
+        let other = |(gate, role): &(Gate, Role)| {
+            let asks = |role| gate.needs_of(role).count();
+            let of_lower = lower(*role).filter(|lower| gate.is_of(*lower));
+            gate.is_of(*role) && of_lower.is_none_or(|lower| asks(lower) != asks(*role))
+        };
+        all.filter(other).collect()
+    }
+
+    /// A story in which this gate is open for a node of this role, or for a cluster with such nodes,
+    /// and the subject at it.
+    pub fn at_role(gate: Gate, role: Role) -> (Self, Subject) {
+        if role == Role::Worker {
+            return Self::at(gate);
+        }
+        let mut story = Self::with(plan_with_control_planes(), &WITH_CONTROL_PLANES);
+        let own = if role == Role::FirstControlPlane { "m1" } else { "m2" };
+        match gate {
+            Gate::ClusterPreflight => {
+                story.waits(Span::from_secs(5));
+                return (story, Subject::Cluster);
+            }
+            Gate::Backup => {
+                story.passes(&Subject::Cluster);
+                return (story, Subject::Cluster);
+            }
+            Gate::Finalize => {
+                WITH_CONTROL_PLANES.iter().for_each(|name| story.finishes(name));
+                return (story, Subject::Cluster);
+            }
+            _ => {
+                let before = WITH_CONTROL_PLANES.iter().take_while(|name| **name != own);
+                before.for_each(|name| story.finishes(name));
+            }
+        }
+        match gate {
+            Gate::Abort => {
+                story.reaches(own, Gate::Withdraw);
+                story.aborts(on(own));
+            }
+            Gate::RejoinAdmission | Gate::Rejoin => {
+                story.reaches(own, Gate::Removal);
+                story.holds(on(own));
+                story.passes(&on(own));
+                story.rolls_back(own, true);
+                story.reaches(own, gate);
+            }
+            gate => story.reaches(own, gate),
+        }
+        (story, on(own))
+    }
+
+    /// Takes a node along the happy path to its end.
+    #[track_caller]
+    pub fn finishes(&mut self, name: &str) {
+        self.reaches(name, Gate::Soak);
+        self.passes(&on(name));
+        assert_eq!(*self.phase(&on(name)), Phase::Done, "{name}");
+    }
+
+    /// What must be confirmed of a subject at the gate that is open.
+    #[track_caller]
+    pub fn needs(&self, subject: &Subject) -> Vec<&'static Need> {
+        let gate = self.gate(subject).expect("a gate must be open");
+        self.migration().bench(subject).needs(gate).collect()
+    }
+
     /// A story in which this gate is open, and the subject at it.
     pub fn at(gate: Gate) -> (Self, Subject) {
+        if !gate.is_of(Role::Worker) {
+            let of_all = gate.is_of(Role::ControlPlane);
+            let role = if of_all { Role::ControlPlane } else { Role::FirstControlPlane };
+            return Self::at_role(gate, role);
+        }
         let mut plan = plan();
         plan.protection = gate.protects().map(|_| Hook { args: Vec::new() });
         let image = "registry.example/busybox:1.36".to_owned();
@@ -305,7 +410,10 @@ impl Story {
         let begun = self.now;
         while open(self) {
             assert!(self.now.since(begun) < Span::from_mins(90), "{gate:?} does not pass");
-            for need in gate.needs() {
+            for need in self.needs(subject) {
+                if !open(self) {
+                    break;
+                }
                 let answers = self.answers_to(subject, need, Verdict::pass("as it should be"));
                 self.hears(subject, answers);
             }
@@ -319,8 +427,7 @@ impl Story {
     /// Every witness confirms everything but this need, to which all answer `verdict`.
     #[track_caller]
     pub fn all_but(&mut self, subject: &Subject, spoilt: usize, verdict: &Verdict) {
-        let gate = self.gate(subject).expect("a gate must be open");
-        for (index, need) in gate.needs().iter().enumerate() {
+        for (index, need) in self.needs(subject).into_iter().enumerate() {
             let verdict = if index == spoilt { verdict.clone() } else { Verdict::pass("fine") };
             let answers = self.answers_to(subject, need, verdict);
             self.hears(subject, answers);
@@ -403,6 +510,8 @@ impl Story {
         let owner = node(name);
         match gate {
             Gate::Backup => {
+                let identity = ClusterIdentity::default();
+                self.reports(Report::Identified { identity });
                 self.reports(Report::Exported { sha256: "4".repeat(64) });
             }
             Gate::Unprotect | Gate::Protect => {
@@ -411,7 +520,16 @@ impl Story {
             Gate::Snapshot => {
                 self.reports(Report::Snapshot { node: owner, snapshot: snapshot() });
             }
-            Gate::RemoveAdmission | Gate::JoinAdmission | Gate::RejoinAdmission => {
+            Gate::Quorum => {
+                let (name, snapshot_sha256) = ("prod/backup".into(), "5".repeat(64));
+                let backup = BackupTaken { name, snapshot_sha256, snapshot_bytes: 9 };
+                self.reports(Report::Backup { node: owner, backup });
+            }
+            Gate::Withdraw | Gate::Abort if owner.as_str().starts_with('m') => {
+                let (on, seen) = (gate == Gate::Abort, "it is".to_owned());
+                self.reports(Report::ApiServer { node: owner, on, seen });
+            }
+            gate if gate.admits_operation() => {
                 self.reports(Report::Inputs { node: owner, inputs: inputs() });
             }
             Gate::Reinstall => {

@@ -73,7 +73,7 @@ fn when_the_canary_is_given_up_the_next_one_is_the_canary() {
     let canaries: Vec<bool> =
         migration.nodes.iter().map(|node| migration.is_canary(node)).collect();
     assert_eq!(canaries, [false, true, false]);
-    assert!(story.migration().bench(&on("n2")).canary, "and is watched as long");
+    assert!(story.migration().bench(&on("n2")).watched, "and is watched as long");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use rehull::domain::{
     command::{Command, Request},
     gate::Gate,
+    plan::Role,
     state::{Phase, Step},
 };
 use rehull_shared::{
@@ -14,24 +15,27 @@ use rehull_tests::story::{Story, need_of, on, prod};
 
 #[test]
 fn every_gate_has_needs_and_no_need_twice() {
-    for gate in Gate::ALL {
-        assert!(!gate.needs().is_empty(), "{gate:?} asks nothing");
-        for (index, need) in gate.needs().iter().enumerate() {
-            let twin = gate.needs()[..index].iter().any(|other| other.check == need.check);
+    for (gate, role) in Story::cases() {
+        let needs: Vec<_> = gate.needs_of(role).collect();
+        assert!(!needs.is_empty(), "{gate:?} asks nothing");
+        for (index, need) in needs.iter().enumerate() {
+            let twin = needs[..index].iter().any(|other| other.check == need.check);
             assert!(!twin, "{gate:?} asks {} twice", need.check);
         }
     }
+    let asked = |role| Story::cases().iter().filter(|(_, of)| *of == role).count();
+    assert_eq!([Role::ControlPlane, Role::FirstControlPlane].map(asked), [15, 9]);
 }
 
 #[test]
 fn a_gate_passes_with_all_answers_and_without_any_one_of_them_it_does_not() {
-    for gate in Gate::ALL {
-        let (story, subject) = Story::at(gate);
+    for (gate, role) in Story::cases() {
+        let (story, subject) = Story::at_role(gate, role);
         assert_eq!(story.gate(&subject), Some(gate));
         let mut fine = story.clone();
         fine.passes(&subject);
         assert_ne!(fine.gate(&subject), Some(gate), "{gate:?} does not pass");
-        for (spoilt, need) in gate.needs().iter().enumerate() {
+        for (spoilt, need) in story.needs(&subject).into_iter().enumerate() {
             for verdict in [Verdict::fail("no"), Verdict::unknown("who knows")] {
                 let mut story = story.clone();
                 for _ in 0..20 {
@@ -56,11 +60,11 @@ fn one_spoilt_answer_of_one_witness_blocks() {
         ("of another round", |answer, _| answer.round = Round(answer.round.0 + 1)),
         ("failed", |answer, _| answer.verdict = Verdict::fail("no")),
     ];
-    for gate in Gate::ALL {
-        let (story, subject) = Story::at(gate);
+    for (gate, role) in Story::cases() {
+        let (story, subject) = Story::at_role(gate, role);
         for (word, spoil) in &spoils {
             let mut story = story.clone();
-            for need in gate.needs() {
+            for need in story.needs(&subject) {
                 let mut answers = story.answers_to(&subject, need, Verdict::pass("fine"));
                 if let Some(last) = answers.last_mut() {
                     spoil(last, story.now);
@@ -74,15 +78,16 @@ fn one_spoilt_answer_of_one_witness_blocks() {
 
 #[test]
 fn silence_at_any_gate_ends_in_held_with_a_reason_for_every_need() {
-    for gate in Gate::ALL {
-        let (mut story, subject) = Story::at(gate);
-        let patience = gate.deadline(&story.migration().plan.policy, true);
+    for (gate, role) in Story::cases() {
+        let (mut story, subject) = Story::at_role(gate, role);
+        let needs = story.needs(&subject).len();
+        let patience = gate.deadline(&story.migration().plan.policy, true, role);
         story.waits(patience + Span::from_secs(10));
         let Phase::Held { why, resume } = story.phase(&subject).clone() else {
             panic!("{gate:?} waits for ever: {:?}", story.phase(&subject));
         };
         assert_eq!(resume, Step::Ask(gate));
-        assert!(why.len() >= gate.needs().len(), "{gate:?}: {why:?}");
+        assert!(why.len() >= needs, "{gate:?}: {why:?}");
         // And a person's retry asks the same gate again.
         let by = "ann".to_owned();
         let retry = Request::Retry { subject: subject.clone(), resubmit: false, by };

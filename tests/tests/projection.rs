@@ -10,7 +10,9 @@ use rehull::{
         event::{Event, Recorded},
         gate::{Blocker, Gate},
         plan::Plan,
-        state::{Extent, Fleet, Outcome, Phase, Step, Subject},
+        state::{
+            BackupTaken, ClusterIdentity, Extent, Fleet, Member, Outcome, Phase, Step, Subject,
+        },
     },
     etcd::Looks,
     history::History,
@@ -453,6 +455,41 @@ fn every_event_of_a_whole_migration_is_a_sentence() {
             extent: Extent::Unknown,
         },
         Event::EvidenceRequested { subject: Subject::Cluster, gate: Gate::Backup, round: Round(1) },
+        Event::ClusterIdentified { identity: ClusterIdentity::default() },
+        Event::BackupRecorded {
+            node: node("n1"),
+            backup: BackupTaken {
+                name: "prod/b".into(),
+                snapshot_sha256: "ab".into(),
+                snapshot_bytes: 9,
+            },
+        },
+        Event::LeaderMoved { node: node("n1"), seen: "2 leads".into() },
+        Event::EndpointMoved {
+            node: node("n1"),
+            object: "cluster-info".into(),
+            from: "10.0.0.1:6443".into(),
+            to: "10.0.0.2:6443".into(),
+        },
+        Event::InventoryReordered {
+            node: node("n1"),
+            before_sha256: "ab".into(),
+            after_sha256: "cd".into(),
+        },
+        Event::ApiServerSwitched { node: node("n1"), on: false, seen: "no process".into() },
+        Event::ApiServerSwitched { node: node("n1"), on: true, seen: "it is in place".into() },
+        Event::MemberRemovalOrdered {
+            node: node("n1"),
+            order: "o".into(),
+            member: Member { id: "ab".into(), peer_url: "https://10.0.0.1:2380".into() },
+        },
+        Event::MemberRemovalAnswered { node: node("n1"), order: "o".into(), seen: "done".into() },
+        Event::FragilityExceeded {
+            node: node("n1"),
+            since: at,
+            limit: Span::from_mins(60),
+            page: true,
+        },
     ] {
         let epoch = story.fleet.epoch;
         story.log.push(Recorded { at, epoch, cluster: Some(prod()), event });

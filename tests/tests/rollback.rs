@@ -62,7 +62,7 @@ fn the_others_go_on_without_it_if_a_person_says_so() {
     story.rolls_back("n1", true);
     comes_back(&mut story);
     story.reaches("n2", Gate::Preflight);
-    assert!(story.migration().bench(&on("n2")).canary, "somebody must warn the others");
+    assert!(story.migration().bench(&on("n2")).watched, "somebody must warn the others");
 }
 
 #[test]

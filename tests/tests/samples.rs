@@ -21,7 +21,7 @@ use rehull::{
     domain::{
         event::{CopiedPart, Event, Recorded},
         gate::{Blocker, Gate},
-        plan::Installer,
+        plan::{Installer, Role},
         state::{Extent, Fleet, Kind, Outcome, Step, Subject},
     },
     log::{self, Log},
@@ -208,6 +208,7 @@ fn shapes() -> BTreeSet<String> {
     trace::<Installer>(&mut tracer);
     trace::<Kind>(&mut tracer);
     trace::<Outcome>(&mut tracer);
+    trace::<Role>(&mut tracer);
     trace::<Source>(&mut tracer);
     trace::<Step>(&mut tracer);
     trace::<Subject>(&mut tracer);

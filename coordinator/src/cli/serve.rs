@@ -131,10 +131,15 @@ fn dead<T, E: Into<anyhow::Error>>(
 }
 
 fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::Result<Desk> {
+    let backups = config.backup.clone().map(|backup| {
+        let Backup { directory, recipients, keep } = backup;
+        Backups::new(directory, recipients, keep)
+    });
     let context = effects::Context {
         clients: Clients::new(crate::clients::real()),
         agents: Agents::default(),
         blobs: Blobs::open(config.dir.join(blobs::DIRECTORY))?,
+        backups,
         run_program: effects::run_program(),
         protection: config.protection.clone(),
         installers: config.installers.clone(),
@@ -145,12 +150,8 @@ fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::R
         ca_sha256: authority.sha256().to_owned(),
     };
     let troubles = Troubles::default();
-    let backups = config.backup.clone().map(|backup| {
-        let Backup { directory, recipients, keep } = backup;
-        Backups::new(directory, recipients, keep)
-    });
     let (agent_life, etcd) = (config.agent_life, etcd::Seen::default());
-    Ok(Desk { handle, context, backups, etcd, authority, troubles, agent_life })
+    Ok(Desk { handle, context, etcd, authority, troubles, agent_life })
 }
 
 /// Whom to tell, and how far they have been told.

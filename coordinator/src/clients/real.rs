@@ -149,6 +149,22 @@ pub async fn server_of(plan: &Plan, clients: &Clients) -> Result<String, Trouble
     Ok(config.cluster_url.to_string())
 }
 
+/// The server that the kubeconfig leads to that Kubean keeps, whatever the document says; `None` if it
+/// keeps none.
+///
+/// # Errors
+/// If it cannot be read.
+pub async fn kept_server(plan: &Plan, clients: &Clients) -> Result<Option<String>, Trouble> {
+    let management = clients.get(plan, Endpoint::Management).await?;
+    let clusters: Api<Cluster> = Api::all(management.clone());
+    let cluster = calls::call(clusters.get(plan.cluster.as_str())).await;
+    let cluster = cluster.map_err(|failure| failure.with(format!("Cluster {}", plan.cluster)))?;
+    if cluster.spec.kubeconf_ref.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(kept_by_kubean(plan, management).await?.cluster_url.to_string()))
+}
+
 /// The kubeconfig in the ConfigMap that the Cluster names. Kubean deletes and makes it anew when it
 /// is refreshed, so it may be missing for a moment.
 async fn kept_by_kubean(plan: &Plan, management: Client) -> Result<Config, Trouble> {

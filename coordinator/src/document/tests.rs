@@ -1,9 +1,12 @@
 //! Documents that are understood and refused.
 
-use super::*;
+use super::{understand::control_planes, *};
 use rehull_shared::time::{Span, Timestamp};
 
-use crate::{domain::plan, inventory::Inventory};
+use crate::{
+    domain::plan::{self, Role},
+    inventory::Inventory,
+};
 
 const DOCUMENT: &str = "\
 apiVersion: rehull.dev/v1alpha1
@@ -51,8 +54,64 @@ fn inventory() -> Inventory {
 
 fn planned(nodes: &str) -> Result<Vec<(String, String, bool)>, String> {
     let nodes: Nodes = serde_saphyr::from_str(nodes).unwrap();
-    let planned = nodes::selected(&nodes, &inventory()).map_err(|fault| fault.to_string())?;
+    let planned = nodes::selected(&nodes, ControlPlanes::Exclude, &inventory())
+        .map_err(|fault| fault.to_string())?;
     Ok(planned.into_iter().map(|n| (n.name.to_string(), n.address, n.canary)).collect())
+}
+
+/// An inventory of three control planes and one worker, in which etcd has these members.
+fn stacked(planes: &str, etcd: &str) -> Inventory {
+    let text = format!(
+        "all:\n  hosts: {{m1: {{ip: 10.0.0.1}}, m2: {{ip: 10.0.0.2}}, m3: {{ip: 10.0.0.3}}, \
+         m4: {{ip: 10.0.0.4}}, w1: {{ip: 10.0.0.11}}}}\n  children:\n    kube_control_plane: {{hosts: \
+         {{{planes}}}}}\n    kube_node: {{hosts: {{m1: , w1: }}}}\n    etcd: {{hosts: {{{etcd}}}}}\n"
+    );
+    Inventory::parse(&text).unwrap()
+}
+
+#[test]
+fn control_planes_come_behind_the_workers_and_the_first_of_the_inventory_last() {
+    let three = "m2: , m1: , m3: ";
+    let of = |planes: &str, etcd: &str| {
+        nodes::selected(&Nodes::default(), ControlPlanes::Include, &stacked(planes, etcd))
+            .map_err(|fault| fault.to_string())
+    };
+    let planned = of(three, three).unwrap();
+    let planned: Vec<_> =
+        planned.iter().map(|node| (node.name.as_str(), node.role, node.canary)).collect();
+    let expected = [
+        ("w1", Role::Worker, true),
+        ("m1", Role::ControlPlane, false),
+        ("m3", Role::ControlPlane, false),
+        ("m2", Role::FirstControlPlane, false),
+    ];
+    assert_eq!(planned, expected);
+    for (planes, etcd, words) in [
+        (three, "m2: , m1: , m3: , w1: ", "w1 is a member of etcd and no control plane"),
+        (three, "m2: , m1: ", "m3 is a control plane without a member of etcd"),
+        ("m1: ", "m1: ", "there are 1: with less than three"),
+        ("m1: , m2: , m3: , m4: ", "m1: , m2: , m3: , m4: ", "there are 4: "),
+        (three, "m1: , m2: , m3: ", "m2 is the first of kube_control_plane, and m1 of etcd"),
+    ] {
+        let fault = of(planes, etcd).unwrap_err();
+        assert!(fault.starts_with("spec.controlPlanes: ") && fault.contains(words), "{fault}");
+    }
+}
+
+#[test]
+fn each_control_plane_has_the_api_server_of_its_own_address() {
+    let inventory = stacked("m1: , m2: , m3: ", "m1: , m2: , m3: ");
+    let of = |servers: &[&str]| {
+        let servers: Vec<String> = servers.iter().map(|&at| at.to_owned()).collect();
+        control_planes(&servers, &inventory).map_err(|fault| fault.to_string())
+    };
+    let planes = of(&["10.0.0.3:6443", "10.0.0.1:7443", "10.0.0.2:6443"]).unwrap();
+    let planes: Vec<_> = planes.iter().map(|one| one.api_server.as_str()).collect();
+    assert_eq!(planes, ["10.0.0.1:7443", "10.0.0.2:6443", "10.0.0.3:6443"]);
+    let other = of(&["10.0.0.1:6443", "10.0.0.2:6443", "lb.example:6443"]).unwrap_err();
+    assert!(other.contains("m3 must be in it by its address, 10.0.0.3"), "{other}");
+    let more = of(&["10.0.0.1:6443", "10.0.0.2:6443", "10.0.0.3:6443", "lb:6443"]).unwrap_err();
+    assert!(more.contains("and no other"), "{more}");
 }
 
 #[test]
@@ -94,7 +153,7 @@ fn a_fault_of_a_document_names_place_and_field() {
         (edit("canary: worker2", "canari: x"), "line 15, column 31: spec.nodes.canari: "),
         (edit("soak: 15m", "soak: soon"), "line 19, column 18: spec.policy.soak: "),
         (edit("centos-7.9", "centos-6"), "line 9, column 11: spec.source: no OS profile"),
-        (edit("Exclude", "Include"), "line 16, column 18: spec.controlPlanes: "),
+        (edit("Exclude", "Some"), "line 16, column 18: spec.controlPlanes: "),
         (edit("  cluster: prod\n", ""), "line 18, column 3: spec: missing field `cluster`"),
         (edit("cluster: prod", "cluster: Prod"), "line 5, column 12: spec.cluster: "),
         (edit("worker3]", "\"worker[1:3]\"]"), "line 15, column 21: spec.nodes.exclude: "),
@@ -111,8 +170,6 @@ fn a_fault_of_a_document_names_place_and_field() {
         .filter(|(fault, words)| !fault.starts_with(words) || fault.lines().count() != 1)
         .collect();
     assert!(other.is_empty(), "faults, and what they should begin with: {other:#?}");
-    let fault = parse(&edit("Exclude", "Include")).unwrap_err();
-    assert!(fault.why.contains("only Exclude is possible"), "{fault}");
 }
 
 #[test]

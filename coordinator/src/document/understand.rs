@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 
+use rehull_shared::ids::NodeName;
+
 use super::{
-    DeletionProtection, Fault, Installer, JoinCanary, Migration, MigrationSpec, Operations, nodes,
-    parse,
+    ControlPlanes, DeletionProtection, Fault, Installer, JoinCanary, Migration, MigrationSpec,
+    Operations, nodes, parse,
 };
 use crate::{
     clients::{Clients, Endpoint, Trouble},
     domain::{
         calendar::{Calendar, Freeze, Window},
-        plan::{self, Access, Plan, PlannedNode},
+        plan::{self, Access, ControlPlane, Plan, PlannedNode},
         profile::ProfileId,
     },
     inventory::Inventory,
@@ -51,8 +53,11 @@ pub async fn understand(
         let why = format!("{INVENTORY_KEY} of ConfigMap {namespace}/{name}: {fault}");
         Fault::of("spec.cluster", why)
     })?;
-    let nodes = nodes::selected(&spec.nodes, &inventory)?;
+    let nodes = nodes::selected(&spec.nodes, spec.control_planes, &inventory)?;
     plan.api_servers = api_servers(&spec.workload.api_servers, &inventory)?;
+    if spec.control_planes == ControlPlanes::Include {
+        plan.control_planes = control_planes(&plan.api_servers, &inventory)?;
+    }
     Ok((plan, nodes))
 }
 
@@ -67,7 +72,7 @@ pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
         target,
         operations,
         nodes: _,
-        control_planes: super::ControlPlanes::Exclude,
+        control_planes,
         installer,
         deletion_protection,
         join_canary,
@@ -95,6 +100,10 @@ pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
     if let Some(canary) = join_canary {
         pinned("spec.joinCanary.image", &canary.image)?;
     }
+    if workload.endpoint.as_ref().is_some_and(|host| host.is_empty() || host.contains(['/', ' '])) {
+        let why = "is the host or address of a load balancer, without port or scheme";
+        return Err(Fault::of("spec.workload.endpoint", why));
+    }
     let calendar = calendar(windows, freezes)?;
     Ok(Plan {
         cluster: cluster.clone(),
@@ -112,11 +121,37 @@ pub(super) fn draft(spec: &MigrationSpec) -> Result<Plan, Fault> {
         installer: plan_installer(installer)?,
         policy: policy.clone(),
         unsafe_because: unsafe_because.clone(),
-        control_planes_excluded: true,
+        control_planes_excluded: *control_planes == ControlPlanes::Exclude,
         calendar,
         protection: deletion_protection.as_ref().map(protection),
         join_canary: join_canary.as_ref().map(planned_canary),
+        control_planes: Vec::new(),
+        endpoint: workload.endpoint.clone(),
     })
+}
+
+/// Every control plane with the API server on it: by its address, so that it is known which one goes.
+pub(super) fn control_planes(
+    api_servers: &[String],
+    inventory: &Inventory,
+) -> Result<Vec<ControlPlane>, Fault> {
+    let plane = |name: &NodeName| {
+        let address = inventory.host(name).and_then(|host| host.address()).unwrap_or_default();
+        let own = api_servers.iter().find(|at| {
+            at.rsplit_once(':').is_some_and(|(host, _)| host.trim_matches(['[', ']']) == address)
+        });
+        let own = own.ok_or_else(|| {
+            let why = format!("{name} must be in it by its address, {address}, or leave it out");
+            Fault::of("spec.workload.apiServers", why)
+        })?;
+        let (name, address) = (name.clone(), address.to_owned());
+        Ok(ControlPlane { name, address, api_server: own.clone() })
+    };
+    if api_servers.len() != inventory.control_planes.len() {
+        let why = "must name the API server of each control plane, and no other";
+        return Err(Fault::of("spec.workload.apiServers", why));
+    }
+    inventory.control_planes.iter().map(plane).collect()
 }
 
 fn access(kubeconfig: &Option<String>, context: &Option<String>) -> Access {

@@ -11,7 +11,10 @@ use super::{
     approval::Item,
     event::CopiedPart,
     plan::{Plan, PlannedNode},
-    state::{Drain, Extent, HostIdentity, Inputs, Outcome, Process, Snapshot, Subject, Token},
+    state::{
+        BackupTaken, ClusterIdentity, Drain, Extent, HostIdentity, Inputs, Member, Outcome,
+        Process, Snapshot, Subject, Token,
+    },
 };
 
 /// What is asked.
@@ -98,6 +101,22 @@ pub enum Report {
     NodeDeletionAnswered { node: NodeName, uid: String, seen: String },
     /// The agent has said farewell.
     Farewell { node: NodeName, generation: Generation },
+    /// What tells the cluster from any other.
+    Identified { identity: ClusterIdentity },
+    /// A backup is stored.
+    Backup { node: NodeName, backup: BackupTaken },
+    /// Another member of etcd leads.
+    LeaderMoved { node: NodeName, seen: String },
+    /// An object of the cluster leads elsewhere.
+    EndpointMoved { node: NodeName, object: String, from: String, to: String },
+    /// The inventory of the Cluster has its new order.
+    Reordered { node: NodeName, before_sha256: String, after_sha256: String },
+    /// The agent has switched the API server of its host.
+    ApiServer { node: NodeName, on: bool, seen: String },
+    /// A member of etcd has the address of the removed node.
+    MemberLeft { node: NodeName, member: Member },
+    /// An agent has answered an order to remove a member.
+    MemberAnswered { node: NodeName, order: String, seen: String },
     /// The installer is this far.
     Installer { node: NodeName, percent: u8, seen: String, done: bool },
 }
@@ -130,7 +149,7 @@ impl Report {
     /// The node that it is about; `None` if it is about the cluster.
     pub fn node(&self) -> Option<&NodeName> {
         match self {
-            Report::Exported { .. } | Report::Protection { .. } => None,
+            Report::Exported { .. } | Report::Protection { .. } | Report::Identified { .. } => None,
             Report::Snapshot { node, .. }
             | Report::Drain { node, .. }
             | Report::Inputs { node, .. }
@@ -144,6 +163,13 @@ impl Report {
             | Report::LeftoversAnswered { node, .. }
             | Report::NodeDeletionAnswered { node, .. }
             | Report::Farewell { node, .. }
+            | Report::Backup { node, .. }
+            | Report::LeaderMoved { node, .. }
+            | Report::EndpointMoved { node, .. }
+            | Report::Reordered { node, .. }
+            | Report::ApiServer { node, .. }
+            | Report::MemberLeft { node, .. }
+            | Report::MemberAnswered { node, .. }
             | Report::Installer { node, .. } => Some(node),
         }
     }

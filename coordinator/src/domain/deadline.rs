@@ -48,7 +48,8 @@ impl Migration {
         let track = self.track(subject)?;
         Some(match (&track.phase, subject) {
             (Phase::Asking { gate, .. }, _) => {
-                gate.deadline(&self.plan.policy, self.bench(subject).canary)
+                let bench = self.bench(subject);
+                gate.deadline(&self.plan.policy, bench.watched, bench.role)
             }
             (Phase::Operating, Subject::Node(name)) => self.operation_patience(self.node(name)?)?,
             (Phase::Reinstalling(_), _) => self.plan.policy.reinstall_deadline,

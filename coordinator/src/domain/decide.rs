@@ -8,9 +8,10 @@ use rehull_shared::{
 use super::{
     command::{Command, Refusal, Request},
     event::{Event, Recorded},
+    fragility::Loudness,
     gate::Gate,
     plan::{Plan, PlannedNode},
-    state::{Corrupt, Fleet, Migration, Phase, Subject},
+    state::{Corrupt, Fleet, Migration, Node, Phase, Subject},
 };
 
 mod abort;
@@ -185,10 +186,20 @@ impl Desk<'_> {
         let active = migration.nodes.iter().filter(|node| node.is_active());
         subjects.extend(active.map(|node| Subject::Node(node.planned.name.clone())));
         self.end_approvals();
+        self.tell_of_fragility();
         for subject in subjects {
             self.enforce_deadline(&subject);
         }
         self.advance();
+    }
+
+    /// Has people told that etcd has borne no loss for longer than it may.
+    fn tell_of_fragility(&mut self) {
+        let Some(migration) = self.migration() else { return };
+        let Some((node, since, loudness)) = migration.fragility_to_tell(self.now()) else { return };
+        let limit = migration.plan.policy.fragility_limit(loudness);
+        let (node, page) = (node.planned.name.clone(), loudness == Loudness::Page);
+        self.write(Event::FragilityExceeded { node, since, limit, page });
     }
 
     /// Begins every step that may begin.
@@ -231,11 +242,17 @@ impl Desk<'_> {
         // The canary goes alone, and nobody passes a node that a person must look at.
         let canary_open = active.clone().any(|node| migration.is_canary(node));
         let held = active.clone().any(|node| matches!(node.track.phase, Phase::Held { .. }));
-        let room = active.count() < migration.plan.policy.max_out as usize;
+        let room = active.clone().count() < migration.plan.policy.max_out as usize;
         if !working || !room || canary_open || held {
             return None;
         }
         let planned = migration.nodes.iter().find(|node| node.track.phase == Phase::Planned)?;
+        // A control plane goes alone, behind all that stand before it in the plan, and nobody begins
+        // beside one (invariants 2 and 10).
+        let alone = |node: &Node| node.planned.role.is_control_plane();
+        if active.clone().any(alone) || (alone(planned) && active.clone().next().is_some()) {
+            return None;
+        }
         let open = migration.plan.calendar.is_open(migration.node_length(), self.now());
         open.then(|| planned.planned.name.clone())
     }

@@ -6,8 +6,8 @@ use super::{
     gate::Gate,
     plan::Installer,
     state::{
-        Deletion, Fleet, Kind, Leftovers, Migration, Node, Phase, Process, Progress, Subject,
-        Switch,
+        Deletion, Fleet, Kind, Leftovers, Member, MemberRemoval, Migration, Node, Phase, Process,
+        Progress, Subject, Switch,
     },
 };
 
@@ -63,6 +63,22 @@ pub enum Work {
     RestoreMetadata { node: NodeName },
     /// Remove the objects that were made for operations.
     CleanUp,
+    /// Look what tells the cluster from any other.
+    Identify,
+    /// Have a control plane send a backup, for the one that is about to go.
+    TakeBackup { node: NodeName },
+    /// Have another member than that of the node lead etcd.
+    MoveLeader { node: NodeName },
+    /// Have what is sent to the node's API server sent to another one.
+    MoveEndpoints { node: NodeName },
+    /// Make the bootstrap token with which the signature of `cluster-info` is proved.
+    MakeToken { node: NodeName },
+    /// Put the node last in the inventory of the Cluster.
+    ReorderInventory { node: NodeName },
+    /// Have the agent take the API server of its host out of service, or put it back.
+    SwitchApiServer { node: NodeName, on: bool },
+    /// Have the agent of another control plane remove this very member of etcd.
+    RemoveMember { node: NodeName, order: String, member: Member },
 }
 
 impl Work {
@@ -89,6 +105,14 @@ impl Work {
             Work::RemoveJoinCanary { .. } => "remove-join-canary",
             Work::RestoreMetadata { .. } => "restore-metadata",
             Work::CleanUp => "clean-up",
+            Work::Identify => "identify",
+            Work::TakeBackup { .. } => "take-backup",
+            Work::MoveLeader { .. } => "move-leader",
+            Work::MoveEndpoints { .. } => "move-endpoints",
+            Work::MakeToken { .. } => "make-token",
+            Work::ReorderInventory { .. } => "reorder-inventory",
+            Work::SwitchApiServer { .. } => "switch-api-server",
+            Work::RemoveMember { .. } => "remove-member",
         }
     }
 
@@ -96,7 +120,9 @@ impl Work {
     pub fn subject(&self) -> Subject {
         match self {
             Work::Collect { subject, .. } => subject.clone(),
-            Work::Export | Work::SwitchProtection { .. } | Work::CleanUp => Subject::Cluster,
+            Work::Export | Work::SwitchProtection { .. } | Work::CleanUp | Work::Identify => {
+                Subject::Cluster
+            }
             Work::TakeSnapshot { node }
             | Work::Cordon { node }
             | Work::Drain { node }
@@ -112,7 +138,14 @@ impl Work {
             | Work::HoldBack { node }
             | Work::StartJoinCanary { node }
             | Work::RemoveJoinCanary { node }
-            | Work::RestoreMetadata { node } => Subject::Node(node.clone()),
+            | Work::RestoreMetadata { node }
+            | Work::TakeBackup { node }
+            | Work::MoveLeader { node }
+            | Work::MoveEndpoints { node }
+            | Work::MakeToken { node }
+            | Work::ReorderInventory { node }
+            | Work::SwitchApiServer { node, .. }
+            | Work::RemoveMember { node, .. } => Subject::Node(node.clone()),
         }
     }
 }
@@ -138,6 +171,10 @@ fn due_of_cluster(migration: &Migration, add: &mut impl FnMut(Work)) {
         Gate::Finalize | Gate::ClusterAbort => add(Work::CleanUp),
         _ => (),
     }
+    let control_planes = migration.bench(&Subject::Cluster).role.is_control_plane();
+    if *gate == Gate::Backup && control_planes && migration.identity.is_none() {
+        add(Work::Identify);
+    }
     if let Some(Switch { on, round, .. }) = migration.switching() {
         add(Work::SwitchProtection { on: *on, round: *round });
     }
@@ -156,6 +193,7 @@ fn due_of_node(migration: &Migration, node: &Node, enrolled: bool, add: &mut imp
             if let Some(work) = work_of_gate(node, *gate) {
                 add(work);
             }
+            work_of_control_plane(node, *gate, add);
             if *gate == Gate::Metadata && migration.plan.join_canary.is_some() {
                 add(Work::RemoveJoinCanary { node: name() });
             }
@@ -163,7 +201,7 @@ fn due_of_node(migration: &Migration, node: &Node, enrolled: bool, add: &mut imp
         }
         Phase::Operating => {
             if let Some(operation) = node.operation() {
-                if operation.intent.kind != Kind::Remove {
+                if matches!(operation.intent.kind, Kind::Join | Kind::Rejoin) {
                     add(Work::HoldBack { node: name() });
                 }
                 let operation_name = operation.intent.name.clone();
@@ -210,6 +248,9 @@ fn work_of_gate(node: &Node, gate: Gate) -> Option<Work> {
         Gate::RemoveAdmission => inputs(Kind::Remove),
         Gate::JoinAdmission => inputs(Kind::Join),
         Gate::RejoinAdmission => inputs(Kind::Rejoin),
+        Gate::KubeconfigAdmission => inputs(Kind::Kubeconfig),
+        Gate::ReorderAdmission => inputs(Kind::Reorder),
+        Gate::Reorder => Some(Work::ReorderInventory { node: name }),
         Gate::Removal => match (&node.leftovers, &node.deletion) {
             (Leftovers::Ordered { order, processes }, _) => Some(Work::KillLeftovers {
                 node: name,
@@ -226,5 +267,39 @@ fn work_of_gate(node: &Node, gate: Gate) -> Option<Work> {
         Gate::JoinCanary => Some(Work::StartJoinCanary { node: name }),
         Gate::Metadata => Some(Work::RestoreMetadata { node: name }),
         _ => None,
+    }
+}
+
+/// What must be done beside that so that a control plane can go, or stays.
+fn work_of_control_plane(node: &Node, gate: Gate, add: &mut impl FnMut(Work)) {
+    if !node.planned.role.is_control_plane() {
+        return;
+    }
+    let name = || node.planned.name.clone();
+    match gate {
+        Gate::Quorum => {
+            add(Work::MoveLeader { node: name() });
+            add(Work::MoveEndpoints { node: name() });
+        }
+        Gate::Withdraw if node.api_server_on != Some(false) => {
+            add(Work::SwitchApiServer { node: name(), on: false });
+        }
+        // The playbooks of a removal and of a join may have moved them.
+        Gate::Removal => add(Work::MoveEndpoints { node: name() }),
+        Gate::JoinAdmission | Gate::RejoinAdmission => {
+            add(Work::MoveEndpoints { node: name() });
+            add(Work::MakeToken { node: name() });
+        }
+        Gate::Abort if node.api_server_on != Some(true) => {
+            add(Work::SwitchApiServer { node: name(), on: true });
+        }
+        _ => (),
+    }
+    if matches!(gate, Gate::Quorum | Gate::RemoveAdmission) && node.backup.is_none() {
+        add(Work::TakeBackup { node: name() });
+    }
+    if let (Gate::Removal, MemberRemoval::Ordered { order, member }) = (gate, &node.member) {
+        let (order, member) = (order.clone(), member.clone());
+        add(Work::RemoveMember { node: name(), order, member });
     }
 }

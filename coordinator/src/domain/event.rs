@@ -7,7 +7,7 @@
 use rehull_shared::{
     evidence::Evidence,
     ids::{Attempt, ClusterName, Epoch, Generation, NodeName, Round},
-    time::Timestamp,
+    time::{Span, Timestamp},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -17,8 +17,8 @@ use super::{
     gate::{Blocker, Gate, Proof},
     plan::{Plan, PlannedNode},
     state::{
-        Drain, Extent, HostIdentity, Inputs, OperationIntent, Outcome, Process, Snapshot, Step,
-        Subject, Token,
+        BackupTaken, ClusterIdentity, Drain, Extent, HostIdentity, Inputs, Member, OperationIntent,
+        Outcome, Process, Snapshot, Step, Subject, Token,
     },
 };
 
@@ -170,6 +170,26 @@ pub enum Event {
     /// worthless.
     AgentRevoked { node: NodeName, generation: Generation, by: String },
 
+    /// What tells the cluster from any other, before anything of it is touched.
+    ClusterIdentified { identity: ClusterIdentity },
+    /// A backup of the cluster was taken before this control plane is removed.
+    BackupRecorded { node: NodeName, backup: BackupTaken },
+    /// Another member than that of the node leads etcd from here on.
+    LeaderMoved { node: NodeName, seen: String },
+    /// What is sent to this control plane no more, in which object, and where it is sent instead.
+    EndpointMoved { node: NodeName, object: String, from: String, to: String },
+    /// The node comes last in the inventory of the Cluster; by the hashes of its text, which is kept.
+    InventoryReordered { node: NodeName, before_sha256: String, after_sha256: String },
+    /// The agent has taken the API server of its host out of service, or put it back.
+    ApiServerSwitched { node: NodeName, on: bool, seen: String },
+    /// The agent of another control plane is to remove this very member of etcd.
+    MemberRemovalOrdered { node: NodeName, order: String, member: Member },
+    /// It has answered.
+    MemberRemovalAnswered { node: NodeName, order: String, seen: String },
+    /// Etcd has borne no loss for longer than it may, because this control plane is away: people are
+    /// warned, or paged.
+    FragilityExceeded { node: NodeName, since: Timestamp, limit: Span, page: bool },
+
     /// A node is finished.
     NodeFinished { node: NodeName },
     /// A node that was given up is as it was before.
@@ -241,6 +261,15 @@ impl Event {
             Event::TokenIssued { .. } => "TokenIssued",
             Event::AgentEnrolled { .. } => "AgentEnrolled",
             Event::AgentRevoked { .. } => "AgentRevoked",
+            Event::ClusterIdentified { .. } => "ClusterIdentified",
+            Event::BackupRecorded { .. } => "BackupRecorded",
+            Event::LeaderMoved { .. } => "LeaderMoved",
+            Event::EndpointMoved { .. } => "EndpointMoved",
+            Event::InventoryReordered { .. } => "InventoryReordered",
+            Event::ApiServerSwitched { .. } => "ApiServerSwitched",
+            Event::MemberRemovalOrdered { .. } => "MemberRemovalOrdered",
+            Event::MemberRemovalAnswered { .. } => "MemberRemovalAnswered",
+            Event::FragilityExceeded { .. } => "FragilityExceeded",
             Event::NodeFinished { .. } => "NodeFinished",
             Event::NodeAborted { .. } => "NodeAborted",
         }
@@ -267,6 +296,7 @@ impl Event {
             | Event::ObjectsExported { .. }
             | Event::ProtectionIntended { .. }
             | Event::ProtectionAnswered { .. }
+            | Event::ClusterIdentified { .. }
             | Event::WorkBegun
             | Event::MigrationCompleted
             | Event::MigrationAborted => None,
@@ -297,6 +327,14 @@ impl Event {
             | Event::TokenIssued { node, .. }
             | Event::AgentEnrolled { node, .. }
             | Event::AgentRevoked { node, .. }
+            | Event::BackupRecorded { node, .. }
+            | Event::LeaderMoved { node, .. }
+            | Event::EndpointMoved { node, .. }
+            | Event::InventoryReordered { node, .. }
+            | Event::ApiServerSwitched { node, .. }
+            | Event::MemberRemovalOrdered { node, .. }
+            | Event::MemberRemovalAnswered { node, .. }
+            | Event::FragilityExceeded { node, .. }
             | Event::NodeFinished { node }
             | Event::NodeAborted { node } => Some(node),
         }

@@ -6,7 +6,7 @@ use rehull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::policy::Policy;
+use super::{plan::Role, policy::Policy};
 
 mod judge;
 pub use judge::{Asked, Bench, Blocker, Dossier, Proof, Seen};
@@ -60,6 +60,21 @@ pub enum Gate {
     RejoinAdmission,
     /// It is back with that system, and works.
     Rejoin,
+    /// Kubean may be told to ask another control plane than the first; only for the first.
+    KubeconfigAdmission,
+    /// Kubean asks another one.
+    Kubeconfig,
+    /// The first control plane comes last in the inventory of the Cluster; only for the first.
+    Reorder,
+    /// The new order may be applied.
+    ReorderAdmission,
+    /// It is applied, and nothing but the order has changed.
+    Reordered,
+    /// The cluster bears it that a control plane goes: etcd, its clients and its backup; only for
+    /// control planes.
+    Quorum,
+    /// The API server of a control plane is out of service, and no client has been cut off.
+    Withdraw,
 }
 
 /// One row of the table: a statement, who must confirm it, how fresh, and for how long.
@@ -95,9 +110,12 @@ pub enum Window {
     Lease,
     /// [`Policy::ready_window`].
     Ready,
-    /// [`Policy::soak`], or [`Policy::canary_soak`] for the canary.
+    /// [`Policy::soak`], or [`Policy::canary_soak`] for the canary and for control planes.
     Soak,
 }
+
+/// How long the join of a control plane may wait for its admission: etcd bears no loss meanwhile.
+const FRAGILE_DEADLINE: Span = Span::from_mins(2);
 
 const fn need(check: Check, witness: Witness, age: Age, window: Window) -> Need {
     Need { check, witness, age, window }
@@ -113,14 +131,21 @@ const fn soaked(check: Check, witness: Witness) -> Need {
 
 impl Gate {
     /// Every gate, in the order of the path.
-    pub const ALL: [Gate; 22] = [
+    pub const ALL: [Gate; 29] = [
         Gate::ClusterPreflight,
         Gate::Backup,
         Gate::Unprotect,
         Gate::Preflight,
         Gate::Snapshot,
+        Gate::KubeconfigAdmission,
+        Gate::Kubeconfig,
+        Gate::Reorder,
+        Gate::ReorderAdmission,
+        Gate::Reordered,
         Gate::Cordon,
         Gate::Drain,
+        Gate::Quorum,
+        Gate::Withdraw,
         Gate::RemoveAdmission,
         Gate::Removal,
         Gate::Reinstall,
@@ -138,7 +163,7 @@ impl Gate {
         Gate::Rejoin,
     ];
 
-    /// What must hold. Facts and reasons: domain reference 5.3.
+    /// What must hold, of any node or cluster. Facts and reasons: domain reference 5.3.
     pub const fn needs(self) -> &'static [Need] {
         use {Age::*, Check::*, Window::*, Witness::*};
         match self {
@@ -373,7 +398,224 @@ impl Gate {
                     ]
                 }
             }
+            Gate::KubeconfigAdmission | Gate::ReorderAdmission => {
+                const {
+                    &[
+                        need(NoForeignOperation, Management, Brief, Once),
+                        need(InputsStored, Management, Brief, Once),
+                        need(NodesReady, ApiServers, Brief, Once),
+                        need(EtcdHealthy, ControlPlanes, Brief, Once),
+                    ]
+                }
+            }
+            Gate::Kubeconfig => {
+                const {
+                    &[
+                        need(NoForeignOperation, Management, Brief, Once),
+                        once(KubeconfigElsewhere, Management),
+                    ]
+                }
+            }
+            Gate::Reorder => const { &[once(InventoryReordered, Management)] },
+            Gate::Reordered => {
+                const {
+                    &[
+                        need(NoForeignOperation, Management, Brief, Once),
+                        once(InventoryReordered, Management),
+                        once(KubeconfigElsewhere, Management),
+                        once(NodesReady, ApiServers),
+                        once(AnswersFresh, ApiServers),
+                        once(KubeletVersionsEqual, ApiServers),
+                        once(SystemPodsReady, ApiServers),
+                        once(ApiServersListed, ApiServers),
+                        once(EtcdHealthy, ControlPlanes),
+                        once(IdentityKept, ControlPlanes),
+                        once(EtcdServersRight, ControlPlanes),
+                    ]
+                }
+            }
+            Gate::Quorum => {
+                const {
+                    &[
+                        once(EtcdHealthy, ControlPlanes),
+                        once(QuorumKept, ControlPlanes),
+                        once(IdentityKept, ControlPlanes),
+                        once(LeaderElsewhere, ControlPlanes),
+                        once(EndpointsElsewhere, ApiServers),
+                        once(ApiServersListed, ApiServers),
+                        once(KubeconfigElsewhere, Management),
+                        once(BackupFresh, Coordinator),
+                    ]
+                }
+            }
+            Gate::Withdraw => {
+                const {
+                    &[
+                        once(EtcdHealthy, ControlPlanes),
+                        once(LeaderElsewhere, ControlPlanes),
+                        once(ApiServerStopped, Agent),
+                        once(ApiServersListed, ApiServers),
+                    ]
+                }
+            }
         }
+    }
+
+    /// What must hold beside that where control planes are migrated: of one of them, or of their
+    /// cluster. Facts and reasons: domain reference 5.4.
+    pub const fn control_plane_needs(self) -> &'static [Need] {
+        use {Age::*, Check::*, Window::*, Witness::*};
+        match self {
+            Gate::ClusterPreflight => {
+                const {
+                    &[
+                        once(EtcdHealthy, ControlPlanes),
+                        once(QuorumKept, ControlPlanes),
+                        once(EtcdServersRight, ControlPlanes),
+                        once(ApiServersListed, ApiServers),
+                        once(EndpointsElsewhere, ApiServers),
+                    ]
+                }
+            }
+            Gate::Backup => const { &[once(IdentityRecorded, Coordinator)] },
+            Gate::Preflight => {
+                const {
+                    &[
+                        once(EtcdHealthy, ControlPlanes),
+                        once(QuorumKept, ControlPlanes),
+                        once(ApiServersListed, ApiServers),
+                    ]
+                }
+            }
+            Gate::RemoveAdmission => {
+                const {
+                    &[
+                        need(EtcdHealthy, ControlPlanes, Brief, Once),
+                        need(QuorumKept, ControlPlanes, Brief, Once),
+                        need(LeaderElsewhere, ControlPlanes, Brief, Once),
+                        need(ApiServerStopped, Agent, Brief, Once),
+                        need(EndpointsElsewhere, ApiServers, Brief, Once),
+                        need(ApiServersListed, ApiServers, Brief, Once),
+                        need(KubeconfigElsewhere, Management, Brief, Once),
+                        once(BackupFresh, Coordinator),
+                    ]
+                }
+            }
+            Gate::Removal => {
+                const {
+                    &[
+                        need(MemberAbsent, ControlPlanes, Usual, Lease),
+                        once(EtcdHealthy, ControlPlanes),
+                        once(IdentityKept, ControlPlanes),
+                        need(ApiServersListed, ApiServers, Usual, Lease),
+                        once(EndpointsElsewhere, ApiServers),
+                    ]
+                }
+            }
+            Gate::Os => const { &[once(MemberAbsent, ControlPlanes)] },
+            Gate::JoinAdmission | Gate::RejoinAdmission => {
+                const {
+                    &[
+                        need(MemberAbsent, ControlPlanes, Brief, Once),
+                        need(EtcdHealthy, ControlPlanes, Brief, Once),
+                        need(IdentityKept, ControlPlanes, Brief, Once),
+                        need(EndpointsElsewhere, ApiServers, Brief, Once),
+                        need(InfoSigned, ApiServers, Brief, Once),
+                        need(ApiServersListed, ApiServers, Brief, Once),
+                    ]
+                }
+            }
+            Gate::Join | Gate::Rejoin => {
+                const {
+                    &[
+                        need(EtcdHealthy, ControlPlanes, Usual, Ready),
+                        once(IdentityKept, ControlPlanes),
+                        once(EtcdServersRight, ControlPlanes),
+                        need(ApiServerServes, OwnApiServer, Usual, Ready),
+                        once(ApiServersListed, ApiServers),
+                        once(ControlPlanePodsReady, ApiServers),
+                    ]
+                }
+            }
+            Gate::Soak => {
+                const {
+                    &[
+                        soaked(EtcdHealthy, ControlPlanes),
+                        soaked(ApiServerServes, OwnApiServer),
+                        once(ControlPlanePodsReady, ApiServers),
+                    ]
+                }
+            }
+            Gate::Abort => {
+                const {
+                    &[
+                        once(EtcdHealthy, ControlPlanes),
+                        once(ApiServerServes, OwnApiServer),
+                        once(ApiServersListed, ApiServers),
+                    ]
+                }
+            }
+            Gate::Finalize => {
+                const {
+                    &[
+                        once(EtcdHealthy, ControlPlanes),
+                        once(IdentityKept, ControlPlanes),
+                        once(EtcdServersRight, ControlPlanes),
+                        once(ApiServersListed, ApiServers),
+                        once(EndpointsElsewhere, ApiServers),
+                    ]
+                }
+            }
+            // These are of control planes alone, or touch nothing of them.
+            Gate::KubeconfigAdmission
+            | Gate::Kubeconfig
+            | Gate::Reorder
+            | Gate::ReorderAdmission
+            | Gate::Reordered
+            | Gate::Quorum
+            | Gate::Withdraw
+            | Gate::Unprotect
+            | Gate::Snapshot
+            | Gate::Cordon
+            | Gate::Drain
+            | Gate::Reinstall
+            | Gate::JoinCanary
+            | Gate::Metadata
+            | Gate::ClusterAbort
+            | Gate::Protect => &[],
+        }
+    }
+
+    /// What must hold beside that of the first control plane. Domain reference 5.5.
+    pub const fn first_needs(self) -> &'static [Need] {
+        use {Check::*, Witness::*};
+        match self {
+            Gate::Preflight => const { &[once(OtherControlPlanesDone, Coordinator)] },
+            Gate::Quorum | Gate::RemoveAdmission | Gate::JoinAdmission => {
+                const { &[once(InventoryReordered, Management)] }
+            }
+            _ => &[],
+        }
+    }
+
+    /// Whether nodes of this role, or their cluster, ever come to it.
+    pub const fn is_of(self, role: Role) -> bool {
+        match self {
+            Gate::KubeconfigAdmission
+            | Gate::Kubeconfig
+            | Gate::Reorder
+            | Gate::ReorderAdmission
+            | Gate::Reordered => matches!(role, Role::FirstControlPlane),
+            Gate::Quorum | Gate::Withdraw => role.is_control_plane(),
+            _ => true,
+        }
+    }
+
+    /// All that must hold of a node of this role, or of a cluster whose nodes have it.
+    pub fn needs_of(self, role: Role) -> impl Iterator<Item = &'static Need> {
+        let control_plane = if role.is_control_plane() { self.control_plane_needs() } else { &[] };
+        let first = if role == Role::FirstControlPlane { self.first_needs() } else { &[] };
+        self.needs().iter().chain(control_plane).chain(first)
     }
 
     /// The number that the domain reference gives the gate; the cluster's gates have none.
@@ -400,15 +642,26 @@ impl Gate {
             | Gate::ClusterAbort
             | Gate::Protect
             | Gate::RejoinAdmission
-            | Gate::Rejoin => None,
+            | Gate::Rejoin
+            | Gate::KubeconfigAdmission
+            | Gate::Kubeconfig
+            | Gate::Reorder
+            | Gate::ReorderAdmission
+            | Gate::Reordered
+            | Gate::Quorum
+            | Gate::Withdraw => None,
         }
     }
 
-    /// How long the gate may stay unanswered before its subject is held.
-    pub fn deadline(self, policy: &Policy, canary: bool) -> Span {
+    /// How long the gate may stay unanswered before its subject is held. While a control plane is away
+    /// a second member of etcd that ails must not be waited for: nothing goes on without a person then.
+    pub fn deadline(self, policy: &Policy, watched: bool, role: Role) -> Span {
         match self {
+            Gate::JoinAdmission | Gate::RejoinAdmission if role.is_control_plane() => {
+                policy.gate_deadline.min(FRAGILE_DEADLINE)
+            }
             Gate::Drain => policy.drain_deadline,
-            Gate::Soak => Window::Soak.length(policy, canary) + policy.gate_deadline,
+            Gate::Soak => Window::Soak.length(policy, watched) + policy.gate_deadline,
             _ => policy.gate_deadline,
         }
     }
@@ -425,14 +678,14 @@ impl Age {
 }
 
 impl Window {
-    /// In seconds, under this policy.
-    pub fn length(self, policy: &Policy, canary: bool) -> Span {
+    /// In seconds, under this policy; `watched` for what is watched longer.
+    pub fn length(self, policy: &Policy, watched: bool) -> Span {
         match self {
             Window::Once => Span::default(),
             Window::Absence => policy.absence_window,
             Window::Lease => policy.lease_window,
             Window::Ready => policy.ready_window,
-            Window::Soak if canary => policy.canary_soak,
+            Window::Soak if watched => policy.canary_soak,
             Window::Soak => policy.soak,
         }
     }

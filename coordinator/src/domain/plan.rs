@@ -50,6 +50,54 @@ pub struct Plan {
     /// What the pods of join canaries are made of; `None` where nodes come back without one.
     #[serde(default)]
     pub join_canary: Option<JoinCanary>,
+    /// Every control plane of the cluster in the order of its inventory, migrated or not. None in plans
+    /// of logs older than their migration.
+    #[serde(default)]
+    pub control_planes: Vec<ControlPlane>,
+    /// Host of what stands before the API servers: a load balancer, or an address that moves between
+    /// them. `None` where clients know the API servers themselves.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+}
+
+impl Plan {
+    /// The control plane of this name.
+    pub fn control_plane(&self, name: &NodeName) -> Option<&ControlPlane> {
+        self.control_planes.iter().find(|one| one.name == *name)
+    }
+}
+
+/// A control plane, as the inventory has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlPlane {
+    /// Inventory host, and name of the Node object.
+    pub name: NodeName,
+    /// Address of the host: that of its member of etcd, too.
+    pub address: String,
+    /// `host:port` of its API server, one of [`Plan::api_servers`].
+    pub api_server: String,
+}
+
+/// What a node is to its cluster.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub enum Role {
+    /// It runs pods.
+    #[default]
+    Worker,
+    /// An API server and a member of etcd run there, too.
+    ControlPlane,
+    /// A control plane that playbooks take for the one to ask, because it is the first of the
+    /// inventory: it hands that over before it goes.
+    FirstControlPlane,
+}
+
+impl Role {
+    /// Whether an API server and a member of etcd run there.
+    pub const fn is_control_plane(self) -> bool {
+        matches!(self, Role::ControlPlane | Role::FirstControlPlane)
+    }
 }
 
 /// What the pods of a join canary are made of.
@@ -99,4 +147,7 @@ pub struct PlannedNode {
     pub address: String,
     /// The first one is watched longer.
     pub canary: bool,
+    /// What it is to its cluster.
+    #[serde(default)]
+    pub role: Role,
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// How patient and how strict a migration is. Production values are the defaults.
 ///
-/// Every field has a default, so that a log written before a field existed still reads.
+/// Every field has a default, so that a log written before a field existed still reads: new ones come
+/// last, because the log stores their values in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Policy {
@@ -67,6 +68,12 @@ pub struct Policy {
     /// if its window is open for that long.
     #[schemars(with = "String")]
     pub node_length: Span,
+    /// How long etcd may bear no loss, because a control plane is away, before people are warned.
+    #[schemars(with = "String")]
+    pub fragility_warning: Span,
+    /// How long before they are paged.
+    #[schemars(with = "String")]
+    pub fragility_page: Span,
 }
 
 impl Default for Policy {
@@ -90,6 +97,8 @@ impl Default for Policy {
             delete_node: false,
             resubmit_after: vec![Span::from_mins(5), Span::from_mins(15)],
             node_length: Span::from_mins(120),
+            fragility_warning: Span::from_mins(60),
+            fragility_page: Span::from_mins(120),
         }
     }
 }

@@ -12,13 +12,15 @@ use uuid::Uuid;
 use super::{
     approval::{Approval, Item},
     gate::{Asked, Bench, Blocker, Dossier, Gate},
-    plan::Plan,
+    plan::{Plan, Role},
 };
 
+mod control_planes;
 mod evolve;
 mod hosts;
 mod node;
 mod operations;
+pub use control_planes::{BackupTaken, ClusterIdentity, Member, MemberRemoval};
 pub use evolve::Corrupt;
 pub use hosts::{Host, HostIdentity, Snapshot, Token};
 pub use node::Node;
@@ -69,6 +71,8 @@ pub struct Migration {
     pub export: Option<String>,
     /// What was done about the cluster's deletion protection.
     pub protection: Protection,
+    /// What tells the cluster from any other; known where control planes are migrated.
+    pub identity: Option<ClusterIdentity>,
 }
 
 /// What was done about the deletion protection of a cluster.
@@ -245,16 +249,21 @@ impl Gate {
         }
     }
 
-    /// What comes after it where nothing protects the cluster and no join canary is planned: see
+    /// What comes after it for a worker where nothing protects the cluster and no join canary is planned: see
     /// [`Migration::after`].
     pub const fn next(self) -> Step {
         match self {
             Gate::ClusterPreflight => Step::Ask(Gate::Backup),
             Gate::Backup | Gate::Unprotect => Step::Work,
             Gate::Preflight => Step::Ask(Gate::Snapshot),
-            Gate::Snapshot => Step::Ask(Gate::Cordon),
+            Gate::Snapshot | Gate::Reordered => Step::Ask(Gate::Cordon),
             Gate::Cordon => Step::Ask(Gate::Drain),
-            Gate::Drain => Step::Ask(Gate::RemoveAdmission),
+            Gate::Drain | Gate::Withdraw => Step::Ask(Gate::RemoveAdmission),
+            Gate::KubeconfigAdmission => Step::Submit(Kind::Kubeconfig),
+            Gate::Kubeconfig => Step::Ask(Gate::Reorder),
+            Gate::Reorder => Step::Ask(Gate::ReorderAdmission),
+            Gate::ReorderAdmission => Step::Submit(Kind::Reorder),
+            Gate::Quorum => Step::Ask(Gate::Withdraw),
             Gate::RemoveAdmission => Step::Submit(Kind::Remove),
             Gate::Removal => Step::Ask(Gate::Reinstall),
             Gate::Reinstall => Step::Reinstall,
@@ -289,6 +298,8 @@ impl Step {
             Step::Ask(Gate::Removal) if resubmit => Step::Ask(Kind::Remove.admitted_by()),
             Step::Ask(Gate::Join) if resubmit => Step::Ask(Kind::Join.admitted_by()),
             Step::Ask(Gate::Rejoin) if resubmit => Step::Ask(Kind::Rejoin.admitted_by()),
+            Step::Ask(Gate::Kubeconfig) if resubmit => Step::Ask(Kind::Kubeconfig.admitted_by()),
+            Step::Ask(Gate::Reordered) if resubmit => Step::Ask(Kind::Reorder.admitted_by()),
             Step::Reinstall | Step::Ask(Gate::Os) if resubmit => Step::Ask(Gate::Reinstall),
             step => step,
         }
@@ -310,6 +321,8 @@ impl Step {
                     | Gate::ClusterAbort
                     | Gate::Protect
                     | Gate::Rejoin
+                    | Gate::Kubeconfig
+                    | Gate::Reordered
             ),
             Step::Submit(_) | Step::Reinstall | Step::Work | Step::Finish => true,
         }
@@ -408,9 +421,15 @@ impl Migration {
 
     /// The bench that judges a subject.
     pub fn bench<'a>(&'a self, subject: &'a Subject) -> Bench<'a> {
-        let node = subject.node();
-        let canary = node.and_then(|name| self.node(name)).is_some_and(|node| self.is_canary(node));
-        Bench { plan: &self.plan, node, canary }
+        let name = subject.node();
+        let node = name.and_then(|name| self.node(name));
+        let role = match name {
+            Some(_) => node.map_or(Role::Worker, |node| node.planned.role),
+            None => self.nodes.iter().map(|node| node.planned.role).max().unwrap_or_default(),
+        };
+        let watched =
+            node.is_some_and(|node| self.is_canary(node) || node.planned.role.is_control_plane());
+        Bench { plan: &self.plan, node: name, watched, role, apart: self.apart() }
     }
 
     /// Whether a node is the canary: the planned one, or, if that was given up, the first that was
@@ -433,12 +452,18 @@ impl Migration {
         self.protection.off_since.is_none() && !self.nodes.iter().any(asked)
     }
 
-    /// What comes after a gate. Where something protects the cluster that is switched off behind the
+    /// What comes after a gate of a subject. The first control plane hands over before it is touched,
+    /// and every control plane is taken out of service before it is removed. Where something protects the cluster that is switched off behind the
     /// backup, and on again before the end, however it ends. Where a join canary is planned a node
     /// that is back must pass it.
-    pub fn after(&self, gate: Gate) -> Step {
+    pub fn after(&self, subject: &Subject, gate: Gate) -> Step {
         let off = self.protection.off_since.is_some();
+        let role = self.bench(subject).role;
         match gate {
+            Gate::Snapshot if role == Role::FirstControlPlane => {
+                Step::Ask(Gate::KubeconfigAdmission)
+            }
+            Gate::Drain if role.is_control_plane() => Step::Ask(Gate::Quorum),
             Gate::Backup if self.plan.protection.is_some() => Step::Ask(Gate::Unprotect),
             // The events themselves must say so, too.
             Gate::Unprotect if !self.protection.is_switched_off() => Step::Ask(Gate::Unprotect),

@@ -21,7 +21,7 @@ use crate::{
     clients::Endpoint,
     domain::{
         command::{Report, Request},
-        gate::Gate,
+        gate::{Bench, Gate},
         state::{Node, Phase, Process, Subject},
     },
 };
@@ -29,6 +29,8 @@ use crate::{
 mod accepted;
 mod capacity;
 mod cluster;
+mod control_planes;
+mod endpoints;
 mod fitness;
 pub(super) mod host;
 mod join_canary;
@@ -53,6 +55,9 @@ const LEFTOVERS_BYTES_MAX: usize = 4_000;
 /// What is said of a join canary where none is planned.
 const NO_CANARY: &str = "no join canary is planned";
 
+/// A gate that is asked, and who judges it.
+type Asking<'a> = (&'a Bench<'a>, Gate);
+
 /// What one witness answered, and when it was asked.
 type Answers = BTreeMap<(Check, Source), (Timestamp, Verdict)>;
 
@@ -66,7 +71,7 @@ impl Pass<'_> {
     ) -> Result<Requests, Trouble> {
         let bench = self.migration.bench(subject);
         let node = bench.node.and_then(|name| self.migration.node(name));
-        let wants = |witness| gate.needs().iter().any(|need| need.witness == witness);
+        let wants = |witness| bench.needs(gate).any(|need| need.witness == witness);
         let heard = match node {
             Some(node) if wants(Witness::Agent) => {
                 Some(self.hear(node, round, Look::Gate(gate)).await)
@@ -74,23 +79,27 @@ impl Pass<'_> {
             _ => None,
         };
         let servers = join_all(
-            self.migration
-                .plan
-                .api_servers
-                .iter()
+            bench
+                .api_servers()
                 .filter(|_| wants(Witness::ApiServers))
-                .map(|address| self.ask_server(address, node, gate, heard.as_ref())),
+                .map(|address| self.ask_server(address, node, (&bench, gate), heard.as_ref())),
         );
-        let (servers, management) = futures::join!(servers, self.ask_management(subject, gate));
+        let (servers, management, (planes, member), own) = futures::join!(
+            servers,
+            self.ask_management(subject, (&bench, gate)),
+            self.ask_control_planes(subject, gate, node),
+            self.ask_own_server(&bench, gate),
+        );
         let mut answers: Answers = servers.into_iter().flatten().chain(management).collect();
-        answers.extend(self.ask_records(node, gate, round).await);
+        answers.extend(planes.into_iter().chain(own));
+        answers.extend(self.ask_records(node, (&bench, gate), round).await);
         if let (Some(node), Some(heard)) = (node, &heard) {
-            answers.extend(self.ask_host(node, gate, heard));
+            answers.extend(self.ask_host(node, (&bench, gate), heard));
         }
         let generation = heard.as_ref().and_then(|heard| heard.as_ref().ok());
         let generation = generation.map(|heard| heard.generation);
         let mut requests = Requests::new();
-        for need in gate.needs() {
+        for need in bench.needs(gate) {
             for source in bench.witnesses(need) {
                 let key = (need.check, source);
                 // Nothing that was asked for is without an answer; if it were, silence blocks.
@@ -104,6 +113,7 @@ impl Pass<'_> {
         if let (Gate::Removal, Some(node), Some(Ok(heard))) = (gate, node, &heard) {
             requests.extend(leftovers(&node.planned.name, heard));
         }
+        requests.extend(member);
         Ok(requests)
     }
 
@@ -142,7 +152,7 @@ impl Pass<'_> {
     fn ask_host(
         &self,
         node: &Node,
-        gate: Gate,
+        (bench, gate): Asking<'_>,
         heard: &Result<Heard, (Timestamp, Verdict)>,
     ) -> Answers {
         let expected = host::Expected {
@@ -153,7 +163,7 @@ impl Pass<'_> {
             hosts: &self.fleet.hosts,
         };
         let source = || Source::Agent(node.planned.name.clone());
-        checks(gate, Witness::Agent)
+        checks(bench, gate, Witness::Agent)
             .map(|check| {
                 let answer = match heard {
                     Ok(heard) => {
@@ -167,10 +177,15 @@ impl Pass<'_> {
             .collect()
     }
 
-    async fn ask_records(&self, node: Option<&Node>, gate: Gate, round: Round) -> Answers {
+    async fn ask_records(
+        &self,
+        node: Option<&Node>,
+        (bench, gate): Asking<'_>,
+        round: Round,
+    ) -> Answers {
         let blobs = &self.context.blobs;
         let mut answers = Answers::new();
-        for check in checks(gate, Witness::Coordinator) {
+        for check in checks(bench, gate, Witness::Coordinator) {
             let now = self.now();
             let verdict = match check {
                 Check::ImageManagesSystems => self.image_manages_systems(),
@@ -184,9 +199,9 @@ impl Pass<'_> {
         answers
     }
 
-    async fn ask_management(&self, subject: &Subject, gate: Gate) -> Answers {
+    async fn ask_management(&self, subject: &Subject, (bench, gate): Asking<'_>) -> Answers {
         let mut answers = Answers::new();
-        for check in checks(gate, Witness::Management) {
+        for check in checks(bench, gate, Witness::Management) {
             let now = self.now();
             let verdict = self.management(subject, check).await;
             answers.insert((check, Source::Management), (now, verdict));
@@ -198,7 +213,7 @@ impl Pass<'_> {
         &self,
         address: &str,
         node: Option<&Node>,
-        gate: Gate,
+        (bench, gate): Asking<'_>,
         heard: Option<&Result<Heard, (Timestamp, Verdict)>>,
     ) -> Answers {
         let now = self.now();
@@ -208,7 +223,7 @@ impl Pass<'_> {
         let server = Server::new(client);
         let host = heard.and_then(|heard| heard.as_ref().ok());
         let mut answers = Answers::new();
-        for check in checks(gate, Witness::ApiServers) {
+        for check in checks(bench, gate, Witness::ApiServers) {
             let verdict = match node.filter(|_| !is_about_cluster(check)) {
                 None => self.look_at_cluster(check, &server, node, now).await,
                 Some(node) => self.look_at_node(check, &server, node, now, &source, host).await,
@@ -233,6 +248,8 @@ impl Pass<'_> {
             None => Err(Verdict::unknown(format!("{check} is asked about no node"))),
         };
         Ok(match check {
+            Check::EndpointsElsewhere => self.endpoints_elsewhere(server, node).await?,
+            Check::ApiServersListed => self.servers_listed(server).await?,
             Check::NodesReady => cluster::nodes_ready(server.nodes().await?, migration),
             Check::AnswersFresh => {
                 let (nodes, leases) = (server.nodes().await?, server.leases().await?);
@@ -289,6 +306,12 @@ impl Pass<'_> {
             Check::NodeDrained => {
                 let open = |pod: &Pod| self.objection(name, pod);
                 return Ok(node::drained(server.pods(name).await?, open));
+            }
+            Check::ControlPlanePodsReady => {
+                return Ok(endpoints::pods_ready(server.pods(name).await?, name));
+            }
+            Check::InfoSigned => {
+                return Ok(self.info_signed(name, &self.cluster_info(server).await?));
             }
             Check::NoPodsBound => return Ok(node::no_pods(server.pods(name).await?, name)),
             Check::VolumesDetached => {
@@ -364,15 +387,16 @@ impl Pass<'_> {
 }
 
 /// The checks that a kind of witness must answer, each once.
-fn checks(gate: Gate, witness: Witness) -> impl Iterator<Item = Check> {
-    let of_kind = gate.needs().iter().filter(move |need| need.witness == witness);
+fn checks(bench: &Bench<'_>, gate: Gate, witness: Witness) -> impl Iterator<Item = Check> + use<> {
+    let of_kind = bench.needs(gate).filter(move |need| need.witness == witness);
     of_kind.map(|need| need.check).collect::<BTreeSet<_>>().into_iter()
 }
 
 fn is_about_cluster(check: Check) -> bool {
     use Check::{
-        AnswersFresh, CapacityElsewhere, DataElsewhere, DisruptionsAllowed, JoinCanaryPossible,
-        KubeletVersionsEqual, NoNewPending, NodesOnTarget, NodesReady, SystemPodsReady,
+        AnswersFresh, ApiServersListed, CapacityElsewhere, DataElsewhere, DisruptionsAllowed,
+        EndpointsElsewhere, JoinCanaryPossible, KubeletVersionsEqual, NoNewPending, NodesOnTarget,
+        NodesReady, SystemPodsReady,
     };
     matches!(
         check,
@@ -386,6 +410,8 @@ fn is_about_cluster(check: Check) -> bool {
             | DataElsewhere
             | JoinCanaryPossible
             | NodesOnTarget
+            | EndpointsElsewhere
+            | ApiServersListed
     )
 }
 

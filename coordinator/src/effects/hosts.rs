@@ -45,7 +45,7 @@ impl Pass<'_> {
             processes: processes.iter().map(target).collect(),
             grace_seconds: GRACE_S,
         };
-        let (_, done) = self.order(name, to_agent::Order::KillLeftovers(kill)).await?;
+        let (_, done) = self.order(name, to_agent::Order::KillLeftovers(kill), ORDER_MAX).await?;
         let (node, order) = (name.clone(), order.to_owned());
         let report = Report::LeftoversAnswered { node, order, seen: words(&done) };
         Ok(vec![Request::Report(report)])
@@ -57,7 +57,7 @@ impl Pass<'_> {
         let generation = self.agent(name)?;
         let id = format!("{}/{name}/{attempt}/farewell/{generation}", self.migration.id);
         let order = to_agent::Order::Farewell(Farewell { id });
-        let (generation, done) = self.order(name, order).await?;
+        let (generation, done) = self.order(name, order, ORDER_MAX).await?;
         match done.outcome() {
             Outcome::Done => {
                 let node = name.clone();
@@ -79,15 +79,16 @@ impl Pass<'_> {
     }
 
     /// Gives an order to the agent of the current generation.
-    async fn order(
+    pub(super) async fn order(
         &self,
         name: &NodeName,
         order: to_agent::Order,
+        patience: Duration,
     ) -> Result<(Generation, OrderDone), Trouble> {
         let generation = self.agent(name)?;
         let whom = (self.effect.cluster.clone(), name.clone());
         let order = self.to_agent(generation, order);
-        match self.context.agents.ask(&whom, order, ORDER_MAX).await {
+        match self.context.agents.ask(&whom, order, patience).await {
             Ok(Answer::Done(done)) => Ok((generation, done)),
             Ok(Answer::Report(_)) => Err(Trouble::new(name, "its agent answered another question")),
             Err(silence) => Err(Trouble::new(name, silence)),
@@ -96,7 +97,7 @@ impl Pass<'_> {
 }
 
 /// What an agent answered, in one line.
-fn words(done: &OrderDone) -> String {
+pub(super) fn words(done: &OrderDone) -> String {
     let outcome = match done.outcome() {
         Outcome::Done => "done",
         Outcome::Refused => "refused",

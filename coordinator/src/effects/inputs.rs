@@ -22,9 +22,10 @@ use crate::{
     domain::{
         command::{Report, Request},
         operation,
+        plan::Role,
         state::{Inputs, Kind},
     },
-    inventory,
+    inventory::{self, Inventory},
     kubean::{ClusterOperation, INVENTORY_KEY, VARS_KEY, annotation, stored},
 };
 
@@ -42,6 +43,7 @@ impl Pass<'_> {
         let left_out = self.absent_but(node);
         let inventory = inventory::without(&found.inventory, &left_out)
             .map_err(|fault| Trouble::new("the inventory of the Cluster", fault))?;
+        let inventory = self.for_operation(node, inventory)?;
         let operation = operation::name(&plan.cluster, kind, node, attempt);
         let inputs = Inputs {
             inventory: format!("{operation}-hosts"),
@@ -55,6 +57,22 @@ impl Pass<'_> {
         store.keep(&inputs.inventory, INVENTORY_KEY, inventory).await?;
         store.keep(&inputs.vars, VARS_KEY, found.vars).await?;
         Ok(vec![Request::Report(Report::Inputs { node: node.clone(), inputs })])
+    }
+
+    /// What an operation of a control plane reads: the first one comes last in it, whatever the order
+    /// of the Cluster's own is, and playbooks ask neither it nor one that is away (invariants 8, 9).
+    fn for_operation(&self, name: &NodeName, text: String) -> Result<String, Trouble> {
+        let trouble =
+            |why: &dyn std::fmt::Display| Trouble::new("the inventory of the Cluster", why);
+        let text = match self.node(name)?.planned.role {
+            Role::Worker => return Ok(text),
+            Role::ControlPlane => text,
+            Role::FirstControlPlane => {
+                inventory::with_last(&text, name).map_err(|fault| trouble(&fault))?
+            }
+        };
+        asks_another(&text, name).map_err(|why| trouble(&why))?;
+        Ok(text)
     }
 
     /// Other nodes that no playbook would reach: one of them would end an operation for all (F66).
@@ -125,6 +143,16 @@ impl Pass<'_> {
 
     pub(super) async fn management_client(&self) -> Result<Client, Trouble> {
         self.context.clients.get(&self.migration.plan, Endpoint::Management).await
+    }
+}
+
+/// Whether playbooks would ask another control plane and another member of etcd than this node.
+fn asks_another(text: &str, node: &NodeName) -> Result<(), String> {
+    let inventory = Inventory::parse(text).map_err(|fault| fault.to_string())?;
+    let firsts = [("kube_control_plane", &inventory.control_planes), ("etcd", &inventory.etcd)];
+    match firsts.into_iter().find(|(_, hosts)| hosts.first() == Some(node)) {
+        Some((group, _)) => Err(format!("{node} is the first of {group}: playbooks would ask it")),
+        None => Ok(()),
     }
 }
 

@@ -88,11 +88,14 @@ impl Pass<'_> {
         node: &'a NodeName,
         name: &str,
     ) -> Result<Option<Case<'a>>, Trouble> {
-        let made = &self.node(node)?.operations;
+        let state = self.node(node)?;
+        let made = &state.operations;
         let Some(operation) = made.iter().find(|op| op.intent.name == name) else {
             return Ok(None);
         };
-        let whose = kubean::Identity { migration: self.migration.id, epoch: self.epoch(), node };
+        let role = state.planned.role;
+        let whose =
+            kubean::Identity { migration: self.migration.id, epoch: self.epoch(), node, role };
         let ours = kubean::expected(&self.migration.plan, &operation.intent, whose)
             .map_err(|bad| Trouble::new(name, bad))?;
         let client = self.management_client().await?;

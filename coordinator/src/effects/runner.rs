@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::{Context, pass};
 use crate::{
+    backups::BACKUP_MAX,
     domain::{
         command::Command,
-        effect::{Effect, due},
+        effect::{Effect, Work, due},
         state::Fleet,
     },
     engine::{Error, Handle},
@@ -98,7 +99,8 @@ async fn report_pass(
     handle: &Handle,
     context: &Context,
 ) -> Result<Option<String>, Error> {
-    match tokio::time::timeout(PASS_MAX, pass(effect, fleet, context)).await {
+    let longest = longest(&effect.work);
+    match tokio::time::timeout(longest, pass(effect, fleet, context)).await {
         Ok(Ok(requests)) => {
             let of = |request| Command::Of(effect.cluster.clone(), request);
             let commands = requests.into_iter().map(of).collect();
@@ -108,7 +110,17 @@ async fn report_pass(
             Ok(None)
         }
         Ok(Err(trouble)) => Ok(Some(trouble.to_string())),
-        Err(_) => Ok(Some(format!("a pass took longer than {} s", PASS_MAX.as_secs()))),
+        Err(_) => Ok(Some(format!("a pass took longer than {} s", longest.as_secs()))),
+    }
+}
+
+/// How long one pass may take: a backup as long as its store is large.
+fn longest(work: &Work) -> Duration {
+    match work {
+        Work::TakeBackup { .. } => BACKUP_MAX,
+        // A kubelet ends an API server with patience.
+        Work::SwitchApiServer { .. } => 2 * PASS_MAX,
+        _ => PASS_MAX,
     }
 }
 

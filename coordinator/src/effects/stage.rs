@@ -112,6 +112,7 @@ impl Stage {
             clients: clients(management.clone(), workload.clone()),
             agents: Agents::default(),
             blobs: Blobs::open(dir.path().join("blobs")).unwrap(),
+            backups: None,
             run_program: program(&calls, &answers),
             protection: Some("/opt/protection".into()),
             installers: vec!["/opt/reinstall".into()],
@@ -289,6 +290,8 @@ fn fleet() -> Fleet {
         calendar: Default::default(),
         protection: None,
         join_canary: None,
+        control_planes: Vec::new(),
+        endpoint: None,
     };
     let migration = Migration {
         id: uuid::Uuid::from_u128(7),
@@ -302,6 +305,7 @@ fn fleet() -> Fleet {
         nodes: vec![node("worker1", "10.0.0.11"), node("worker2", "10.0.0.12")],
         export: None,
         protection: Default::default(),
+        identity: None,
     };
     Fleet {
         epoch: Epoch(3),
@@ -312,7 +316,8 @@ fn fleet() -> Fleet {
 
 fn node(name: &str, address: &str) -> Node {
     let name = name.parse().unwrap();
-    let planned = PlannedNode { name, address: address.into(), canary: false };
+    let planned =
+        PlannedNode { name, address: address.into(), canary: false, role: Default::default() };
     let mut node = Node::new(planned, Timestamp::default());
     node.track.round = Round(1);
     node

@@ -107,6 +107,8 @@ pub(super) fn migration() -> Migration {
         calendar: Default::default(),
         protection: None,
         join_canary: None,
+        control_planes: Vec::new(),
+        endpoint: None,
     };
     Migration {
         id: uuid::Uuid::nil(),
@@ -120,6 +122,7 @@ pub(super) fn migration() -> Migration {
         nodes: vec![node("worker1", "10.0.0.1"), node("worker2", "10.0.0.2")],
         export: None,
         protection: Default::default(),
+        identity: None,
     }
 }
 
@@ -224,7 +227,8 @@ pub(super) fn out(node: &mut Node, gate: Gate) {
 
 fn node(name: &str, address: &str) -> Node {
     let name = name.parse().unwrap();
-    let planned = PlannedNode { name, address: address.into(), canary: false };
+    let planned =
+        PlannedNode { name, address: address.into(), canary: false, role: Default::default() };
     let mut node = Node::new(planned, NOW);
     node.track.round = Round(1);
     node

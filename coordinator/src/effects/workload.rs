@@ -157,9 +157,16 @@ impl Pass<'_> {
         Ok(Requests::new())
     }
 
-    /// The client for the workload cluster.
+    /// The client for the workload cluster. While a control plane is away, or about to go, its
+    /// kubeconfig may lead there: then one of the others is asked by its own address.
     pub(super) async fn workload(&self) -> Result<Client, Trouble> {
-        self.context.clients.get(&self.migration.plan, Endpoint::Workload).await
+        let plan = &self.migration.plan;
+        let other = self
+            .migration
+            .apart()
+            .and_then(|apart| plan.api_servers.iter().find(|address| address.as_str() != apart));
+        let endpoint = other.cloned().map_or(Endpoint::Workload, Endpoint::ApiServer);
+        self.context.clients.get(plan, endpoint).await
     }
 
     async fn nodes(&self) -> Result<Api<NodeObject>, Trouble> {

@@ -1,6 +1,6 @@
 //! The etcd of a cluster, asked through the agents of its control planes.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::join_all;
 use rehull_proto::v1::{Collect, EtcdResponse, to_agent};
@@ -27,8 +27,8 @@ pub enum Stores {
     Left,
 }
 
-/// Asks every member through its agent, and once more to compare the stores. `None` if no agent on a
-/// control plane is connected.
+/// Asks every member through its agent: those that are to be there, where a migration knows them, and
+/// those on whose hosts an API server runs. `None` if there is none.
 pub async fn ask(
     agents: &Agents,
     fleet: &Fleet,
@@ -36,23 +36,37 @@ pub async fn ask(
     now: Timestamp,
     stores: Stores,
 ) -> Option<EtcdResponse> {
+    let migration = fleet.migrations.get(cluster);
+    let planned = migration.into_iter().flat_map(|migration| migration.standing());
+    let planned = planned.map(|one| (cluster.clone(), one.name.clone()));
     let connected = agents.connected();
-    let whom: Vec<&Whom> = connected
+    let found = connected
         .iter()
-        .filter(|((of, _), agent)| of == cluster && may_be_control_plane(agent))
-        .map(|(whom, _)| whom)
-        .take(ASKED_MAX)
-        .collect();
+        .filter(|(whom, agent)| whom.0 == *cluster && may_be_control_plane(agent))
+        .map(|(whom, _)| whom.clone());
+    let whom: BTreeSet<Whom> = planned.chain(found).take(ASKED_MAX).collect();
     if whom.is_empty() {
         return None;
     }
-    let first = round(agents, fleet, &whom, 0, now).await;
+    let whom = Vec::from_iter(whom);
+    Some(health(cluster, &hear(agents, fleet, &whom, now, stores).await))
+}
+
+/// Asks these control planes what they are and what their members of etcd say, side by side, and once
+/// more to compare the stores.
+pub async fn hear(
+    agents: &Agents,
+    fleet: &Fleet,
+    whom: &[Whom],
+    now: Timestamp,
+    stores: Stores,
+) -> Vec<Heard> {
+    let first = round(agents, fleet, whom, 0, now).await;
     let revisions = first.iter().filter_map(|heard| Some(heard.said.as_ref().ok()?.revision));
-    let heard = match revisions.min().filter(|_| stores == Stores::Compared) {
-        Some(revision) => round(agents, fleet, &whom, revision, now).await,
+    match revisions.min().filter(|_| stores == Stores::Compared) {
+        Some(revision) => round(agents, fleet, whom, revision, now).await,
         None => first,
-    };
-    Some(health(cluster, &heard))
+    }
 }
 
 /// An API server ran there at its last sign of life.
@@ -63,7 +77,7 @@ fn may_be_control_plane(agent: &Connected) -> bool {
 async fn round(
     agents: &Agents,
     fleet: &Fleet,
-    whom: &[&Whom],
+    whom: &[Whom],
     revision: i64,
     now: Timestamp,
 ) -> Vec<Heard> {
@@ -71,26 +85,42 @@ async fn round(
     let asked = whom.iter().map(async |whom| {
         let (cluster, node) = whom;
         let nonce = format!("etcd/{cluster}/{node}/{revision}/{now}");
-        let collect =
-            Collect { nonce, etcd: true, etcd_hash_revision: revision, ..Collect::default() };
-        let said = match fleet.agent_of(cluster, node) {
-            None => Err("its agent was revoked".to_owned()),
+        let collect = Collect {
+            nonce,
+            etcd: true,
+            etcd_hash_revision: revision,
+            control_plane: true,
+            ..Collect::default()
+        };
+        let report = match fleet.agent_of(cluster, node) {
+            None => Err("no agent speaks for it: none has enrolled, or it was revoked".to_owned()),
             Some(generation) => {
                 let order = to_agent::Order::Collect(collect);
                 let order = addressed(fleet.epoch, generation, order);
-                let answer = agents.ask(whom, order, ANSWER_MAX).await;
-                match answer {
-                    Ok(Answer::Report(mut report)) => report.etcd.take().ok_or_else(|| {
-                        let mut gaps = report.unread.into_iter();
-                        let gap = gaps.find(|gap| gap.part == "etcd").map(|gap| gap.why);
-                        gap.unwrap_or_else(|| "its agent is too old to ask etcd".to_owned())
-                    }),
+                match agents.ask(whom, order, ANSWER_MAX).await {
+                    Ok(Answer::Report(report)) => Ok(report),
                     Ok(Answer::Done(done)) => Err(done.seen),
                     Err(silence) => Err(silence.to_string()),
                 }
             }
         };
-        Heard { node: node.clone(), said }
+        let node = node.clone();
+        match report {
+            Err(why) => Heard { node, said: Err(why.clone()), control_plane: Err(why) },
+            Ok(mut report) => {
+                let (said, control_plane) = (report.etcd.take(), report.control_plane.take());
+                let gap = |part: &str| {
+                    let mut gaps = report.unread.iter();
+                    let gap = gaps.find(|gap| gap.part == part).map(|gap| gap.why.clone());
+                    gap.unwrap_or_else(|| format!("its agent is too old to report its {part}"))
+                };
+                let said = said.ok_or_else(|| gap("etcd"));
+                let known = !report.unread.iter().any(|gap| gap.part == "control_plane");
+                let control_plane =
+                    control_plane.filter(|_| known).ok_or_else(|| gap("control_plane"));
+                Heard { node, said, control_plane }
+            }
+        }
     });
     join_all(asked).await
 }

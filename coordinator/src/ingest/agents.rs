@@ -265,7 +265,7 @@ impl AgentLink for Link {
         let whom = (cluster, node);
         self.check_generation(&whom, generation)?;
         let (desk, mut parts) = (self.desk.clone(), request.into_inner());
-        let incoming = backups::announced(desk.backups.as_ref(), &whom, &mut parts).await?;
+        let incoming = backups::announced(desk.context.backups.as_ref(), &whom, &mut parts).await?;
         Ok(Response::new(backups::one(backups::receive(desk, incoming, parts))))
     }
 

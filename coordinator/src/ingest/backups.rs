@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use rehull_proto::v1::{BackUp, BackupPart, BackupProgress, BackupReceived, backup_part, to_agent};
+use rehull_proto::v1::{BackupPart, BackupProgress, BackupReceived, backup_part};
 use rehull_shared::ids::{ClusterName, NodeName};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
@@ -12,12 +12,9 @@ use super::{
     operators::{etcd_of, new_id},
 };
 use crate::{
-    agents::{Answer, Whom, addressed},
-    backups::{Backups, Incoming, Part, Taken},
+    agents::Whom,
+    backups::{self, Backups, Incoming, Ordered, Part, Taken},
 };
-
-/// How long a backup may take: an etcd of some GiB over a slow line.
-const BACKUP_MAX: Duration = Duration::from_secs(3_600);
 
 /// How long an agent may take to say which backup it sends.
 const FIRST_MAX: Duration = Duration::from_secs(10);
@@ -50,7 +47,7 @@ async fn taken(
     by: String,
     told: &mpsc::Sender<Result<BackupProgress, Status>>,
 ) -> Result<BackupProgress, Status> {
-    let Some(backups) = &desk.backups else {
+    let Some(backups) = &desk.context.backups else {
         let why = "backup is not set in the coordinator's config.yaml (deploy/backup.md)";
         return Err(Status::failed_precondition(why));
     };
@@ -59,47 +56,31 @@ async fn taken(
         None => follower(desk, &cluster).await?,
     };
     let fleet = desk.handle.published().fleet;
-    let generation = fleet.agent_of(&cluster, &node);
-    let generation = generation.ok_or_else(|| {
-        let why = format!("no agent has enrolled as {node}: `rehull agent token {cluster} {node}`");
-        Status::failed_precondition(why)
-    })?;
     let whom = (cluster, node.clone());
-    let id = format!("backup/{}", new_id());
-    let (bytes, outcome) = backups.expect(&id, whom.clone(), by);
-    let order = to_agent::Order::BackUp(BackUp { id: id.clone() });
-    let order = addressed(fleet.epoch, generation, order);
-    let asked = desk.context.agents.ask(&whom, order, BACKUP_MAX);
-    tokio::pin!(asked);
+    let ordered =
+        backups::order(backups, &desk.context.agents, &fleet, &whom, (new_id().to_string(), by));
+    let Ordered { bytes, mut outcome } = ordered.map_err(Status::failed_precondition)?;
     let mut beat = tokio::time::interval(PROGRESS);
-    let answer = loop {
+    let Taken { name, manifest, deleted } = loop {
         tokio::select! {
-            answer = &mut asked => break answer,
+            taken = &mut outcome => break taken.map_err(Status::aborted)?,
             _ = beat.tick() => {
                 let (node, bytes) = (node.to_string(), bytes.load(Ordering::Relaxed));
                 let progress = BackupProgress { node, bytes, ..Default::default() };
                 if told.send(Ok(progress)).await.is_err() {
-                    backups.forget(&id); // the agent is refused, or goes on: what it sends is whole
+                    // The agent is refused, or goes on: what it sends is whole.
                     return Err(Status::cancelled("nobody waits for it any more"));
                 }
             }
         }
     };
-    backups.forget(&id); // if it has not come by now, it does not
-    let stored = outcome.await;
-    match (answer, stored) {
-        (_, Ok(Ok(Taken { name, manifest, deleted }))) => Ok(BackupProgress {
-            node: node.to_string(),
-            bytes: bytes.load(Ordering::Relaxed),
-            name,
-            files: u32::try_from(manifest.files.len()).unwrap_or(u32::MAX),
-            deleted,
-        }),
-        (Ok(Answer::Done(done)), _) => Err(Status::aborted(format!("{node}: {}", done.seen))),
-        (_, Ok(Err(why))) => Err(Status::aborted(format!("{node}: {why}"))),
-        (Err(silence), _) => Err(Status::unavailable(format!("{node}: {silence}"))),
-        (Ok(Answer::Report(_)), _) => Err(Status::internal("a report answers no such order")),
-    }
+    Ok(BackupProgress {
+        node: node.to_string(),
+        bytes: bytes.load(Ordering::Relaxed),
+        name,
+        files: u32::try_from(manifest.files.len()).unwrap_or(u32::MAX),
+        deleted,
+    })
 }
 
 /// A member that does not lead: a snapshot is work, and the leader has enough of it.

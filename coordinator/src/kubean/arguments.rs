@@ -16,6 +16,14 @@ pub enum Arg {
     KubeVersion(KubeVersion),
     /// Lines for the package manager of the target.
     RepoList(Vec<RepoLine>),
+    /// All control planes and members of etcd: what joins one needs the facts of all of them.
+    LimitControlPlanes,
+    /// What kubespray asserts of an inventory with two systems in it is wrong; gates assert it (E15).
+    IgnoreAssertErrors,
+    /// Tasks of a network that is there already (domain reference 1, S3).
+    SkipMultus,
+    /// An upgrade to the running version drains nobody.
+    NoDrain,
 }
 
 /// A version as kubespray takes it: `v1.27.5`, or `1.31.6` from kubespray 2.27 on (E16).
@@ -70,6 +78,11 @@ impl std::fmt::Display for Arg {
         match self {
             Arg::Node(node) => write!(f, "-e node={node}"),
             Arg::Limit(node) => write!(f, "--limit={node}"),
+            Arg::LimitControlPlanes => write!(f, "--limit=etcd,kube_control_plane"),
+            Arg::IgnoreAssertErrors => write!(f, "-e ignore_assert_errors=yes"),
+            Arg::SkipMultus => write!(f, "--skip-tags=multus"),
+            // As YAML: a bare `false` would be a text, which is true (E22).
+            Arg::NoDrain => write!(f, "-e \"{{drain_nodes: false}}\""),
             Arg::KubeVersion(KubeVersion(version)) => write!(f, "-e kube_version={version}"),
             Arg::RepoList(lines) => {
                 // A YAML list for Ansible in double quotes for the shell: RepoLine has neither.
@@ -106,6 +119,8 @@ mod tests {
             Arg::Node(node("worker1")),
             Arg::KubeVersion(KubeVersion::try_from("v1.27.5").unwrap()),
             Arg::RepoList(repos),
+            Arg::LimitControlPlanes,
+            Arg::NoDrain,
         ];
         let script = format!("printf '%s\\n' {}", line(&args).unwrap());
         let ran = std::process::Command::new("bash").args(["-euc", &script]).output().unwrap();
@@ -119,6 +134,9 @@ mod tests {
             "kube_version=v1.27.5",
             "-e",
             &list,
+            "--limit=etcd,kube_control_plane",
+            "-e",
+            "{drain_nodes: false}",
         ];
         assert_eq!(words.lines().collect::<Vec<_>>(), meant);
         // And Ansible reads the last word as YAML, because it begins with a brace.

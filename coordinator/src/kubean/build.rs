@@ -1,6 +1,6 @@
-//! The two operations of a worker, as the corrected runbook has them.
+//! The operations of nodes, as the corrected runbook has them.
 //!
-//! Domain reference 1 (S1), with its errata impossible by construction: a hook that touches hosts
+//! Domain reference 1 (S1, S3, S4), with its errata impossible by construction: a hook that touches hosts
 //! is limited to the one host that is meant (E6, E7, E8), the image and the version are pinned
 //! (E10, E16), and every attempt has a name, an inventory and variables of its own (E18, E21).
 
@@ -16,7 +16,7 @@ use super::{
     RepoLine, line, spec_hash,
 };
 use crate::domain::{
-    plan::Plan,
+    plan::{Plan, Role},
     state::{Kind, OperationIntent},
 };
 
@@ -53,6 +53,8 @@ pub struct Identity<'a> {
     pub epoch: Epoch,
     /// The node.
     pub node: &'a NodeName,
+    /// What it is to its cluster.
+    pub role: Role,
 }
 
 /// The operation as it was intended.
@@ -75,6 +77,17 @@ pub fn expected(
             vec![hook("disable-firewalld.yml", &[Arg::Limit(node())])],
             vec![hook("cluster-info.yml", &[])],
         ),
+        Kind::Kubeconfig => ("kubeconfig.yml", vec![], vec![], vec![]),
+        Kind::Reorder => {
+            let pre = vec![hook("ping.yml", &[])];
+            ("cluster.yml", on_control_planes(version), pre, vec![hook("cluster-info.yml", &[])])
+        }
+        Kind::Join | Kind::Rejoin if whose.role.is_control_plane() => {
+            let repos: &[String] = if intent.kind == Kind::Join { &plan.repos } else { &[] };
+            let pre = before_join(plan.facts_hook, repos, whose.node)?;
+            let post = after_control_plane_join(version.clone());
+            ("cluster.yml", on_control_planes(version), pre, post)
+        }
         Kind::Join | Kind::Rejoin => {
             // The repositories of the plan are the target's: an old system keeps its own.
             let repos: &[String] = if intent.kind == Kind::Join { &plan.repos } else { &[] };
@@ -102,6 +115,18 @@ pub fn expected(
     let label = (CLUSTER_LABEL.to_owned(), plan.cluster.to_string());
     operation.metadata.labels = Some(BTreeMap::from([label]));
     Ok(operation)
+}
+
+/// `cluster.yml` for control planes alone: the others are there, and stay as they are.
+fn on_control_planes(version: Arg) -> Vec<Arg> {
+    vec![Arg::LimitControlPlanes, Arg::IgnoreAssertErrors, version, Arg::SkipMultus]
+}
+
+/// The other API servers and members of etcd learn of the new one by an upgrade to the same version
+/// (kubespray `docs/nodes.md`, "Adding an etcd node").
+fn after_control_plane_join(version: Arg) -> Vec<Hook> {
+    let upgrade = [Arg::LimitControlPlanes, Arg::IgnoreAssertErrors, version, Arg::NoDrain];
+    vec![hook("upgrade-cluster.yml", &upgrade), hook("cluster-info.yml", &[])]
 }
 
 /// What a host needs before kubespray's own play.

@@ -100,7 +100,7 @@ fn needs(view: &View<'_>, migration: &Migration, subject: &Subject, gate: Gate) 
     let bench = migration.bench(subject);
     let phase = migration.track(subject).map(|track| &track.phase);
     let mut rows = Vec::new();
-    for need in gate.needs() {
+    for need in bench.needs(gate) {
         for source in bench.witnesses(need) {
             let blocker = open.iter().find(|why| is_about(why, need.check, &source));
             rows.push(match phase {

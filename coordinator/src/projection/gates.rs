@@ -11,17 +11,19 @@ use super::{
 };
 use crate::domain::{
     gate::{Age, Gate, Need, Window},
+    plan::Role,
     policy::{FLOORS, Policy},
 };
 
-/// Every gate in the order of the path, with what it asks under this policy.
-pub fn planned(policy: &Policy) -> Vec<PlannedGate> {
+/// Every gate in the order of the path, with what it asks under this policy of nodes up to this role.
+pub fn planned(policy: &Policy, role: Role) -> Vec<PlannedGate> {
     let gate = |gate: Gate| PlannedGate {
         name: format!("{gate:?}"),
         number: gate.number().map(|number| format!("G{number}")).unwrap_or_default(),
-        needs: gate.needs().iter().map(|need| line(need, policy)).collect(),
+        needs: gate.needs_of(role).map(|need| line(need, policy)).collect(),
     };
-    Gate::ALL.into_iter().map(gate).collect()
+    let asked = |gate: &Gate| gate.is_of(role);
+    Gate::ALL.into_iter().filter(asked).map(gate).collect()
 }
 
 fn line(need: &Need, policy: &Policy) -> String {
@@ -39,6 +41,8 @@ fn witness(witness: Witness) -> &'static str {
         Witness::ApiServers => "every API server",
         Witness::Management => "the management API",
         Witness::Coordinator => "the coordinator's records",
+        Witness::ControlPlanes => "the control planes together",
+        Witness::OwnApiServer => "its own API server",
     }
 }
 
@@ -52,11 +56,25 @@ pub fn table() -> String {
     );
     for gate in Gate::ALL {
         out += &format!("\n## {}: {}\n\n", gate_name(gate), of_gate(gate));
-        out += &format!("Held after {} without a pass.\n\n", gate.deadline(&policy, false));
+        out += &format!(
+            "Held after {} without a pass.\n\n",
+            gate.deadline(&policy, false, Role::Worker)
+        );
         out += "| must be true | check | witness | at most | for | catches |\n";
         out += "|---|---|---|---|---|---|\n";
         for need in gate.needs() {
             out += &format!("{}\n", markdown(need, &policy));
+        }
+        for (of, needs) in [
+            ("control planes", gate.control_plane_needs()),
+            ("the first control plane", gate.first_needs()),
+        ] {
+            for need in needs {
+                out += &format!(
+                    "{}\n",
+                    markdown(need, &policy).replacen("| ", &format!("| *{of}*: "), 1)
+                );
+            }
         }
     }
     out += "\n## Policy\n\nA value under its floor needs `spec.unsafe` with a reason.\n\n";
@@ -74,7 +92,7 @@ fn markdown(need: &Need, policy: &Policy) -> String {
         Window::Once => "one look".to_owned(),
         Window::Soak => {
             let canary = need.window.length(policy, true);
-            format!("{} (canary {canary})", need.window.length(policy, false))
+            format!("{} (canary, control planes {canary})", need.window.length(policy, false))
         }
         window => window.length(policy, false).to_string(),
     };

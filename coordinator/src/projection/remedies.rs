@@ -173,6 +173,10 @@ fn ask_source(check: Check, source: &Source) -> Vec<String> {
                     .to_owned(),
             ]
         }
+        Source::ControlPlanes => vec![
+            "rehull etcd {cluster}  # which of them is silent, and why".to_owned(),
+            "rehull agent list {cluster}  # every control plane needs one".to_owned(),
+        ],
         Source::Coordinator => {
             vec![format!("journalctl -u rehull | grep warn  # why it could not answer {check}")]
         }
@@ -236,6 +240,8 @@ fn retries(
         let what = match resume {
             Step::Ask(Gate::Removal) => "run the removal again",
             Step::Ask(Gate::Join | Gate::Rejoin) => "run the join again",
+            Step::Ask(Gate::Kubeconfig) => "renew the kubeconfig again",
+            Step::Ask(Gate::Reordered) => "apply the order again",
             _ => "reinstall the host again",
         };
         help.push(format!("rehull migrate retry {cluster}{node} --resubmit  # {what}"));

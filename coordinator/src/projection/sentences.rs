@@ -25,6 +25,7 @@ pub fn sentence(recorded: &Recorded) -> String {
         event => of_migration(event)
             .or_else(|| of_evidence(event))
             .or_else(|| of_operation(event))
+            .or_else(|| of_control_plane(event))
             .unwrap_or_else(|| of_host(event, recorded)),
     };
     bounded(&text, SENTENCE_MAX)
@@ -136,6 +137,8 @@ fn of_operation(event: &Event) -> Option<String> {
                 Kind::Remove => "the removal, from which there is no way back",
                 Kind::Join => "the join",
                 Kind::Rejoin => "the join with the system that it still has",
+                Kind::Kubeconfig => "the renewal of Kubean's kubeconfig from another control plane",
+                Kind::Reorder => "the application of the new order of the inventory",
             };
             format!("{node}: {what}, attempt {attempt}, will be operation {}.", intent.name)
         }
@@ -171,6 +174,50 @@ fn of_operation(event: &Event) -> Option<String> {
         }
         Event::ForeignOperationSeen { node, name } => {
             format!("{node}: operation {name}, which is not ours, was seen beside ours.")
+        }
+        _ => return None,
+    })
+}
+
+fn of_control_plane(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::ClusterIdentified { identity } => format!(
+            "What tells this cluster from any other was recorded: etcd {}, {} authorities.",
+            identity.etcd_cluster,
+            identity.authorities.len()
+        ),
+        Event::BackupRecorded { node, backup } => format!(
+            "{node}: backup {} was taken before it goes: {} bytes of etcd, {}.",
+            backup.name,
+            backup.snapshot_bytes,
+            short(&backup.snapshot_sha256)
+        ),
+        Event::LeaderMoved { node, seen } => format!("{node}: it leads etcd no more: {seen}."),
+        Event::EndpointMoved { node, object, from, to } => {
+            format!("{node}: {object} leads to {to} instead of {from}.")
+        }
+        Event::InventoryReordered { node, before_sha256, after_sha256 } => format!(
+            "{node}: it comes last in the inventory of the Cluster: {} became {}, and nothing but \
+             the order has changed.",
+            short(before_sha256),
+            short(after_sha256)
+        ),
+        Event::ApiServerSwitched { node, on: false, seen } => {
+            format!("{node}: its API server is out of service: {seen}.")
+        }
+        Event::ApiServerSwitched { node, on: true, seen } => {
+            format!("{node}: its API server is back in service: {seen}.")
+        }
+        Event::MemberRemovalOrdered { node, member, .. } => format!(
+            "{node}: its member of etcd outlived the removal: {} ({}) is to be removed, and no other.",
+            member.id, member.peer_url
+        ),
+        Event::FragilityExceeded { node, since, limit, page } => format!(
+            "{node}: etcd bears no loss since {since}, for longer than {limit}: {}.",
+            if *page { "somebody must look, now" } else { "somebody should look" }
+        ),
+        Event::MemberRemovalAnswered { node, seen, .. } => {
+            format!("{node}: of its member of etcd, an agent says: {seen}")
         }
         _ => return None,
     })
@@ -251,6 +298,8 @@ pub(super) fn step(step: Step) -> String {
         Step::Submit(Kind::Remove) => "be removed".to_owned(),
         Step::Submit(Kind::Join) => "join".to_owned(),
         Step::Submit(Kind::Rejoin) => "join again with the system that it has".to_owned(),
+        Step::Submit(Kind::Kubeconfig) => "have Kubean's kubeconfig renewed".to_owned(),
+        Step::Submit(Kind::Reorder) => "have the new order of the inventory applied".to_owned(),
         Step::Reinstall => "be reinstalled".to_owned(),
         Step::Work => "begin its nodes".to_owned(),
         Step::Finish => "finish".to_owned(),

@@ -2,6 +2,7 @@
 
 use crate::domain::{
     gate::Gate,
+    plan::Role,
     state::{Fleet, Kind, Migration, Node, Phase, Progress, Reinstall, Step},
 };
 use rehull_shared::ids::ClusterName;
@@ -42,6 +43,9 @@ pub(super) fn of_node(fleet: &Fleet, cluster: &ClusterName, node: &Node) -> &'st
 /// How far along the path a node is, in percent; a held one is where it was held.
 pub(super) fn percent(fleet: &Fleet, cluster: &ClusterName, node: &Node) -> u32 {
     let state = reached(fleet, cluster, node, &node.track.phase);
+    // A hand-over comes between two states of the path that all nodes take.
+    let handing_over = ["KubeconfigMoved", "InventoryReordered", "ReorderApplied"].contains(&state);
+    let state = if handing_over { "SnapshotTaken" } else { state };
     let place = PATH.iter().position(|name| *name == state).unwrap_or(0);
     u32::try_from(place * 100 / (PATH.len() - 1)).unwrap_or(0)
 }
@@ -80,7 +84,12 @@ fn before(step: Step) -> &'static str {
         Step::Ask(Gate::Snapshot) => "PreflightPassed",
         Step::Ask(Gate::Cordon) => "SnapshotTaken",
         Step::Ask(Gate::Drain) => "Cordoned",
-        Step::Ask(Gate::RemoveAdmission) | Step::Submit(Kind::Remove) => "Drained",
+        Step::Ask(Gate::KubeconfigAdmission) | Step::Submit(Kind::Kubeconfig) => "SnapshotTaken",
+        Step::Ask(Gate::Kubeconfig | Gate::Reorder) => "KubeconfigMoved",
+        Step::Ask(Gate::ReorderAdmission) | Step::Submit(Kind::Reorder) => "InventoryReordered",
+        Step::Ask(Gate::Reordered) => "ReorderApplied",
+        Step::Ask(Gate::Quorum | Gate::Withdraw | Gate::RemoveAdmission)
+        | Step::Submit(Kind::Remove) => "Drained",
         Step::Ask(Gate::Removal) => "RemoveReported",
         Step::Ask(Gate::Reinstall) | Step::Reinstall => "RemovalVerified",
         Step::Ask(Gate::Os) => "ReinstallReported",
@@ -102,6 +111,8 @@ fn operating(node: &Node) -> &'static str {
         (Kind::Join, Progress::Ended { .. }) => "JoinReported",
         (Kind::Join, _) => "JoinRequested",
         (Kind::Rejoin, _) => "Compensating",
+        (Kind::Kubeconfig, _) => "KubeconfigMoved",
+        (Kind::Reorder, _) => "ReorderApplied",
     }
 }
 
@@ -128,9 +139,19 @@ pub(super) fn of_cluster(migration: &Migration) -> &'static str {
         Phase::Ready { next: Step::Work } => "BackedUp",
         Phase::Ready { .. } => "Finalize",
         _ if canary_is_open(migration) => "Canary",
-        _ => "Workers",
+        _ => match open_role(migration) {
+            Role::Worker => "Workers",
+            Role::ControlPlane => "ControlPlanes",
+            Role::FirstControlPlane => "FirstControlPlane",
+        },
     };
     if migration.paused_by.is_some() { "Paused" } else { state }
+}
+
+/// What the nodes are to their cluster whose turn it is.
+fn open_role(migration: &Migration) -> Role {
+    let open = migration.nodes.iter().find(|node| !node.track.phase.is_over());
+    open.map_or(Role::Worker, |node| node.planned.role)
 }
 
 fn canary_is_open(migration: &Migration) -> bool {

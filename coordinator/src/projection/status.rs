@@ -8,9 +8,12 @@ use rehull_shared::{
     time::{Span, Timestamp},
 };
 
-use super::{View, states, waits::waits_for};
+use super::{View, states, time_of_day, waits::waits_for};
 use crate::{
-    domain::state::{Host, Migration, Node, Subject},
+    domain::{
+        fragility::Loudness,
+        state::{Host, Migration, Node, Subject},
+    },
     etcd::summary,
 };
 
@@ -42,16 +45,37 @@ fn of_cluster(view: &View<'_>, name: &ClusterName, migration: &Migration) -> Clu
         nodes: migration.nodes.iter().map(|node| of_node(view, migration, node)).collect(),
         waits_for: waits_for(view, migration, &Subject::Cluster),
         unprotected_since: unprotected_since(migration),
-        etcd: view.etcd.get(name).map(|look| etcd(view, look)).unwrap_or_default(),
+        etcd: etcd(view, view.etcd.get(name), migration),
     }
 }
 
-/// How the etcd is, if it was looked at lately.
-fn etcd(view: &View<'_>, (at, health): &(Timestamp, EtcdResponse)) -> String {
-    match view.now.since(*at) > LOOK_MAX {
+/// How the etcd is, if it was looked at lately, and for how long it has borne no loss.
+fn etcd(
+    view: &View<'_>,
+    look: Option<&(Timestamp, EtcdResponse)>,
+    migration: &Migration,
+) -> String {
+    let look = look.map(|(at, health)| match view.now.since(*at) > LOOK_MAX {
         true => format!("not looked at since {at}"),
         false => summary(health),
-    }
+    });
+    let policy = &migration.plan.policy;
+    let fragile = migration.fragile().map(|(node, from)| {
+        format!(
+            "bears no loss since {} ({}), for {} is away; people are warned after {}, paged after {}",
+            time_of_day(from),
+            view.now.since(from),
+            node.planned.name,
+            policy.fragility_limit(Loudness::Warning),
+            policy.fragility_limit(Loudness::Page)
+        )
+    });
+    let so_far = migration.fragility(view.now);
+    let over = (fragile.is_none() && !so_far.is_empty()).then(|| {
+        let each = so_far.iter().map(|(node, span)| format!("{span} for {node}"));
+        format!("bore no loss for {}", each.collect::<Vec<_>>().join(", "))
+    });
+    look.into_iter().chain(fragile).chain(over).collect::<Vec<_>>().join("; ")
 }
 
 /// Since when the deletion protection is off, or may be; empty if it is on, or if there is none.

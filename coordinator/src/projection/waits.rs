@@ -93,7 +93,7 @@ pub(super) fn waits_for(view: &View<'_>, migration: &Migration, subject: &Subjec
             format!("a person, to {}: {}", step(*resume), list(why, view.now))
         }
         (Phase::Ready { next }, _) => match paused {
-            Some(by) if next.is_safe_to_rest_before() => {
+            Some(by) if migration.may_rest(subject, *next) => {
                 format!("a resume: {by} has paused it before it can {}", step(*next))
             }
             _ => match migration.operating().filter(|_| next.is_about_operations()) {

@@ -54,6 +54,15 @@ pub const fn of_gate(gate: Gate) -> &'static str {
         Gate::ClusterAbort => "nothing is left behind of what was given up",
         Gate::RejoinAdmission => "a removed node may join again with the system that it still has",
         Gate::Rejoin => "it is back with that system, and works",
+        Gate::KubeconfigAdmission => {
+            "Kubean may be told to ask another control plane than the first"
+        }
+        Gate::Kubeconfig => "Kubean asks another control plane than the first",
+        Gate::Reorder => "the first control plane comes last in the inventory of the Cluster",
+        Gate::ReorderAdmission => "the new order of the inventory may be applied",
+        Gate::Reordered => "the new order is applied, and nothing but the order has changed",
+        Gate::Quorum => "etcd, the clients of the API and a backup let this control plane go",
+        Gate::Withdraw => "its API server is out of service, and no client was cut off",
     }
 }
 
@@ -71,6 +80,23 @@ pub const fn of_check(check: Check) -> Words {
         | Check::InputsRemoved
         | Check::ProtectionOff
         | Check::ProtectionOn => of_management(check),
+        Check::EtcdHealthy
+        | Check::QuorumKept
+        | Check::LeaderElsewhere
+        | Check::MemberAbsent
+        | Check::IdentityKept
+        | Check::EtcdServersRight
+        | Check::EndpointsElsewhere
+        | Check::InfoSigned
+        | Check::ApiServerServes
+        | Check::ApiServersListed
+        | Check::ControlPlanePodsReady
+        | Check::ApiServerStopped
+        | Check::KubeconfigElsewhere
+        | Check::InventoryReordered
+        | Check::BackupFresh
+        | Check::IdentityRecorded
+        | Check::OtherControlPlanesDone => of_control_plane(check),
         Check::NodesReady
         | Check::AnswersFresh
         | Check::KubeletVersionsEqual
@@ -104,6 +130,100 @@ pub const fn of_check(check: Check) -> Words {
         | Check::DiskFree
         | Check::ResolverUsable => host::words_of(check),
         _ => node::words_of(check),
+    }
+}
+
+const fn of_control_plane(check: Check) -> Words {
+    match check {
+        Check::EtcdHealthy => words(
+            "every member of etcd is well, and they are those of the control planes that are to be \
+             there",
+            "F5, F6, F54",
+            &["rehull etcd {cluster}"],
+        ),
+        Check::QuorumKept => words(
+            "etcd bears the loss of this member: all voters are well, and enough of them",
+            "F54",
+            &["rehull etcd {cluster}"],
+        ),
+        Check::LeaderElsewhere => {
+            words("another member leads etcd", "F54", &["rehull etcd {cluster}"])
+        }
+        Check::MemberAbsent => words(
+            "no member of etcd has the node's address",
+            "F5, F7",
+            &["rehull etcd {cluster}", "rehull migrate retry {cluster} {node}  # remove it again"],
+        ),
+        Check::IdentityKept => words(
+            "certificate authorities and etcd are those that were recorded, on every control plane",
+            "F52, F53",
+            &[
+                "rehull etcd {cluster}",
+                "stop: somebody may have made a new cluster (deploy/backup.md)",
+            ],
+        ),
+        Check::EtcdServersRight => words(
+            "every API server asks a member of etcd that is there",
+            "F55",
+            &["rehull etcd {cluster}  # upgrade-cluster.yml rewrites --etcd-servers"],
+        ),
+        Check::EndpointsElsewhere => words(
+            "cluster-info and kubeadm-config lead to an API server that stays",
+            "F56, F57",
+            &[
+                "kubectl -n kube-public get configmap cluster-info -o yaml",
+                "kubectl -n kube-system get configmap kubeadm-config -o yaml",
+            ],
+        ),
+        Check::InfoSigned => words(
+            "cluster-info is signed with a fresh token, so that a host that joins believes it",
+            "F57",
+            &[
+                "kubectl -n kube-public get configmap cluster-info -o yaml  # jws-kubeconfig-*",
+                "kubectl -n kube-system get pods -l component=kube-controller-manager",
+            ],
+        ),
+        Check::ApiServerServes => words(
+            "the API server on the node is ready",
+            "",
+            &["ssh {address} crictl logs $(crictl ps -q --name kube-apiserver)"],
+        ),
+        Check::ApiServersListed => words(
+            "the Service kubernetes leads to the API servers that are to be there, and to no others",
+            "F4, F8",
+            &["kubectl get endpointslices -l kubernetes.io/service-name=kubernetes"],
+        ),
+        Check::ControlPlanePodsReady => words(
+            "the pods of the node's control plane are Ready",
+            "",
+            &["kubectl -n kube-system get pods --field-selector spec.nodeName={node}"],
+        ),
+        Check::ApiServerStopped => words(
+            "no process of an API server is left on the host, and its port is free",
+            "F4",
+            &["ssh {address} crictl ps --name kube-apiserver"],
+        ),
+        Check::KubeconfigElsewhere => words(
+            "the kubeconfig that Kubean keeps leads to an API server that stays",
+            "F61",
+            &["kubectl {management} get clusters.kubean.io {cluster} -o yaml  # kubeconfRef"],
+        ),
+        Check::InventoryReordered => words(
+            "the node comes last of the control planes in the inventory of the Cluster",
+            "F62",
+            &["rehull inventory check hosts.yml  # of the ConfigMap of hostsConfRef"],
+        ),
+        Check::BackupFresh => words(
+            "a backup of etcd and its keys was taken less than 30 minutes ago, and is stored whole",
+            "",
+            &["rehull backup list", "rehull migrate retry {cluster} {node}  # take another one"],
+        ),
+        Check::IdentityRecorded => words(
+            "what tells this cluster from any other is recorded",
+            "F52, F53",
+            &["rehull etcd {cluster}"],
+        ),
+        _ => words("all other control planes run the target OS", "", &["rehull status {cluster}"]),
     }
 }
 

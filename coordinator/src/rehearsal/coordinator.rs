@@ -98,6 +98,7 @@ impl Coordinator {
             clients: Clients::new(parts.world.connect()),
             agents: Agents::default(),
             blobs: Blobs::open(parts.dir.join("blobs")).map_err(io::Error::other)?,
+            backups: None,
             run_program: installer::program(parts.world.clone()),
             protection: Some(installer::PROTECTION.to_owned()),
             installers: parts.installers.clone(),
@@ -111,7 +112,6 @@ impl Coordinator {
         let desk = Desk {
             handle: handle.clone(),
             context: context.clone(),
-            backups: None,
             etcd: Default::default(),
             authority: parts.authority.clone(),
             troubles: troubles.clone(),

@@ -70,6 +70,8 @@ fn kind(event: &Event) -> Option<&'static str> {
     match event {
         Event::Held { subject: Subject::Node(_), .. } => Some("node.held"),
         Event::Held { subject: Subject::Cluster, .. } => Some("migration.held"),
+        Event::FragilityExceeded { page: false, .. } => Some("etcd.fragile"),
+        Event::FragilityExceeded { page: true, .. } => Some("etcd.fragile.page"),
         Event::NodeFinished { .. } => Some("node.done"),
         Event::NodeAborted { .. } => Some("node.aborted"),
         Event::MigrationCompleted => Some("migration.done"),

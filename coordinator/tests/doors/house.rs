@@ -54,7 +54,10 @@ pub(crate) async fn coordinator() -> Coordinator {
     let world = Api::new("doors", Arc::new(now));
     let client = world.client();
     let connect = move |_, _| futures::future::ready(Ok(client.clone())).boxed();
+    let key = age::x25519::Identity::generate();
+    let backups = Backups::new(dir.path().join("backups"), vec![key.to_public()], 3);
     let context = Context {
+        backups: Some(backups),
         clients: Clients::new(Arc::new(connect)),
         agents: agents.clone(),
         blobs: Blobs::open(dir.path().join("blobs")).unwrap(),
@@ -67,13 +70,10 @@ pub(crate) async fn coordinator() -> Coordinator {
         advertised: "rehull.example:7443".to_owned(),
         ca_sha256: authority.sha256().to_owned(),
     };
-    let key = age::x25519::Identity::generate();
-    let backups = Backups::new(dir.path().join("backups"), vec![key.to_public()], 3);
     let troubles = Troubles::default();
     let desk = Desk {
         handle,
         context,
-        backups: Some(backups),
         etcd: Default::default(),
         authority: authority.clone(),
         troubles,

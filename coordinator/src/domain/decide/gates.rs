@@ -29,7 +29,7 @@ impl Desk<'_> {
         else {
             return Ok(()); // a late answer is no error: it answers a question that is closed
         };
-        let Some(need) = gate.needs().iter().find(|need| need.check == evidence.check) else {
+        let Some(need) = bench.needs(*gate).find(|need| need.check == evidence.check) else {
             return Ok(());
         };
         let expected = bench.witnesses(need).contains(&evidence.source);
@@ -40,7 +40,7 @@ impl Desk<'_> {
         let mut with = dossier.clone();
         with.add(evidence.clone(), policy.evidence_max_age);
         let verdict = bench.judge(*gate, *asked, &with, self.now());
-        let window = need.window.length(policy, bench.canary);
+        let window = need.window.length(policy, bench.watched);
         if verdict.is_ok() || dossier.is_news(evidence, need.age.limit(policy), window) {
             let (subject, evidence) = (subject.clone(), evidence.clone());
             self.write(Event::EvidenceRecorded { subject, evidence });

@@ -32,7 +32,7 @@ impl Desk<'_> {
             Subject::Cluster => migration.aborted_by.is_some(),
             Subject::Node(name) => migration.node(name).is_some_and(|node| node.is_given_up()),
         };
-        if given_up || !next.is_safe_to_rest_before() {
+        if given_up || !migration.may_rest(subject, next) {
             return false;
         }
         let paused = migration.paused_by.is_some();

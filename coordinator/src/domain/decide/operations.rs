@@ -9,7 +9,8 @@ use crate::domain::{
     gate::{Gate, Proof},
     operation,
     state::{
-        Deletion, Extent, Kind, Leftovers, OperationIntent, Outcome, Phase, Progress, Subject,
+        Deletion, Extent, Kind, Leftovers, MemberRemoval, Node, OperationIntent, Outcome, Phase,
+        Progress, Subject,
     },
 };
 
@@ -53,7 +54,7 @@ impl Desk<'_> {
         let nothing = operation.intent.kind.done_by_nobody();
         let now = self.now();
         let untouched = migration.bench(&subject).contradicts(*gate, nothing, *asked, dossier, now);
-        let due = now >= at && untouched;
+        let due = now >= at && untouched && !nothing.is_empty();
         if due {
             let (name, number) = (operation.intent.name.clone(), node.resubmitted + 1);
             let node = node.planned.name.clone();
@@ -95,7 +96,9 @@ impl Desk<'_> {
             self.write(event);
             if matches!(
                 report,
-                Report::LeftoversAnswered { .. } | Report::NodeDeletionAnswered { .. }
+                Report::LeftoversAnswered { .. }
+                    | Report::NodeDeletionAnswered { .. }
+                    | Report::MemberAnswered { .. }
             ) {
                 // Old answers count no more; new ones need a question.
                 self.ask(&Subject::Node(name.clone()), Gate::Removal);
@@ -109,6 +112,9 @@ impl Desk<'_> {
         match report {
             Report::Exported { sha256 } if migration.export.is_none() => {
                 self.write(Event::ObjectsExported { sha256: sha256.clone() });
+            }
+            Report::Identified { identity } if migration.identity.is_none() => {
+                self.write(Event::ClusterIdentified { identity: identity.clone() });
             }
             Report::Protection { round, done, seen } => {
                 self.hear_of_protection(*round, *done, seen);
@@ -128,7 +134,16 @@ impl Desk<'_> {
         let of_last = |name: &str| node.operation().is_some_and(|op| op.intent.name == name);
         let of_any = |name: &str| node.operations.iter().find(|op| op.intent.name == name);
         match report.clone() {
-            Report::Exported { .. } | Report::Protection { .. } => None,
+            Report::Exported { .. } | Report::Protection { .. } | Report::Identified { .. } => None,
+            Report::Backup { .. }
+            | Report::LeaderMoved { .. }
+            | Report::EndpointMoved { .. }
+            | Report::Reordered { .. }
+            | Report::ApiServer { .. } => hand_over_event(node, asking?, report.clone()),
+            Report::MemberLeft { node: owner, member } => self.remove_member(owner, member),
+            Report::MemberAnswered { node: owner, order, seen } => (asking == Some(Gate::Removal)
+                && matches!(&node.member, MemberRemoval::Ordered { order: now, .. } if *now == order))
+            .then_some(Event::MemberRemovalAnswered { node: owner, order, seen }),
             Report::Snapshot { node: name, snapshot } => (asking == Some(Gate::Snapshot)
                 && node.snapshot.is_none())
             .then_some(Event::SnapshotRecorded { node: name, snapshot }),
@@ -182,6 +197,26 @@ impl Desk<'_> {
                 installer_event(&node.track.phase, owner, percent, seen, done)
             }
         }
+    }
+}
+
+/// What was done to take a control plane out of its cluster's way, if its gate is still asked.
+fn hand_over_event(state: &Node, asking: Gate, report: Report) -> Option<Event> {
+    match report {
+        Report::Backup { node, backup } => (matches!(asking, Gate::Quorum | Gate::RemoveAdmission)
+            && state.backup.is_none())
+        .then_some(Event::BackupRecorded { node, backup }),
+        Report::LeaderMoved { node, seen } => Some(Event::LeaderMoved { node, seen }),
+        Report::EndpointMoved { node, object, from, to } => {
+            Some(Event::EndpointMoved { node, object, from, to })
+        }
+        Report::Reordered { node, before_sha256, after_sha256 } => {
+            Some(Event::InventoryReordered { node, before_sha256, after_sha256 })
+        }
+        Report::ApiServer { node, on, seen } => {
+            (state.api_server_on != Some(on)).then_some(Event::ApiServerSwitched { node, on, seen })
+        }
+        _ => None,
     }
 }
 

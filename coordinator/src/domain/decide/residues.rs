@@ -11,7 +11,7 @@ use crate::domain::{
     command::Refusal,
     event::Event,
     gate::{Gate, Seen},
-    state::{Deletion, Leftovers, Phase, Process, Step, Subject},
+    state::{Deletion, Leftovers, Member, MemberRemoval, Phase, Process, Step, Subject},
 };
 
 /// What the host must say before its Node object is deleted: a living kubelet would register it
@@ -33,8 +33,10 @@ impl Desk<'_> {
             let seen = dossier.get(check, &source);
             seen.is_some_and(|seen| matches!(seen.evidence.verdict, Verdict::Pass(_)))
         };
-        let mut servers = migration.plan.api_servers.iter();
-        let gone = servers.all(|at| passes(Check::NodeAbsent, Source::ApiServer(at.clone())));
+        let subject = Subject::Node(node.clone());
+        let bench = migration.bench(&subject);
+        let mut servers = bench.api_servers();
+        let gone = servers.all(|at| passes(Check::NodeAbsent, Source::ApiServer(at.to_owned())));
         let dead = passes(Check::KubeletStopped, Source::Agent(node.clone()));
         let wanted = matches!(state.deletion, Deletion::Wanted { .. });
         let untouched = state.leftovers == Leftovers::Untouched;
@@ -44,6 +46,32 @@ impl Desk<'_> {
                 node,
                 processes,
             }
+        })
+    }
+
+    /// Orders a member of etcd to be removed that outlived the removal of its host: once an attempt,
+    /// and only when the API servers say that the Node is gone and the agent of the host that nothing
+    /// of it runs. A removed member that lives goes on answering its own API server.
+    pub(super) fn remove_member(&self, node: NodeName, member: Member) -> Option<Event> {
+        let migration = self.migration()?;
+        let state = migration.node(&node)?;
+        let Phase::Asking { gate: gate @ Gate::Removal, asked, dossier } = &state.track.phase
+        else {
+            return None;
+        };
+        let subject = Subject::Node(node.clone());
+        let bench = migration.bench(&subject);
+        let mut servers = bench.api_servers();
+        let gone = servers.all(|at| {
+            let seen = dossier.get(Check::NodeAbsent, &Source::ApiServer(at.to_owned()));
+            seen.is_some_and(|seen| matches!(seen.evidence.verdict, Verdict::Pass(_)))
+        });
+        let clean = bench.confirms(*gate, &CLEAN, *asked, dossier, self.now());
+        let untouched = state.member == MemberRemoval::Untouched;
+        (untouched && gone && clean).then(|| Event::MemberRemovalOrdered {
+            order: format!("{}/{}/{}/member/{}", migration.id, node, state.attempt, asked.round),
+            node,
+            member,
         })
     }
 

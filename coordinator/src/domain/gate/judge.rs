@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Gate, Need};
 use crate::domain::{
-    plan::Plan,
+    plan::{Plan, Role},
     state::{Extent, Outcome},
 };
 
@@ -142,21 +142,45 @@ pub struct Bench<'a> {
     pub plan: &'a Plan,
     /// The node that is judged; `None` for the cluster.
     pub node: Option<&'a NodeName>,
-    /// Whether it is the canary.
-    pub canary: bool,
+    /// Whether it is watched for longer than others: the canary, and control planes.
+    pub watched: bool,
+    /// What the node is to its cluster; of a cluster, what the highest of its planned nodes is.
+    pub role: Role,
+    /// The API server that is no witness now: it was taken out of service, or its host is away.
+    pub apart: Option<&'a str>,
 }
 
 impl Bench<'_> {
+    /// All that must hold for a gate to be passed here.
+    pub fn needs(&self, gate: Gate) -> impl Iterator<Item = &'static Need> + use<> {
+        // The cluster has no node that hands over.
+        gate.needs_of(match self.node {
+            Some(_) => self.role,
+            None => self.role.min(Role::ControlPlane),
+        })
+    }
+
     /// Every source whose answer to this need is required.
     pub fn witnesses(&self, need: &Need) -> Vec<Source> {
         match need.witness {
             Witness::Agent => self.node.cloned().map(Source::Agent).into_iter().collect(),
             Witness::ApiServers => {
-                self.plan.api_servers.iter().cloned().map(Source::ApiServer).collect()
+                self.api_servers().map(|at| Source::ApiServer(at.to_owned())).collect()
             }
+            Witness::OwnApiServer => {
+                let own = self.node.and_then(|node| self.plan.control_plane(node));
+                own.map(|own| Source::ApiServer(own.api_server.clone())).into_iter().collect()
+            }
+            Witness::ControlPlanes => vec![Source::ControlPlanes],
             Witness::Management => vec![Source::Management],
             Witness::Coordinator => vec![Source::Coordinator],
         }
+    }
+
+    /// The API servers that are witnesses now.
+    pub fn api_servers(&self) -> impl Iterator<Item = &str> {
+        let all = self.plan.api_servers.iter().map(String::as_str);
+        all.filter(|address| self.apart != Some(address))
     }
 
     /// Judges a gate. `Ok` only if every witness of every need has confirmed it in this round,
@@ -170,7 +194,7 @@ impl Bench<'_> {
     ) -> Result<Proof, Vec<Blocker>> {
         let mut rests_on = Vec::new();
         let mut blockers = Vec::new();
-        for need in gate.needs() {
+        for need in self.needs(gate) {
             let witnesses = self.witnesses(need);
             if witnesses.is_empty() {
                 // A need that nobody can confirm blocks for ever, rather than never.
@@ -199,8 +223,8 @@ impl Bench<'_> {
         dossier: &Dossier,
         now: Timestamp,
     ) -> bool {
-        let needs = gate.needs().iter().filter(|need| checks.contains(&need.check));
-        needs.into_iter().all(|need| {
+        let mut needs = self.needs(gate).filter(|need| checks.contains(&need.check));
+        needs.all(|need| {
             self.witnesses(need).iter().all(|source| {
                 let seen = dossier.get(need.check, source);
                 self.hear(need, asked, seen, source, now).is_ok()
@@ -217,8 +241,8 @@ impl Bench<'_> {
         dossier: &Dossier,
         now: Timestamp,
     ) -> bool {
-        let needs = gate.needs().iter().filter(|need| checks.contains(&need.check));
-        needs.into_iter().all(|need| {
+        let mut needs = self.needs(gate).filter(|need| checks.contains(&need.check));
+        needs.all(|need| {
             let limit = need.age.limit(&self.plan.policy);
             self.witnesses(need).iter().all(|source| {
                 dossier.get(need.check, source).is_some_and(|Seen { evidence, .. }| {
@@ -256,7 +280,7 @@ impl Bench<'_> {
         if at < asked.at || at > now || at + limit < now {
             return Err(Blocker::Stale { check, source, limit });
         }
-        let window = need.window.length(&self.plan.policy, self.canary);
+        let window = need.window.length(&self.plan.policy, self.watched);
         let since = seen.passing_since;
         if since + window > at {
             return Err(Blocker::TooShort { check, source, since, window });

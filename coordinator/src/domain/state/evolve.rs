@@ -67,6 +67,7 @@ impl Fleet {
                     nodes: Vec::new(),
                     export: None,
                     protection: Protection::default(),
+                    identity: None,
                 };
                 match self.migrations.insert(cluster.clone(), Arc::new(migration)) {
                     Some(old) if old.is_whole() && !old.is_finished() => {
@@ -115,6 +116,7 @@ impl Migration {
             Event::MigrationPaused { by } => self.paused_by = Some(by.clone()),
             Event::MigrationResumed { .. } => self.paused_by = None,
             Event::ObjectsExported { sha256 } => self.export = Some(sha256.clone()),
+            Event::ClusterIdentified { identity } => self.identity = Some(identity.clone()),
             Event::ProtectionIntended { on } => {
                 let gate = match &self.track.phase {
                     Phase::Asking { gate, .. } => gate.protects(),
@@ -185,10 +187,10 @@ impl Migration {
     ) -> Result<(), Corrupt> {
         let break_max = self.plan.policy.evidence_max_age;
         let next = match event {
-            Event::GatePassed { proof, .. } => Some(self.after(proof.gate())),
+            Event::GatePassed { proof, .. } => Some(self.after(subject, proof.gate())),
             _ => None,
         };
-        let (mut verified, mut resubmitted) = (&mut None, &mut 0);
+        let (mut verified, mut resubmitted, mut away) = (&mut None, &mut 0, &mut None);
         let track = match subject {
             Subject::Cluster => &mut self.track,
             Subject::Node(name) => {
@@ -199,7 +201,8 @@ impl Migration {
                     Event::EvidenceRequested { gate, .. } => node.forget_inputs(*gate),
                     _ => (),
                 }
-                (verified, resubmitted) = (&mut node.verified, &mut node.resubmitted);
+                (verified, resubmitted, away) =
+                    (&mut node.verified, &mut node.resubmitted, &mut node.away);
                 &mut node.track
             }
         };
@@ -245,6 +248,9 @@ impl Migration {
             {
                 if gate.verifies_operation() {
                     *resubmitted = 0;
+                }
+                if let (Gate::Join | Gate::Rejoin, Some(away)) = (*gate, away.as_mut()) {
+                    away.until = Some(at);
                 }
                 if *gate == Gate::Os {
                     let mut answers = dossier.iter().map(|seen| &seen.evidence);
@@ -346,6 +352,14 @@ fn node_of(event: &Event) -> Result<&NodeName, Corrupt> {
         | Event::NodeDeletionOrdered { node, .. }
         | Event::NodeDeletionAnswered { node, .. }
         | Event::RollbackRequested { node, .. }
+        | Event::BackupRecorded { node, .. }
+        | Event::LeaderMoved { node, .. }
+        | Event::EndpointMoved { node, .. }
+        | Event::InventoryReordered { node, .. }
+        | Event::ApiServerSwitched { node, .. }
+        | Event::MemberRemovalOrdered { node, .. }
+        | Event::MemberRemovalAnswered { node, .. }
+        | Event::FragilityExceeded { node, .. }
         | Event::FarewellSaid { node, .. }
         | Event::ReinstallAuthorized { node }
         | Event::InstallerProgressed { node, .. }

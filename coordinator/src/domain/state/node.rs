@@ -6,10 +6,13 @@ use rehull_shared::{
 };
 
 use super::{
-    Deletion, Drain, Gate, Inputs, Kind, Leftovers, Operation, Outcome, Phase, Progress, Snapshot,
-    Step, Track,
+    BackupTaken, Deletion, Drain, Gate, Inputs, Kind, Leftovers, MemberRemoval, Operation, Outcome,
+    Phase, Progress, Snapshot, Step, Track,
 };
-use crate::domain::plan::PlannedNode;
+use crate::domain::{
+    fragility::{Away, Loudness},
+    plan::PlannedNode,
+};
 
 /// One node's move.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,16 @@ pub struct Node {
     pub leftovers: Leftovers,
     /// What was done about the Node object that outlived the removal, in this attempt.
     pub deletion: Deletion,
+    /// What was done about the member of etcd that outlived the removal, in this attempt.
+    pub member: MemberRemoval,
+    /// The backup that was taken before its removal, and when (gate `Quorum`).
+    pub backup: Option<(BackupTaken, Timestamp)>,
+    /// When it was away from etcd, if it is a control plane: from the first removal on.
+    pub away: Option<Away>,
+    /// How loud people were told that it is away for long.
+    pub told: Option<Loudness>,
+    /// Whether its API server was last switched on or off by us, as its agent has said.
+    pub api_server_on: Option<bool>,
     /// The generation whose agent has said farewell.
     pub farewell: Option<Generation>,
     /// Whether its reinstall was authorised: the data on its host is given up, and with it the way
@@ -104,14 +117,14 @@ impl Node {
     pub fn is_given_up(&self) -> bool {
         match self.track.phase.step() {
             Some(Step::Ask(Gate::Abort)) => true,
-            Some(Step::Finish) => self.operations.is_empty(),
+            Some(Step::Finish) => !self.is_past_return(),
             _ => self.track.phase == Phase::Aborted,
         }
     }
 
     /// Whether it is between the point of no return, its first submitted removal, and its end.
     pub fn is_out(&self) -> bool {
-        !self.operations.is_empty() && !self.track.phase.is_over()
+        self.is_past_return() && !self.track.phase.is_over()
     }
 
     /// Whether the cluster must do without it: it is out, and not yet proved to be back (gate

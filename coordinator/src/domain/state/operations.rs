@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::gate::Gate;
 
-/// The operations of a worker.
+/// The operations of a node. Those of a control plane run `cluster.yml` where those of a worker run
+/// `scale.yml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// `remove-node.yml`.
@@ -18,6 +19,10 @@ pub enum Kind {
     Join,
     /// `scale.yml` for a host that has not been reinstalled.
     Rejoin,
+    /// `kubeconfig.yml`, by which Kubean asks another control plane than the first from then on.
+    Kubeconfig,
+    /// `cluster.yml` with the first control plane put last in its inventory.
+    Reorder,
 }
 
 /// One `ClusterOperation` that rehull creates.
@@ -175,7 +180,8 @@ pub struct Process {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 3] = [Kind::Remove, Kind::Join, Kind::Rejoin];
+    pub const ALL: [Kind; 5] =
+        [Kind::Remove, Kind::Join, Kind::Rejoin, Kind::Kubeconfig, Kind::Reorder];
 
     /// The gate that looks at what it did.
     pub const fn verified_by(self) -> Gate {
@@ -183,6 +189,8 @@ impl Kind {
             Kind::Remove => Gate::Removal,
             Kind::Join => Gate::Join,
             Kind::Rejoin => Gate::Rejoin,
+            Kind::Kubeconfig => Gate::Kubeconfig,
+            Kind::Reorder => Gate::Reordered,
         }
     }
 
@@ -192,11 +200,13 @@ impl Kind {
             Kind::Remove => Gate::RemoveAdmission,
             Kind::Join => Gate::JoinAdmission,
             Kind::Rejoin => Gate::RejoinAdmission,
+            Kind::Kubeconfig => Gate::KubeconfigAdmission,
+            Kind::Reorder => Gate::ReorderAdmission,
         }
     }
 
     /// What everybody contradicts when it has done nothing at all. Of a removal: the Node is there,
-    /// its kubelet runs and renews its lease, and its files are there.
+    /// its kubelet runs and renews its lease, and its files are there. Empty if nobody could tell.
     pub const fn done_by_nobody(self) -> &'static [Check] {
         match self {
             Kind::Remove => &[
@@ -206,6 +216,9 @@ impl Kind {
                 Check::NodeFilesGone,
             ],
             Kind::Join | Kind::Rejoin => &[Check::NodeNew, Check::NodeReady],
+            Kind::Kubeconfig => &[Check::KubeconfigElsewhere],
+            // It changes nothing that anybody could miss.
+            Kind::Reorder => &[],
         }
     }
 
@@ -215,6 +228,8 @@ impl Kind {
             Kind::Remove => "rm",
             Kind::Join => "add",
             Kind::Rejoin => "back",
+            Kind::Kubeconfig => "conf",
+            Kind::Reorder => "order",
         }
     }
 }

@@ -209,7 +209,8 @@ fn name(node: &NodeObject) -> &str {
 }
 
 fn absent(migration: &Migration) -> BTreeSet<&str> {
-    let out = migration.nodes.iter().filter(|node| node.is_absent());
+    // The kubelet of a control plane asks the API server of its own host.
+    let out = migration.nodes.iter().filter(|node| node.is_absent() || node.is_apart());
     out.map(|node| node.planned.name.as_str()).collect()
 }
 

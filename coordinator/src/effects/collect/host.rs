@@ -23,6 +23,12 @@ const NODE_DIRS: [&str; 5] =
 /// The unit whose activity would bring a kubelet back that is not running at this very moment.
 const KUBELET_UNIT: &str = "kubelet.service";
 
+/// `comm` of an API server.
+const API_SERVER: &str = "kube-apiserver";
+
+/// The port of an API server that agents look at.
+const API_PORT: u32 = 6443;
+
 /// One answer of an agent.
 pub(in super::super) struct Heard {
     /// What it said.
@@ -113,6 +119,7 @@ pub(super) fn appraise(
         Check::ClockInSync => Ok(fitness::clock_in_sync(heard)),
         Check::PackagesUsable => fitness::packages_usable(report, plan),
         Check::RepositoriesServe => fitness::repositories_serve(report),
+        Check::ApiServerStopped => api_server_stopped(report, plan, expected.planned),
         Check::KubeletStopped => kubelet_stopped(report),
         Check::NoLeftovers => no_leftovers(report),
         Check::PortsFree => ports_free(report),
@@ -193,6 +200,31 @@ fn kubelet_stopped(report: &Report) -> Result<Verdict, Verdict> {
         return Ok(Verdict::fail(format!("{KUBELET_UNIT} is active")));
     }
     Ok(Verdict::pass("no kubelet runs"))
+}
+
+/// Neither its process nor its port: the kubelet may be about to start it again.
+fn api_server_stopped(
+    report: &Report,
+    plan: &Plan,
+    planned: &PlannedNode,
+) -> Result<Verdict, Verdict> {
+    let processes = part(report, &report.processes, "processes")?;
+    let listeners = part(report, &report.listeners, "listeners")?;
+    if let Some(found) = processes.found.iter().find(|one| one.comm == API_SERVER) {
+        return Ok(Verdict::fail(format!("{API_SERVER} runs (pid {})", found.pid)));
+    }
+    let own = plan.control_plane(&planned.name).map(|own| own.api_server.as_str());
+    let port = own.and_then(|own| own.rsplit_once(':')?.1.parse::<u32>().ok());
+    let port = port.ok_or_else(|| Verdict::unknown("the plan has no API server of this node"))?;
+    if port != API_PORT {
+        let why =
+            format!("the agent looks at port {API_PORT} alone, and the API server has {port}");
+        return Err(Verdict::unknown(why));
+    }
+    Ok(match listeners.ports.contains(&port) {
+        true => Verdict::fail(format!("something listens on {port}")),
+        false => Verdict::pass(format!("no {API_SERVER} runs, and nothing listens on {port}")),
+    })
 }
 
 fn no_leftovers(report: &Report) -> Result<Verdict, Verdict> {

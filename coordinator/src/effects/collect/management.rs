@@ -13,12 +13,13 @@ use super::{
     super::{
         Pass,
         api::{self, few},
+        control_planes::host_of,
         operations::{describe, unfinished},
     },
     joined::internal_addresses,
 };
 use crate::{
-    clients::{Endpoint, Trouble, server_of},
+    clients::{Endpoint, Trouble, kept_server, server_of},
     domain::{
         approval::Item,
         state::{Phase, Subject},
@@ -42,6 +43,11 @@ impl Pass<'_> {
             Check::NoForeignOperation => self.no_foreign_operation(subject).await,
             Check::InputsStored => self.inputs_as_planned(subject).await,
             Check::InputsRemoved => self.inputs_removed().await,
+            Check::KubeconfigElsewhere => self.kubeconfig_elsewhere(subject).await,
+            Check::InventoryReordered => match subject {
+                Subject::Node(node) => self.inventory_reordered(node).await,
+                Subject::Cluster => Ok(Verdict::unknown("it is asked of no node")),
+            },
             other => Ok(Verdict::unknown(format!("the management cluster cannot answer {other}"))),
         };
         answer.unwrap_or_else(|trouble| Verdict::unknown(trouble.to_string()))
@@ -73,6 +79,7 @@ impl Pass<'_> {
             .migration
             .nodes
             .iter()
+            .filter(|node| !node.planned.role.is_control_plane()) // they hand it on before they go
             .find(|node| node.planned.address == host || node.planned.name.as_str() == host);
         if let Some(node) = removed {
             let name = &node.planned.name;
@@ -112,6 +119,17 @@ impl Pass<'_> {
                 "{server} is of another cluster: it has none of the planned nodes"
             )),
             (false, _) => Verdict::fail(format!("{server} is of another cluster: {}", few(other))),
+        })
+    }
+
+    async fn kubeconfig_elsewhere(&self, subject: &Subject) -> Result<Verdict, Trouble> {
+        let plan = &self.migration.plan;
+        let Some(server) = kept_server(plan, &self.context.clients).await? else {
+            return Ok(Verdict::pass("Kubean keeps none"));
+        };
+        Ok(match self.may_lead_to(subject.node(), &server) {
+            Ok(()) => Verdict::pass(format!("it leads to {server}")),
+            Err(why) => Verdict::fail(why),
         })
     }
 
@@ -178,8 +196,12 @@ impl Pass<'_> {
         let workers: BTreeSet<&NodeName> = inventory.workers().collect();
         for node in &self.migration.nodes {
             let name = &node.planned.name;
-            if !workers.contains(name) {
-                return Ok(Verdict::fail(format!("{name} is no worker of the inventory any more")));
+            let (kept, what) = match node.planned.role.is_control_plane() {
+                false => (workers.contains(name), "worker"),
+                true => (is_stacked(&inventory, name), "control plane and member of etcd"),
+            };
+            if !kept {
+                return Ok(Verdict::fail(format!("{name} is no {what} of the inventory any more")));
             }
             let address = inventory.host(name).and_then(|host| host.address());
             if address != Some(&node.planned.address) {
@@ -285,19 +307,16 @@ impl Pass<'_> {
     }
 }
 
+fn is_stacked(inventory: &Inventory, name: &NodeName) -> bool {
+    inventory.control_planes.contains(name) && inventory.etcd.contains(name)
+}
+
 fn names(nodes: &[NodeName]) -> Vec<&str> {
     nodes.iter().map(NodeName::as_str).collect()
 }
 
 fn http_get(path: &str) -> http::Request<Vec<u8>> {
     http::Request::get(path).body(Vec::new()).expect("the path is a constant")
-}
-
-/// The host of a server's URL, without brackets of IPv6.
-fn host_of(server: &str) -> String {
-    let uri: Option<http::Uri> = server.parse().ok();
-    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or(server);
-    host.trim_start_matches('[').trim_end_matches(']').to_owned()
 }
 
 #[cfg(test)]

@@ -2,13 +2,13 @@
 
 use rehull_shared::{
     evidence::{Check, Verdict},
-    time::Timestamp,
+    time::{Span, Timestamp},
 };
 
 use super::super::api::few;
 use crate::{
     blobs::Blobs,
-    domain::state::{Migration, Node, Switch},
+    domain::state::{Migration, Node, Phase, Switch},
 };
 
 /// Judges one check of the coordinator's records, about the cluster or one of its nodes.
@@ -34,6 +34,16 @@ pub(super) fn appraise(
             }
             None => Verdict::fail("the agent has not said farewell"),
         },
+        Check::BackupFresh => backup_fresh(node, now),
+        Check::IdentityRecorded => match &migration.identity {
+            Some(identity) => Verdict::pass(format!(
+                "etcd is {}, and {} authorities are known",
+                identity.etcd_cluster,
+                identity.authorities.len()
+            )),
+            None => Verdict::fail("it is not recorded yet"),
+        },
+        Check::OtherControlPlanesDone => others_done(migration, node),
         Check::ProtectionOff => protection(migration, false),
         Check::ProtectionOn => protection(migration, true),
         Check::ApprovalsHold => match node {
@@ -41,6 +51,31 @@ pub(super) fn appraise(
             None => Verdict::unknown("approvals of data are those of a node"),
         },
         other => Verdict::unknown(format!("the coordinator's records do not speak of {other}")),
+    }
+}
+
+/// How old a backup may be before a control plane goes (domain reference 5.3, G2).
+const BACKUP_AGE_MAX: Span = Span::from_mins(30);
+
+fn backup_fresh(node: Option<&Node>, now: Timestamp) -> Verdict {
+    let Some((backup, at)) = node.and_then(|node| node.backup.as_ref()) else {
+        return Verdict::fail("no backup was taken yet for this removal");
+    };
+    let (name, bytes) = (&backup.name, backup.snapshot_bytes);
+    let words = format!("{name}, of {at}, has {bytes} bytes of etcd");
+    Verdict::when(*at + BACKUP_AGE_MAX >= now, words)
+}
+
+/// Whether every control plane but this one runs the target: it is the last that knows the old order.
+fn others_done(migration: &Migration, node: Option<&Node>) -> Verdict {
+    let own = node.map(|node| &node.planned.name);
+    let others = || migration.plan.control_planes.iter().filter(|one| Some(&one.name) != own);
+    let done = |name| migration.node(name).is_some_and(|node| node.track.phase == Phase::Done);
+    let open: Vec<&str> =
+        others().filter(|one| !done(&one.name)).map(|one| one.name.as_str()).collect();
+    match open.is_empty() {
+        true => Verdict::pass(format!("{} other control planes are done", others().count())),
+        false => Verdict::fail(format!("not migrated: {}", few(open))),
     }
 }
 
@@ -83,7 +118,7 @@ fn stored(what: &str, hash: Option<&str>, blobs: &Blobs) -> Verdict {
 
 #[cfg(test)]
 mod tests {
-    use rehull_shared::{ids::Generation, time::Span};
+    use rehull_shared::ids::Generation;
 
     use super::*;
     use crate::domain::approval::{Approval, Item};

@@ -39,10 +39,16 @@ fn plan() -> Plan {
         calendar: Default::default(),
         protection: None,
         join_canary: None,
+        control_planes: Vec::new(),
+        endpoint: None,
     }
 }
 
 fn made(plan: &Plan, kind: Kind, node: &str) -> ClusterOperation {
+    made_for(plan, kind, (node, Role::Worker))
+}
+
+fn made_for(plan: &Plan, kind: Kind, (node, role): (&str, Role)) -> ClusterOperation {
     let node: NodeName = node.parse().unwrap();
     let attempt = Attempt(1);
     let name = operation::name(&plan.cluster, kind, &node, attempt);
@@ -55,7 +61,8 @@ fn made(plan: &Plan, kind: Kind, node: &str) -> ClusterOperation {
         left_out: Vec::new(),
     };
     let intent = OperationIntent { name, kind, attempt, inputs };
-    let whose = Identity { migration: uuid::Uuid::from_u128(7), epoch: Epoch(3), node: &node };
+    let whose =
+        Identity { migration: uuid::Uuid::from_u128(7), epoch: Epoch(3), node: &node, role };
     expected(plan, &intent, whose).unwrap()
 }
 
@@ -147,6 +154,66 @@ spec:
 }
 
 #[test]
+fn a_join_of_a_control_plane_is_the_corrected_runbooks() {
+    let plan = Plan { repos: Vec::new(), ..plan() };
+    assert_is(
+        &made_for(&plan, Kind::Join, ("master2", Role::ControlPlane)),
+        r#"
+apiVersion: kubean.io/v1alpha1
+kind: ClusterOperation
+metadata: {name: centos-add-master2-a1, labels: {clusterName: centos}}
+spec:
+  cluster: centos
+  image: ghcr.io/kubean-io/spray-job:v0.12.2
+  actionType: playbook
+  action: cluster.yml
+  extraArgs: >-
+    --limit=etcd,kube_control_plane -e ignore_assert_errors=yes -e kube_version=v1.27.5
+    --skip-tags=multus
+  hostsConfRef: {namespace: kubean-system, name: centos-add-master2-a1-hosts}
+  varsConfRef: {namespace: kubean-system, name: centos-add-master2-a1-vars}
+  activeDeadlineSeconds: 7200
+  preHook:
+    - actionType: playbook
+      action: ping.yml
+    - actionType: playbook
+      action: disable-firewalld.yml
+      extraArgs: --limit=master2
+  postHook:
+    - actionType: playbook
+      action: upgrade-cluster.yml
+      extraArgs: >-
+        --limit=etcd,kube_control_plane -e ignore_assert_errors=yes -e kube_version=v1.27.5
+        -e "{drain_nodes: false}"
+    - actionType: playbook
+      action: cluster-info.yml
+"#,
+    );
+    let (removal, of_worker) = (
+        made_for(&plan, Kind::Remove, ("master2", Role::ControlPlane)).spec,
+        made(&plan, Kind::Remove, "master2").spec,
+    );
+    assert_eq!(removal, of_worker, "no hook kills API servers, on whatever hosts (E6)");
+}
+
+#[test]
+fn the_hand_over_asks_another_control_plane_and_applies_the_order() {
+    let first = ("master1", Role::FirstControlPlane);
+    let renewal = made_for(&plan(), Kind::Kubeconfig, first);
+    assert_eq!(renewal.metadata.name.as_deref(), Some("centos-conf-master1-a1"));
+    let ClusterOperationSpec { action, extra_args, pre_hook, post_hook, .. } = renewal.spec;
+    assert_eq!((action.as_str(), extra_args), ("kubeconfig.yml", None));
+    assert!(pre_hook.is_empty() && post_hook.is_empty());
+    let order = made_for(&plan(), Kind::Reorder, first);
+    assert_eq!(order.metadata.name.as_deref(), Some("centos-order-master1-a1"));
+    let join = made_for(&plan(), Kind::Join, first).spec;
+    let ClusterOperationSpec { action, extra_args, post_hook, .. } = order.spec;
+    assert_eq!((action, extra_args), (join.action, join.extra_args));
+    let hooks: Vec<&str> = post_hook.iter().map(|hook| hook.action.as_str()).collect();
+    assert_eq!(hooks, ["cluster-info.yml"], "nobody is upgraded or drained for it");
+}
+
+#[test]
 fn a_host_with_its_old_system_joins_without_the_repositories_of_the_target() {
     let (join, back) =
         (made(&plan(), Kind::Join, "worker1"), made(&plan(), Kind::Rejoin, "worker1"));
@@ -187,6 +254,7 @@ fn a_plan_with_a_version_that_is_no_version_makes_no_operation() {
     };
     let name = operation.metadata.name.unwrap();
     let intent = OperationIntent { name, kind: Kind::Join, attempt: Attempt(1), inputs };
-    let whose = Identity { migration: uuid::Uuid::nil(), epoch: Epoch(1), node: &node };
+    let whose =
+        Identity { migration: uuid::Uuid::nil(), epoch: Epoch(1), node: &node, role: Role::Worker };
     assert!(expected(&plan, &intent, whose).is_err());
 }

@@ -212,6 +212,7 @@ fn faults_are_drawn_by_the_seed_and_strike_nodes_of_the_plan_only() {
         name: name.parse().unwrap(),
         address: "10.0.0.1".to_owned(),
         canary: false,
+        role: Default::default(),
     };
     let nodes = [node("n1"), node("n2")];
     let mut options = Options { seed: 1, chosen: Vec::new(), drawn: 3, keep: None, begin: BEGIN };

@@ -5,10 +5,12 @@ use rehull_shared::{ids::Attempt, time::Timestamp};
 use super::{Corrupt, corrupt};
 use crate::domain::{
     event::Event,
+    fragility::{Away, Loudness},
     gate::{Dossier, Gate},
     plan::PlannedNode,
     state::{
-        Deletion, Extent, Kind, Leftovers, Node, Operation, Phase, Progress, Reinstall, Step, Track,
+        Deletion, Extent, Kind, Leftovers, MemberRemoval, Node, Operation, Phase, Progress,
+        Reinstall, Step, Track,
     },
 };
 
@@ -28,6 +30,11 @@ impl Node {
             operations: Vec::new(),
             leftovers: Leftovers::default(),
             deletion: Deletion::default(),
+            member: MemberRemoval::default(),
+            backup: None,
+            away: None,
+            told: None,
+            api_server_on: None,
             farewell: None,
             given_away: false,
             verified: None,
@@ -36,7 +43,7 @@ impl Node {
 
     pub(super) fn evolve(&mut self, event: &Event, at: Timestamp) -> Result<(), Corrupt> {
         let last = self.operation().map(|operation| operation.intent.kind);
-        let may_go_back = self.can_be_rolled_back();
+        let (may_go_back, past_return) = (self.can_be_rolled_back(), self.is_past_return());
         match (&mut self.track.phase, event) {
             (Phase::Planned, Event::NodeStarted { .. }) => {
                 self.began_at = Some(at);
@@ -49,6 +56,9 @@ impl Node {
                 if *next == Step::Submit(intent.kind) =>
             {
                 self.attempt = *attempt;
+                if intent.kind == Kind::Remove && self.planned.role.is_control_plane() {
+                    self.away.get_or_insert(Away { from: at, until: None });
+                }
                 self.forget_residues();
                 let progress = Progress::Intended;
                 let intent = intent.clone();
@@ -56,7 +66,19 @@ impl Node {
                 self.operations.push(Operation { intent, progress, archived, extent, accepted });
                 self.track.enter(Phase::Operating, at);
             }
-            (_, Event::OperationCopied { .. } | Event::ForeignOperationSeen { .. }) => (),
+            (
+                _,
+                Event::OperationCopied { .. }
+                | Event::ForeignOperationSeen { .. }
+                | Event::LeaderMoved { .. }
+                | Event::EndpointMoved { .. }
+                | Event::InventoryReordered { .. },
+            ) => (),
+            (_, Event::BackupRecorded { backup, .. }) => self.backup = Some((backup.clone(), at)),
+            (_, Event::ApiServerSwitched { on, .. }) => self.api_server_on = Some(*on),
+            (_, Event::FragilityExceeded { page, .. }) => {
+                self.told = Some(if *page { Loudness::Page } else { Loudness::Warning });
+            }
             (_, Event::OperationArchived { name, extent, .. }) => {
                 for operation in self.operations.iter_mut().filter(|op| op.intent.name == *name) {
                     operation.archived = true;
@@ -83,18 +105,25 @@ impl Node {
                 self.track.enter(Phase::Ready { next }, at);
             }
             (Phase::Operating, event) => self.evolve_operation(event, at)?,
+            (_, Event::MemberRemovalOrdered { order, member, .. }) => {
+                let (order, member) = (order.clone(), member.clone());
+                self.member = MemberRemoval::Ordered { order, member };
+            }
             (_, Event::LeftoversOrdered { order, processes, .. }) => {
                 let (order, processes) = (order.clone(), processes.clone());
                 self.leftovers = Leftovers::Ordered { order, processes };
             }
             (
                 Phase::Asking { gate: Gate::Removal, asked, dossier },
-                Event::LeftoversAnswered { .. } | Event::NodeDeletionAnswered { .. },
+                Event::LeftoversAnswered { .. }
+                | Event::NodeDeletionAnswered { .. }
+                | Event::MemberRemovalAnswered { .. },
             ) => {
                 // What was seen before the action proves nothing about the time after it.
                 (asked.at, *dossier) = (at, Dossier::default());
                 match event {
                     Event::LeftoversAnswered { .. } => self.leftovers = Leftovers::Answered,
+                    Event::MemberRemovalAnswered { .. } => self.member = MemberRemoval::Answered,
                     _ => self.deletion = Deletion::Answered,
                 }
             }
@@ -140,7 +169,7 @@ impl Node {
             (
                 Phase::Planned | Phase::Ready { .. } | Phase::Asking { .. } | Phase::Held { .. },
                 Event::AbortRequested { .. },
-            ) if self.operations.is_empty() => {
+            ) if !past_return => {
                 // Before it was recorded, nothing of it was touched.
                 let recorded = self.snapshot.is_some();
                 let next = if recorded { Step::Ask(Gate::Abort) } else { Step::Finish };
@@ -148,7 +177,7 @@ impl Node {
                 self.track.enter(Phase::Ready { next }, at);
             }
             (Phase::Ready { next: Step::Finish }, Event::NodeAborted { .. })
-                if matches!(last, None | Some(Kind::Rejoin)) =>
+                if !past_return || last == Some(Kind::Rejoin) =>
             {
                 self.track.enter(Phase::Aborted, at);
             }
@@ -157,11 +186,12 @@ impl Node {
         Ok(())
     }
 
-    /// What may be done again after a retry: residual actions, inputs made from today's inventory,
+    /// What may be done again after a retry: residual actions, a backup, inputs made from today's inventory,
     /// and, if that was asked for, the reinstall. A system that is there by now but is the wrong
     /// one must say farewell, too.
     pub(super) fn forget_for_retry(&mut self, resubmit: bool) {
         self.forget_residues();
+        self.backup = None;
         let Phase::Held { resume, .. } = &self.track.phase else { return };
         if resubmit && resume.retried(true) == Step::Ask(Gate::Reinstall) {
             self.reinstall.0 += 1;
@@ -172,11 +202,14 @@ impl Node {
     }
 
     /// An operation is admitted anew with inputs of that moment: other nodes may be out by then, and
-    /// the inventory another one.
+    /// the inventory another one. So is the backup before the removal of a control plane.
     pub(super) fn forget_inputs(&mut self, gate: Gate) {
         let asking = matches!(self.track.phase, Phase::Asking { .. });
         if !asking && gate.admits_operation() {
             self.inputs = None;
+        }
+        if !asking && gate == Gate::Quorum {
+            self.backup = None;
         }
     }
 
@@ -185,6 +218,8 @@ impl Node {
         self.inputs = None;
         self.leftovers = Leftovers::Untouched;
         self.deletion = Deletion::Untouched;
+        self.member = MemberRemoval::Untouched;
+        self.api_server_on = None;
     }
 
     fn evolve_operation(&mut self, event: &Event, at: Timestamp) -> Result<(), Corrupt> {

@@ -1,0 +1,110 @@
+//! Which control planes are to be there at a moment, and what tells the cluster from any other.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Gate, Kind, Migration, Node, Step, Subject};
+use crate::domain::plan::ControlPlane;
+
+/// What tells a cluster from any other, and from one that was made anew in its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterIdentity {
+    /// Id of etcd's cluster, in hexadecimal.
+    pub etcd_cluster: String,
+    /// SHA-256 of each authority's certificate or key, by its name below the certificates' directory.
+    pub authorities: BTreeMap<String, String>,
+}
+
+/// A backup of a control plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupTaken {
+    /// Its name in the store of backups.
+    pub name: String,
+    /// SHA-256 of etcd's snapshot in it.
+    pub snapshot_sha256: String,
+    /// Its length in bytes.
+    pub snapshot_bytes: u64,
+}
+
+/// What was done about a member of etcd that outlived the removal of its host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum MemberRemoval {
+    /// Nothing.
+    #[default]
+    Untouched,
+    /// An agent of another control plane was ordered to remove it.
+    Ordered {
+        /// Id of the order.
+        order: String,
+        /// The member.
+        member: Member,
+    },
+    /// It has answered; what came of it, a new look tells.
+    Answered,
+}
+
+/// A member of etcd. Its name tells nothing: kubespray gives names by place in the inventory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// Its id, in hexadecimal.
+    pub id: String,
+    /// Where the others reach it.
+    pub peer_url: String,
+}
+
+impl Migration {
+    /// Whether a pause or a hold may take effect before this step: with an API server out of service
+    /// for its removal it takes effect behind the removal.
+    pub fn may_rest(&self, subject: &Subject, next: Step) -> bool {
+        let removes = [Step::Ask(Gate::RemoveAdmission), Step::Submit(Kind::Remove)];
+        let withdrawn = self.bench(subject).role.is_control_plane() && removes.contains(&next);
+        next.is_safe_to_rest_before() && !withdrawn
+    }
+
+    /// The API server that nobody may count on: its control plane was taken out of service for its
+    /// removal, or is away, and is not proved to be back.
+    pub fn apart(&self) -> Option<&str> {
+        let node = self.nodes.iter().find(|node| node.is_apart())?;
+        Some(self.plan.control_plane(&node.planned.name)?.api_server.as_str())
+    }
+
+    /// The control planes whose members of etcd are to be there now. One that is asked whether it is
+    /// back is.
+    pub fn standing(&self) -> impl Iterator<Item = &ControlPlane> {
+        let away = |one: &&ControlPlane| {
+            self.node(&one.name).is_some_and(|node| node.is_absent() && !node.is_coming_back())
+        };
+        self.plan.control_planes.iter().filter(move |one| !away(one))
+    }
+
+    /// The control planes whose API servers are to serve clients now.
+    pub fn serving(&self) -> impl Iterator<Item = &ControlPlane> {
+        let withdrawn = |one: &&ControlPlane| {
+            self.node(&one.name).is_some_and(|node| node.is_apart() && !node.is_coming_back())
+        };
+        self.plan.control_planes.iter().filter(move |one| !withdrawn(one))
+    }
+}
+
+impl Node {
+    /// Whether the first remove operation was intended: the point of no return lies behind it.
+    pub fn is_past_return(&self) -> bool {
+        self.operations.iter().any(|operation| operation.intent.kind == Kind::Remove)
+    }
+
+    /// Whether it is a control plane whose API server is stopped, or may be, or is away: until it is
+    /// proved to be back.
+    pub fn is_apart(&self) -> bool {
+        let withdrawn = [Gate::Withdraw, Gate::RemoveAdmission].map(Step::Ask);
+        let leaving = |step| withdrawn.contains(&step) || step == Step::Submit(Kind::Remove);
+        self.planned.role.is_control_plane()
+            && (self.is_absent() || self.track.phase.step().is_some_and(leaving))
+    }
+
+    /// Whether it is looked at whether its join has brought it back.
+    fn is_coming_back(&self) -> bool {
+        let looks = [Gate::Join, Gate::Rejoin].map(Step::Ask);
+        self.track.phase.step().is_some_and(|step| looks.contains(&step))
+    }
+}

@@ -1,0 +1,414 @@
+//! What the agents of control planes say together: of etcd, of their authorities, and of whom their
+//! API servers ask.
+
+use std::collections::BTreeSet;
+
+use rehull_proto::v1::{Etcd, EtcdMember, EtcdResponse};
+use rehull_shared::{
+    evidence::{Check, Source, Verdict, Witness},
+    ids::NodeName,
+};
+
+use super::{
+    super::{Pass, api::few, control_planes::host_of},
+    Answers, checks,
+};
+use crate::{
+    domain::{
+        command::{Report, Request},
+        gate::Gate,
+        plan::ControlPlane,
+        state::{ClusterIdentity, Member, Node, Phase, Subject},
+    },
+    etcd::{self, Heard, Stores, hex},
+};
+
+/// What was heard of all control planes that are to be there, in one look.
+struct Looked<'a> {
+    heard: &'a [Heard],
+    health: EtcdResponse,
+    /// Who is to be there.
+    standing: Vec<&'a ControlPlane>,
+    recorded: Option<&'a ClusterIdentity>,
+}
+
+impl Pass<'_> {
+    /// Asks them once for all checks of a gate; at a removal, a member that was left is reported, too.
+    pub(super) async fn ask_control_planes(
+        &self,
+        subject: &Subject,
+        gate: Gate,
+        node: Option<&Node>,
+    ) -> (Answers, Option<Request>) {
+        let bench = self.migration.bench(subject);
+        let wanted: BTreeSet<Check> = checks(&bench, gate, Witness::ControlPlanes).collect();
+        if wanted.is_empty() {
+            return (Answers::new(), None);
+        }
+        let now = self.now();
+        let heard = self.control_planes(self.stores(subject)).await;
+        let health = etcd::health(&self.effect.cluster, &heard);
+        let standing = self.migration.standing().collect();
+        let recorded = self.migration.identity.as_ref();
+        let looked = Looked { heard: &heard, health, standing, recorded };
+        let target = node.and_then(|node| self.migration.plan.control_plane(&node.planned.name));
+        let answer = |check| {
+            let verdict = looked.judge(check, target);
+            ((check, Source::ControlPlanes), (now, verdict))
+        };
+        let left = match (gate, target) {
+            (Gate::Removal, Some(target)) => looked.left(target),
+            _ => None,
+        };
+        (wanted.into_iter().map(answer).collect(), left)
+    }
+
+    /// Stores are compared until they were found to be equal, once a round: that reads all of them.
+    fn stores(&self, subject: &Subject) -> Stores {
+        let Some(Phase::Asking { dossier, .. }) =
+            self.migration.track(subject).map(|track| &track.phase)
+        else {
+            return Stores::Compared;
+        };
+        let seen = dossier.get(Check::EtcdHealthy, &Source::ControlPlanes);
+        match seen.map(|seen| &seen.evidence.verdict) {
+            Some(Verdict::Pass(_)) => Stores::Left,
+            _ => Stores::Compared,
+        }
+    }
+}
+
+impl Looked<'_> {
+    fn judge(&self, check: Check, target: Option<&ControlPlane>) -> Verdict {
+        let aimed = || target.ok_or_else(|| Verdict::unknown("it is asked of no control plane"));
+        let verdict = match check {
+            Check::EtcdHealthy => Ok(self.healthy()),
+            Check::QuorumKept => Ok(self.quorum_kept()),
+            Check::IdentityKept => Ok(self.identity_kept()),
+            Check::EtcdServersRight => Ok(self.etcd_servers()),
+            Check::LeaderElsewhere => aimed().map(|target| self.leader_elsewhere(target)),
+            Check::MemberAbsent => aimed().map(|target| self.member_absent(target)),
+            other => Err(Verdict::unknown(format!("control planes cannot answer {other}"))),
+        };
+        verdict.unwrap_or_else(|unknown| unknown)
+    }
+
+    /// Who says nothing, and why.
+    fn silent(&self) -> Option<Verdict> {
+        let silent = self.heard.iter().filter_map(|one| {
+            let why = one.said.as_ref().err()?;
+            Some(format!("{}: {why}", one.node))
+        });
+        let silent: Vec<String> = silent.collect();
+        let nobody = self.heard.is_empty().then(|| "the plan has no control plane".to_owned());
+        let silent: Vec<String> = silent.into_iter().chain(nobody).collect();
+        (!silent.is_empty()).then(|| Verdict::unknown(few(silent)))
+    }
+
+    fn healthy(&self) -> Verdict {
+        if let Some(unknown) = self.silent() {
+            return unknown;
+        }
+        let mut problems = self.health.problems.clone();
+        let members: BTreeSet<String> = self
+            .health
+            .members
+            .iter()
+            .flat_map(|one| &one.peer_urls)
+            .map(|url| host_of(url))
+            .collect();
+        let expected: BTreeSet<String> =
+            self.standing.iter().map(|one| one.address.clone()).collect();
+        problems.extend(
+            expected.difference(&members).map(|address| format!("no member has address {address}")),
+        );
+        problems.extend(
+            members
+                .difference(&expected)
+                .map(|address| format!("a member has address {address}, where none is to be")),
+        );
+        match problems.is_empty() {
+            true => Verdict::pass(etcd::summary(&self.health)),
+            false => Verdict::fail(few(problems)),
+        }
+    }
+
+    fn quorum_kept(&self) -> Verdict {
+        let EtcdResponse { voters, tolerance, problems, .. } = &self.health;
+        if let Some(unknown) = self.silent() {
+            return unknown;
+        }
+        let words = format!("{}, {tolerance} could be lost", etcd::voters_in_words(*voters));
+        Verdict::when(*tolerance >= 1 && problems.is_empty(), words)
+    }
+
+    fn leader_elsewhere(&self, target: &ControlPlane) -> Verdict {
+        if let Some(unknown) = self.silent() {
+            return unknown;
+        }
+        let leader = self.health.members.iter().find(|member| member.role == "leader");
+        match leader {
+            None => Verdict::fail("no member leads"),
+            Some(leader) if leader.peer_urls.iter().any(|url| host_of(url) == target.address) => {
+                Verdict::fail(format!("{} leads etcd (member {})", target.name, leader.id))
+            }
+            Some(leader) => Verdict::pass(format!("{} leads (member {})", leader.node, leader.id)),
+        }
+    }
+
+    fn members_of(&self, target: &ControlPlane) -> Vec<(&NodeName, &EtcdMember)> {
+        let said = self.heard.iter().filter_map(|one| Some((&one.node, one.said.as_ref().ok()?)));
+        let all = said.flat_map(|(node, said): (_, &Etcd)| {
+            said.members.iter().map(move |member| (node, member))
+        });
+        all.filter(|(_, member)| member.peer_urls.iter().any(|url| host_of(url) == target.address))
+            .collect()
+    }
+
+    fn member_absent(&self, target: &ControlPlane) -> Verdict {
+        if let Some(unknown) = self.silent() {
+            return unknown;
+        }
+        let left = self.members_of(target);
+        let left = left.iter().map(|(node, member)| {
+            format!("{node} knows member {} ({})", hex(member.id), member.peer_urls.join(", "))
+        });
+        let left: Vec<String> = left.collect();
+        match left.is_empty() {
+            true => Verdict::pass(format!(
+                "{} members, none of them at {}",
+                self.health.members.len(),
+                target.address
+            )),
+            false => Verdict::fail(few(left)),
+        }
+    }
+
+    /// The one member at this address, as all who are there know it.
+    fn left(&self, target: &ControlPlane) -> Option<Request> {
+        let of = self.members_of(target);
+        let ids: BTreeSet<u64> = of.iter().map(|(_, member)| member.id).collect();
+        let ids = Vec::from_iter(ids);
+        let ([id], Some((_, member))) = (ids.as_slice(), of.first()) else {
+            return None; // several: a person must look
+        };
+        let member = Member { id: hex(*id), peer_url: member.peer_urls.first()?.clone() };
+        Some(Request::Report(Report::MemberLeft { node: target.name.clone(), member }))
+    }
+
+    fn identity_kept(&self) -> Verdict {
+        let Some(recorded) = self.recorded else {
+            return Verdict::unknown("what tells this cluster from any other is not recorded");
+        };
+        let mut other = Vec::new();
+        if let Some(unknown) = self.silent() {
+            return unknown;
+        }
+        for heard in self.heard {
+            match etcd::identity(heard) {
+                Err(why) => return Verdict::unknown(format!("{}: {why}", heard.node)),
+                Ok(found) => other.extend(differences(&heard.node, recorded, &found)),
+            }
+        }
+        match other.is_empty() {
+            true => Verdict::pass(format!(
+                "{} control planes have the {} recorded authorities, and etcd {}",
+                self.heard.len(),
+                recorded.authorities.len(),
+                recorded.etcd_cluster
+            )),
+            false => Verdict::fail(few(other)),
+        }
+    }
+
+    /// Under kubeadm each API server asks the member of its own host; as services of hosts, all.
+    fn etcd_servers(&self) -> Verdict {
+        let there: BTreeSet<&str> = self.standing.iter().map(|one| one.address.as_str()).collect();
+        let mut wrong = Vec::new();
+        if let Some(unknown) = self.silent() {
+            return unknown;
+        }
+        for heard in self.heard {
+            let node = &heard.node;
+            let found = match &heard.control_plane {
+                Ok(found) => &found.etcd_servers,
+                Err(why) => return Verdict::unknown(format!("{node}: {why}")),
+            };
+            let hosts: BTreeSet<String> = found.iter().map(|url| host_of(url)).collect();
+            let own = |host: &String| {
+                host == "localhost"
+                    || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            };
+            if hosts.is_empty() {
+                wrong.push(format!("no API server runs on {node}"));
+            } else if !hosts.iter().all(own) && hosts.iter().ne(there.iter().copied()) {
+                let hosts = Vec::from_iter(hosts).join(", ");
+                wrong.push(format!("the API server of {node} asks etcd at {hosts}"));
+            }
+        }
+        match wrong.is_empty() {
+            true => Verdict::pass(format!(
+                "{} API servers ask members that are there",
+                self.heard.len()
+            )),
+            false => Verdict::fail(few(wrong)),
+        }
+    }
+}
+
+/// What is other than recorded.
+fn differences(
+    node: &NodeName,
+    recorded: &ClusterIdentity,
+    found: &ClusterIdentity,
+) -> Vec<String> {
+    let mut other = Vec::new();
+    if found.etcd_cluster != recorded.etcd_cluster {
+        let (is, was) = (&found.etcd_cluster, &recorded.etcd_cluster);
+        other.push(format!("{node} is of etcd {is}, recorded was {was}"));
+    }
+    let names: BTreeSet<&String> =
+        recorded.authorities.keys().chain(found.authorities.keys()).collect();
+    let changed = names
+        .into_iter()
+        .filter(|name| recorded.authorities.get(*name) != found.authorities.get(*name));
+    other.extend(changed.map(|name| format!("{name} of {node} is not the one that was recorded")));
+    other
+}
+
+#[cfg(test)]
+mod tests {
+    use rehull_proto::v1::{Authority, ControlPlane as Found};
+
+    use super::*;
+    use crate::effects::testing::says;
+
+    const URL: &str = "https://127.0.0.1:2379";
+
+    fn plane(number: u8) -> ControlPlane {
+        ControlPlane {
+            name: format!("m{number}").parse().unwrap(),
+            address: format!("10.0.0.{number}"),
+            api_server: format!("10.0.0.{number}:6443"),
+        }
+    }
+
+    fn member(number: u8) -> EtcdMember {
+        EtcdMember {
+            id: number.into(),
+            name: format!("etcd{number}"),
+            peer_urls: vec![format!("https://10.0.0.{number}:2380")],
+            ..EtcdMember::default()
+        }
+    }
+
+    /// What the control planes of these numbers say of members of these; the highest leads.
+    fn heard(planes: &[u8], members: &[u8]) -> Vec<Heard> {
+        let leader = planes.iter().max().copied().unwrap_or_default().into();
+        let one = |number: &u8| Heard {
+            node: plane(*number).name,
+            said: Ok(Etcd {
+                cluster_id: 0xab,
+                member_id: (*number).into(),
+                leader,
+                raft_term: 2,
+                members: members.iter().copied().map(member).collect(),
+                ..Etcd::default()
+            }),
+            control_plane: Ok(Found {
+                authorities: vec![Authority { name: "ca.crt".into(), sha256: "aa".into() }],
+                etcd_servers: vec![URL.into()],
+            }),
+        };
+        planes.iter().map(one).collect()
+    }
+
+    fn judge(check: Check, heard: &[Heard], standing: &[u8], target: u8) -> Verdict {
+        let planes: Vec<ControlPlane> = standing.iter().copied().map(plane).collect();
+        let recorded = ClusterIdentity {
+            etcd_cluster: "ab".into(),
+            authorities: [("ca.crt".to_owned(), "aa".to_owned())].into(),
+        };
+        let looked = Looked {
+            heard,
+            health: etcd::health(&"prod".parse().unwrap(), heard),
+            standing: planes.iter().collect(),
+            recorded: Some(&recorded),
+        };
+        looked.judge(check, Some(&plane(target)))
+    }
+
+    #[test]
+    fn members_are_exactly_those_of_the_control_planes_that_are_there() {
+        let check = Check::EtcdHealthy;
+        says(&judge(check, &heard(&[1, 2, 3], &[1, 2, 3]), &[1, 2, 3], 1), "pass", "3 voters");
+        let two = judge(check, &heard(&[2, 3], &[2, 3]), &[1, 2, 3], 1);
+        says(&two, "fail", "no member has address 10.0.0.1");
+        let left = judge(check, &heard(&[2, 3], &[1, 2, 3]), &[2, 3], 1);
+        says(&left, "fail", "where none is to be");
+        let mut silent = heard(&[1, 2, 3], &[1, 2, 3]);
+        silent[1].said = Err("no agent".into());
+        says(&judge(check, &silent, &[1, 2, 3], 1), "unknown", "m2: no agent");
+        says(&judge(check, &[], &[], 1), "unknown", "no control plane");
+    }
+
+    #[test]
+    fn a_member_may_go_only_if_three_are_well() {
+        let check = Check::QuorumKept;
+        says(
+            &judge(check, &heard(&[1, 2, 3], &[1, 2, 3]), &[1, 2, 3], 1),
+            "pass",
+            "1 could be lost",
+        );
+        says(&judge(check, &heard(&[1, 2], &[1, 2]), &[1, 2], 1), "fail", "2 voters");
+        says(&judge(check, &heard(&[1], &[1]), &[1], 1), "fail", "1 voter");
+        let mut ill = heard(&[1, 2, 3], &[1, 2, 3]);
+        ill[2].said.as_mut().unwrap().errors = vec!["no space".into()];
+        says(&judge(check, &ill, &[1, 2, 3], 1), "fail", "3 voters");
+    }
+
+    #[test]
+    fn the_leader_and_members_are_told_by_address_alone() {
+        let all = heard(&[1, 2, 3], &[1, 2, 3]);
+        says(&judge(Check::LeaderElsewhere, &all, &[1, 2, 3], 3), "fail", "m3 leads");
+        says(&judge(Check::LeaderElsewhere, &all, &[1, 2, 3], 1), "pass", "m3 leads");
+        // Of 10.0.0.1 and 10.0.0.11 one is a prefix of the other (F7).
+        let prefix = heard(&[2, 3], &[2, 3, 11]);
+        says(&judge(Check::MemberAbsent, &prefix, &[2, 3], 1), "pass", "none of them at 10.0.0.1");
+        let there = judge(Check::MemberAbsent, &heard(&[2, 3], &[2, 3, 11]), &[2, 3], 11);
+        says(&there, "fail", "m2 knows member b (https://10.0.0.11:2380)");
+    }
+
+    #[test]
+    fn another_authority_or_etcd_is_told() {
+        let check = Check::IdentityKept;
+        let mut all = heard(&[1, 2, 3], &[1, 2, 3]);
+        says(&judge(check, &all, &[1, 2, 3], 1), "pass", "the 1 recorded authorities");
+        all[1].control_plane.as_mut().unwrap().authorities[0].sha256 = "bb".into();
+        says(&judge(check, &all, &[1, 2, 3], 1), "fail", "ca.crt of m2 is not the one");
+        all[1].control_plane = Err("too old".into());
+        says(&judge(check, &all, &[1, 2, 3], 1), "unknown", "m2: too old");
+        let mut all = heard(&[1, 2, 3], &[1, 2, 3]);
+        all[2].said.as_mut().unwrap().cluster_id = 0xac;
+        says(&judge(check, &all, &[1, 2, 3], 1), "fail", "m3 is of etcd ac, recorded was ab");
+    }
+
+    #[test]
+    fn api_servers_ask_their_own_member_or_all_that_are_there() {
+        let check = Check::EtcdServersRight;
+        let mut all = heard(&[1, 2], &[1, 2]);
+        says(&judge(check, &all, &[1, 2], 3), "pass", "2 API servers");
+        let set = |heard: &mut Heard, urls: &[&str]| {
+            heard.control_plane.as_mut().unwrap().etcd_servers =
+                urls.iter().map(|&url| url.to_owned()).collect();
+        };
+        set(&mut all[0], &["https://10.0.0.1:2379", "https://10.0.0.2:2379"]);
+        says(&judge(check, &all, &[1, 2], 3), "pass", "2 API servers");
+        set(&mut all[0], &["https://10.0.0.1:2379", "https://10.0.0.3:2379"]);
+        says(&judge(check, &all, &[1, 2], 3), "fail", "of m1 asks etcd at 10.0.0.1, 10.0.0.3");
+        set(&mut all[0], &[URL, "https://10.0.0.3:2379"]);
+        says(&judge(check, &all, &[1, 2], 3), "fail", "asks etcd at 10.0.0.3, 127.0.0.1");
+        set(&mut all[0], &[]);
+        says(&judge(check, &all, &[1, 2], 3), "fail", "no API server runs on m1");
+    }
+}

@@ -1,0 +1,156 @@
+//! Where clients of the API are led, and whether the API servers that are to be there serve them.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Pod},
+    discovery::v1::EndpointSlice,
+};
+use kube::{Api, api::ListParams};
+use rehull_shared::{
+    evidence::{Check, Source, Verdict, Witness},
+    ids::NodeName,
+};
+
+use super::{
+    super::{
+        Pass,
+        api::{self, few},
+        endpoints::{PLACES, Place},
+    },
+    Answers, checks,
+    server::{Reading, SYSTEM, Server},
+};
+use crate::{
+    clients::Endpoint,
+    domain::{
+        gate::{Bench, Gate},
+        state::Node,
+    },
+    pods,
+};
+
+/// The label of the pods of a control plane, and of its parts, as kubeadm has them.
+const TIER: (&str, &str) = ("tier", "control-plane");
+const COMPONENT: &str = "component";
+
+/// The parts that every control plane has; etcd may be a service of the host.
+const PARTS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+impl Pass<'_> {
+    /// Whether what joins, and what is upgraded, is sent to a control plane that stays.
+    pub(super) async fn endpoints_elsewhere(
+        &self,
+        server: &Server,
+        node: Option<&Node>,
+    ) -> Reading<Verdict> {
+        let (mut leads, mut wrong) = (Vec::new(), Vec::new());
+        for place in PLACES {
+            let Some(map) = read(server, &place).await? else { continue };
+            let at = place.leads_to(&map);
+            let at = at.map_err(|why| Verdict::unknown(format!("{place}: {why}")))?;
+            let Some(at) = at else { continue };
+            match self.may_lead_to(node.map(|node| &node.planned.name), &at) {
+                Ok(()) => leads.push(format!("{} leads to {at}", place.name)),
+                Err(why) => wrong.push(format!("{} leads to {why}", place.name)),
+            }
+        }
+        Ok(match wrong.is_empty() {
+            true => Verdict::pass(leads.join(", ")),
+            false => Verdict::fail(few(wrong)),
+        })
+    }
+
+    /// What those read who join.
+    pub(super) async fn cluster_info(&self, server: &Server) -> Reading<ConfigMap> {
+        let [info, ..] = PLACES;
+        let missing = || Verdict::unknown(format!("{info} does not exist"));
+        read(server, &info).await?.ok_or_else(missing)
+    }
+
+    /// Whether the Service `kubernetes` leads to the API servers that are to serve now, and to no other.
+    pub(super) async fn servers_listed(&self, server: &Server) -> Reading<Verdict> {
+        let slices: Api<EndpointSlice> = Api::namespaced(server.client()?.clone(), "default");
+        let of_service = ListParams::default().labels("kubernetes.io/service-name=kubernetes");
+        let slices = api::list(&slices, of_service, Some).await;
+        let slices = slices
+            .map_err(|why| Verdict::unknown(format!("EndpointSlices of kubernetes: {why}")))?;
+        let found: BTreeSet<&str> = slices
+            .iter()
+            .flat_map(|slice| slice.endpoints.iter().flatten())
+            .flat_map(|endpoint| endpoint.addresses.iter().map(String::as_str))
+            .collect();
+        let expected: BTreeSet<&str> =
+            self.migration.serving().map(|one| one.address.as_str()).collect();
+        let missing = expected.difference(&found).map(|at| format!("{at} is missing"));
+        let extra =
+            found.difference(&expected).map(|at| format!("{at} is listed, and is not to be"));
+        let wrong: Vec<String> = missing.chain(extra).collect();
+        Ok(match wrong.is_empty() {
+            true => Verdict::pass(format!("it leads to {}", few(found))),
+            false => Verdict::fail(few(wrong)),
+        })
+    }
+
+    /// Asks the API server of the node itself.
+    pub(super) async fn ask_own_server(&self, bench: &Bench<'_>, gate: Gate) -> Answers {
+        let own = bench.node.and_then(|node| self.migration.plan.control_plane(node));
+        let Some(own) = own else { return Answers::new() };
+        let mut answers = Answers::new();
+        for check in checks(bench, gate, Witness::OwnApiServer) {
+            let now = self.now();
+            let verdict = match check {
+                Check::ApiServerServes => self.serves(&own.api_server).await,
+                other => Verdict::unknown(format!("its own API server cannot answer {other}")),
+            };
+            answers.insert((check, Source::ApiServer(own.api_server.clone())), (now, verdict));
+        }
+        answers
+    }
+
+    async fn serves(&self, address: &str) -> Verdict {
+        let endpoint = Endpoint::ApiServer(address.to_owned());
+        let client = match self.context.clients.get(&self.migration.plan, endpoint).await {
+            Ok(client) => client,
+            Err(trouble) => return Verdict::unknown(trouble.to_string()),
+        };
+        let request =
+            http::Request::get("/readyz").body(Vec::new()).expect("the path is a constant");
+        match api::call(client.request_text(request)).await {
+            Ok(answer) if answer.trim() == "ok" => Verdict::pass(format!("{address} is ready")),
+            Ok(answer) => Verdict::fail(format!("{address} is not ready: {answer}")),
+            Err(failure) => Verdict::fail(format!("{address} is not ready: {failure}")),
+        }
+    }
+}
+
+/// What is there; `None` only of what a cluster can do without.
+async fn read(server: &Server, place: &Place) -> Reading<Option<ConfigMap>> {
+    let maps: Api<ConfigMap> = Api::namespaced(server.client()?.clone(), place.namespace);
+    let unknown = |why: String| Verdict::unknown(format!("{place}: {why}"));
+    let map = api::get(&maps, place.name).await.map_err(|why| unknown(why.to_string()))?;
+    match map {
+        None if place.everywhere => Err(unknown("it does not exist".to_owned())),
+        map => Ok(map),
+    }
+}
+
+/// Every part of the control plane on a node is there, and Ready.
+pub(super) fn pods_ready(on_node: &[Pod], name: &NodeName) -> Verdict {
+    let label = |pod: &Pod, key: &str| pod.metadata.labels.as_ref()?.get(key).cloned();
+    let parts: Vec<(String, &Pod)> = on_node
+        .iter()
+        .filter(|pod| pod.metadata.namespace.as_deref() == Some(SYSTEM))
+        .filter(|pod| label(pod, TIER.0).as_deref() == Some(TIER.1))
+        .filter_map(|pod| Some((label(pod, COMPONENT)?, pod)))
+        .collect();
+    let down = parts.iter().filter(|(_, pod)| !pods::is_ready(pod));
+    let down = down.map(|(_, pod)| format!("{} is not Ready", pods::name(pod)));
+    let missing = PARTS.iter().filter(|part| !parts.iter().any(|(found, _)| found == *part));
+    let missing = missing.map(|part| format!("{name} has no {part}"));
+    let wrong: Vec<String> = down.chain(missing).collect();
+    match wrong.is_empty() {
+        true => Verdict::pass(format!("{} pods of its control plane are Ready", parts.len())),
+        false => Verdict::fail(few(wrong)),
+    }
+}

@@ -1,0 +1,244 @@
+//! What is done so that a control plane can go: its backup, its leadership, what leads to its API
+//! server, and that server itself.
+
+use std::{net::IpAddr, time::Duration};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use rehull_proto::v1::{
+    MoveLeader, OrderDone, RemoveMember, StartApiServer, StopApiServer, order_done::Outcome,
+    to_agent,
+};
+use rehull_shared::ids::NodeName;
+use serde_json::json;
+
+use super::{Pass, Requests, Trouble, api, endpoints::PLACES, hosts::words};
+use crate::{
+    backups::{self, SNAPSHOT},
+    domain::{
+        command::{Report, Request},
+        plan::ControlPlane,
+        state::{BackupTaken, ClusterIdentity, Member},
+    },
+    etcd::{self, Heard, Stores},
+};
+
+/// How long a kubelet may take to end an API server: its own grace, and the requests that are open.
+const STOP_S: u32 = 120;
+
+/// How long an agent may take for an order that waits for a kubelet or for etcd.
+const LONG_ORDER_MAX: Duration = Duration::from_secs(STOP_S as u64 + 20);
+
+impl Pass<'_> {
+    /// Looks what tells this cluster from any other; all control planes must say the same.
+    pub(super) async fn identify(&self) -> Result<Requests, Trouble> {
+        let what = "the identity of the cluster";
+        let mut seen: Option<(NodeName, ClusterIdentity)> = None;
+        for heard in self.control_planes(Stores::Left).await {
+            let node = heard.node.clone();
+            let identity = etcd::identity(&heard)
+                .map_err(|why| Trouble::new(what, format!("{node}: {why}")))?;
+            match &seen {
+                None => seen = Some((node, identity)),
+                Some((_, first)) if *first == identity => (),
+                Some((other, _)) => {
+                    let why =
+                        format!("{node} has other authorities, or another etcd, than {other}");
+                    return Err(Trouble::new(what, why));
+                }
+            }
+        }
+        let (_, identity) =
+            seen.ok_or_else(|| Trouble::new(what, "the plan has no control plane"))?;
+        Ok(vec![Request::Report(Report::Identified { identity })])
+    }
+
+    /// Has another control plane than the one that goes send a backup: one that does not lead etcd,
+    /// if there is one. All of them have the same keys and the same store.
+    pub(super) async fn take_backup(&self, node: &NodeName) -> Result<Requests, Trouble> {
+        let what = format!("the backup before {node} goes");
+        let Some(backups) = &self.context.backups else {
+            let why = "backup is not set in the coordinator's config.yaml (deploy/backup.md)";
+            return Err(Trouble::new(what, why));
+        };
+        let heard = self.control_planes(Stores::Left).await;
+        let others = || heard.iter().filter(|one| one.node != *node && one.said.is_ok());
+        let follows = |one: &&Heard| {
+            one.said.as_ref().is_ok_and(|said| said.leader != 0 && said.leader != said.member_id)
+        };
+        let from = others().find(follows).or_else(|| others().next());
+        let from = from.ok_or_else(|| Trouble::new(&what, "no other member of etcd answers"))?;
+        let whom = (self.effect.cluster.clone(), from.node.clone());
+        let by = format!("migration {}", self.migration.id);
+        let id = (self.context.draw)().iter().map(|byte| format!("{byte:02x}")).collect();
+        let order = backups::order(backups, &self.context.agents, self.fleet, &whom, (id, by));
+        let order = order.map_err(|why| Trouble::new(&what, why))?;
+        let taken = order.outcome.await.map_err(|why| Trouble::new(&what, why))?;
+        let snapshot = taken.manifest.files.iter().find(|file| file.path == SNAPSHOT);
+        let snapshot = snapshot.ok_or_else(|| Trouble::new(&what, "it holds no snapshot"))?;
+        let backup = BackupTaken {
+            name: taken.name.clone(),
+            snapshot_sha256: snapshot.sha256.clone(),
+            snapshot_bytes: snapshot.bytes,
+        };
+        Ok(vec![Request::Report(Report::Backup { node: node.clone(), backup })])
+    }
+
+    /// Has the member of a node that leads etcd hand that on to the one that is furthest.
+    pub(super) async fn move_leader(&self, node: &NodeName) -> Result<Requests, Trouble> {
+        let what = format!("the leadership of {node} in etcd");
+        let heard = self.control_planes(Stores::Left).await;
+        let own = heard.iter().find(|one| one.node == *node).and_then(|one| one.said.as_ref().ok());
+        let own = own.ok_or_else(|| Trouble::new(&what, "its member does not answer"))?;
+        if own.leader != own.member_id {
+            return Ok(Requests::new());
+        }
+        let others = heard.iter().filter_map(|one| one.said.as_ref().ok());
+        let others = others.filter(|said| said.member_id != own.member_id);
+        let next = others.max_by_key(|said| (said.raft_applied_index, said.member_id));
+        let to = next.ok_or_else(|| Trouble::new(&what, "no other member answers"))?.member_id;
+        let id = format!("{}/{node}/leader/{}", self.migration.id, self.now().as_millis());
+        let order = to_agent::Order::MoveLeader(MoveLeader { id, to });
+        let seen = self.carried_out(node, order, &what).await?;
+        Ok(vec![Request::Report(Report::LeaderMoved { node: node.clone(), seen })])
+    }
+
+    /// Has what leads to the API server of a node lead to another one that is there: the one that is
+    /// first in the inventory, as the playbooks would have it. Each object is changed as it was read,
+    /// in that one field, or not at all.
+    pub(super) async fn move_endpoints(&self, node: &NodeName) -> Result<Requests, Trouble> {
+        let client = self.workload().await?;
+        let mut requests = Requests::new();
+        for place in PLACES {
+            let what = place.to_string();
+            let maps: Api<ConfigMap> = Api::namespaced(client.clone(), place.namespace);
+            let map = api::get(&maps, place.name).await.map_err(|failure| failure.with(&what))?;
+            let Some(map) = map else { continue };
+            let Some(from) = place.leads_to(&map).map_err(|why| Trouble::new(&what, why))? else {
+                continue;
+            };
+            if self.may_lead_to(Some(node), &from).is_ok() {
+                continue;
+            }
+            let to = self.better_than(node).ok_or_else(|| {
+                Trouble::new(&what, "no other control plane is there that it could lead to")
+            })?;
+            let edited = place.led_to(&map, &to).map_err(|why| Trouble::new(&what, why))?;
+            let patch = json!({
+                "metadata": {"resourceVersion": map.metadata.resource_version},
+                "data": {place.key: edited},
+            });
+            let how = PatchParams::default();
+            let changed = api::call(maps.patch(place.name, &how, &Patch::Merge(&patch))).await;
+            changed.map_err(|failure| failure.with(&what))?;
+            let node = node.clone();
+            requests.push(Request::Report(Report::EndpointMoved { node, object: what, from, to }));
+        }
+        Ok(requests)
+    }
+
+    /// Where clients are sent instead: to what stands before the API servers, else to the first
+    /// control plane that stays.
+    fn better_than(&self, node: &NodeName) -> Option<String> {
+        let mut stays = self.migration.standing().filter(|one| one.name != *node);
+        let first = stays.next()?;
+        let (_, port) = first.api_server.rsplit_once(':')?;
+        let host = self.migration.plan.endpoint.as_deref().unwrap_or(&first.address);
+        Some(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+    }
+
+    /// Has the agent take the API server of its host out of service, or put it back.
+    pub(super) async fn switch_api_server(
+        &self,
+        node: &NodeName,
+        on: bool,
+    ) -> Result<Requests, Trouble> {
+        let word = if on { "on" } else { "off" };
+        let id =
+            format!("{}/{node}/api-server-{word}/{}", self.migration.id, self.now().as_millis());
+        let order = match on {
+            true => to_agent::Order::StartApiServer(StartApiServer { id }),
+            false => to_agent::Order::StopApiServer(StopApiServer { id, patience_seconds: STOP_S }),
+        };
+        let seen = self.carried_out(node, order, &format!("the API server of {node}")).await?;
+        Ok(vec![Request::Report(Report::ApiServer { node: node.clone(), on, seen })])
+    }
+
+    /// Has a control plane that is there remove this very member. Whatever it answers, the rules look
+    /// again.
+    pub(super) async fn remove_member(
+        &self,
+        node: &NodeName,
+        order: &str,
+        member: &Member,
+    ) -> Result<Requests, Trouble> {
+        let what = format!("the member of etcd of {node}");
+        let member_id = u64::from_str_radix(&member.id, 16)
+            .map_err(|_| Trouble::new(&what, format!("{} is no id", member.id)))?;
+        let heard = self.control_planes(Stores::Left).await;
+        let by = heard.iter().find(|one| one.node != *node && one.said.is_ok());
+        let by = by.ok_or_else(|| Trouble::new(&what, "no other member of etcd answers"))?;
+        let peer_url = member.peer_url.clone();
+        let remove = RemoveMember { id: order.to_owned(), member_id, peer_url };
+        let order_of = to_agent::Order::RemoveMember(remove);
+        let (_, done) = self.order(&by.node, order_of, LONG_ORDER_MAX).await?;
+        let seen = format!("{}: {}", by.node, words(&done));
+        let (node, order) = (node.clone(), order.to_owned());
+        Ok(vec![Request::Report(Report::MemberAnswered { node, order, seen })])
+    }
+
+    /// What the agents of all control planes that are to be there say.
+    pub(super) async fn control_planes(&self, stores: Stores) -> Vec<Heard> {
+        let whom = self.migration.standing();
+        let whom: Vec<_> =
+            whom.map(|one| (self.effect.cluster.clone(), one.name.clone())).collect();
+        etcd::hear(&self.context.agents, self.fleet, &whom, self.now(), stores).await
+    }
+
+    /// Gives an order, and takes nothing but its success for an answer.
+    async fn carried_out(
+        &self,
+        node: &NodeName,
+        order: to_agent::Order,
+        what: &str,
+    ) -> Result<String, Trouble> {
+        let (_, done): (_, OrderDone) = self.order(node, order, LONG_ORDER_MAX).await?;
+        match done.outcome() {
+            Outcome::Done => Ok(done.seen),
+            _ => Err(Trouble::new(what, words(&done))),
+        }
+    }
+
+    /// Whether something may lead to a host while a node is away, or about to go; why not.
+    pub(super) fn may_lead_to(&self, node: Option<&NodeName>, at: &str) -> Result<(), String> {
+        let host = host_of(at);
+        // On workers, a proxy of the host itself stands before all of them.
+        let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        if local || self.migration.plan.endpoint.as_deref() == Some(host.as_str()) {
+            return Ok(());
+        }
+        let is = |one: &&ControlPlane| one.address == host || one.name.as_str() == host;
+        match self.migration.plan.control_planes.iter().find(is) {
+            Some(one) if Some(&one.name) == node => {
+                Err(format!("{at} is {}, which goes", one.name))
+            }
+            Some(one) if self.migration.standing().all(|there| there.name != one.name) => {
+                Err(format!("{at} is {}, which is away", one.name))
+            }
+            Some(_) => Ok(()),
+            None => Err(format!(
+                "{at} is no control plane of the inventory, and not spec.workload.endpoint"
+            )),
+        }
+    }
+}
+
+/// The host of an address or a URL, without brackets of IPv6.
+pub(super) fn host_of(server: &str) -> String {
+    let uri: Option<http::Uri> = server.parse().ok();
+    let host = uri.as_ref().and_then(http::Uri::host).unwrap_or(server);
+    host.trim_start_matches('[').trim_end_matches(']').to_owned()
+}

@@ -1,0 +1,165 @@
+//! Where a cluster sends those who join it, what upgrades it, and its kube-proxies: ConfigMaps that hold
+//! YAML, of which one field is read, and replaced without touching another byte.
+
+use std::fmt;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use crate::yaml::Tree;
+
+/// One of them.
+pub(super) struct Place {
+    /// Its namespace.
+    pub(super) namespace: &'static str,
+    /// Its name.
+    pub(super) name: &'static str,
+    /// The key of its data that holds the YAML.
+    pub(super) key: &'static str,
+    /// The field in it, as it stands at the beginning of its line.
+    field: &'static str,
+    /// The way to it.
+    path: &'static [&'static str],
+    /// What stands before `host:port` in it.
+    scheme: &'static str,
+    /// Every cluster has it.
+    pub(super) everywhere: bool,
+}
+
+/// `cluster-info` is what a node reads that joins by a token (F57), `kubeadm-config` what kubeadm reads
+/// when it joins or upgrades a control plane (F56): domain reference 3.4. `kube-proxy` is what the next
+/// kube-proxy that starts asks; an upgrade limited to control planes makes that the last of them.
+pub(super) const PLACES: [Place; 3] = [
+    Place {
+        namespace: "kube-public",
+        name: "cluster-info",
+        key: "kubeconfig",
+        field: "server:",
+        path: &["clusters", "cluster", "server"],
+        scheme: "https://",
+        everywhere: true,
+    },
+    Place {
+        namespace: "kube-system",
+        name: "kubeadm-config",
+        key: "ClusterConfiguration",
+        field: "controlPlaneEndpoint:",
+        path: &["controlPlaneEndpoint"],
+        scheme: "",
+        everywhere: true,
+    },
+    Place {
+        namespace: "kube-system",
+        name: "kube-proxy",
+        key: "kubeconfig.conf",
+        field: "server:",
+        path: &["clusters", "cluster", "server"],
+        scheme: "https://",
+        everywhere: false,
+    },
+];
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConfigMap {}/{}", self.namespace, self.name)
+    }
+}
+
+impl Place {
+    /// `host:port` to which it leads; `None` if it leads nowhere.
+    ///
+    /// # Errors
+    /// If it is not understood, in words.
+    pub(super) fn leads_to(&self, map: &ConfigMap) -> Result<Option<String>, String> {
+        let text = self.text(map)?;
+        let tree = Tree::parse(text).map_err(|fault| format!("{}: {fault}", self.key))?;
+        let Some(found) = at(&tree, self.path)? else { return Ok(None) };
+        Ok(Some(found.strip_prefix(self.scheme).unwrap_or(&found).to_owned()))
+    }
+
+    /// Its YAML with another `host:port`, and otherwise byte for byte the same.
+    ///
+    /// # Errors
+    /// If the field is not on one line of its own, so that this cannot be proved.
+    pub(super) fn led_to(&self, map: &ConfigMap, to: &str) -> Result<String, String> {
+        let text = self.text(map)?;
+        let is_field =
+            |line: &&str| line.trim_start().trim_start_matches("- ").starts_with(self.field);
+        let unsure =
+            || format!("{}: {} must be on one line of its own, once", self.key, self.field);
+        let lines: Vec<&str> = text.split_inclusive('\n').filter(is_field).collect();
+        let [line] = lines.as_slice() else { return Err(unsure()) };
+        let begin = line.find(self.field).expect("it is there") + self.field.len();
+        let ending = &line[line.trim_end().len()..];
+        let edited = format!("{} {}{to}{ending}", &line[..begin], self.scheme);
+        let edited = text.replacen(*line, &edited, 1);
+        let found = Tree::parse(&edited).map_err(|fault| format!("{}: {fault}", self.key))?;
+        match at(&found, self.path)? == Some(format!("{}{to}", self.scheme)) {
+            true => Ok(edited),
+            false => Err(unsure()),
+        }
+    }
+
+    fn text<'a>(&self, map: &'a ConfigMap) -> Result<&'a str, String> {
+        let text = map.data.as_ref().and_then(|data| data.get(self.key));
+        text.map(String::as_str).ok_or_else(|| format!("it has no key {:?}", self.key))
+    }
+}
+
+/// The text at a path. A list on the way must have one entry.
+fn at(tree: &Tree, path: &[&str]) -> Result<Option<String>, String> {
+    let Some((key, rest)) = path.split_first() else {
+        return Ok(tree.text().map(str::to_owned));
+    };
+    match tree {
+        Tree::List(all) => match all.as_slice() {
+            [one] => at(one, path),
+            _ => Err(format!("there are {} entries where one {key} is expected", all.len())),
+        },
+        _ => tree.get(key).map_or(Ok(None), |below| at(below, rest)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const INFO: &str = "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: QUJD\n    \
+                        server: https://10.0.0.1:6443\n  name: \"\"\nkind: Config\n";
+    const CONFIG: &str = "apiServer:\n  timeout: 4m0s\ncontrolPlaneEndpoint: 10.0.0.1:6443 \nkind: \
+                          ClusterConfiguration\n";
+
+    fn map(key: &str, text: &str) -> ConfigMap {
+        let data = Some(BTreeMap::from([(key.to_owned(), text.to_owned())]));
+        ConfigMap { data, ..ConfigMap::default() }
+    }
+
+    #[test]
+    fn one_field_is_read_and_replaced_and_nothing_else() {
+        let [info, config, _] = PLACES;
+        for (place, text, old, new) in [
+            (&info, INFO, "https://10.0.0.1:6443", "https://10.0.0.2:6443"),
+            (&config, CONFIG, "10.0.0.1:6443 ", "10.0.0.2:6443 "),
+        ] {
+            let map = map(place.key, text);
+            assert_eq!(place.leads_to(&map).unwrap().as_deref(), Some("10.0.0.1:6443"));
+            let edited = place.led_to(&map, "10.0.0.2:6443").unwrap();
+            assert_eq!(edited, text.replace(old, new), "{place}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_is_refused() {
+        let [info, config, _] = PLACES;
+        let twice = INFO.replace("kind: Config", "- cluster: {server: x}\n");
+        assert!(info.leads_to(&map(info.key, &twice)).is_err());
+        let flow = "{controlPlaneEndpoint: \"10.0.0.1:6443\"}";
+        let flow = map(config.key, flow);
+        assert_eq!(config.leads_to(&flow).unwrap().as_deref(), Some("10.0.0.1:6443"));
+        assert!(config.led_to(&flow, "10.0.0.2:6443").unwrap_err().contains("one line"));
+        let none = map(config.key, "kind: ClusterConfiguration\n");
+        assert_eq!(config.leads_to(&none).unwrap(), None);
+        assert!(config.leads_to(&map("other", "")).unwrap_err().contains("no key"));
+    }
+}
