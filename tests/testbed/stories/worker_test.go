@@ -140,7 +140,12 @@ func write(t *testing.T, testbed *hosts.Testbed, path string, text []byte) {
 // explanation is shown.
 func await(t *testing.T, testbed *hosts.Testbed, node, phase string) {
 	t.Helper()
-	eventually(t, migrationLimit, node+" "+phase, func() (string, bool) {
+	awaitWithin(t, testbed, migrationLimit, node, phase)
+}
+
+func awaitWithin(t *testing.T, testbed *hosts.Testbed, limit time.Duration, node, phase string) {
+	t.Helper()
+	eventually(t, limit, node+" "+phase, func() (string, bool) {
 		line := strings.Fields("rehull --dir " + cluster.RehullDir + " explain prod " + node)
 		out, err := testbed.Run(t.Context(), "mgmt", line...)
 		if err != nil {

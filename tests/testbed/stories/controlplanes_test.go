@@ -1,0 +1,249 @@
+package stories
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rehull.dev/testbed/cluster"
+	"rehull.dev/testbed/hosts"
+	"rehull.dev/testbed/load"
+)
+
+//go:embed controlplanes.yaml
+var controlPlanes []byte
+
+var masters = []string{"master1", "master2", "master3"}
+
+// watchGapMax is how long a watch through a proxy may show nothing new: its connection is cut when
+// the API server behind it ends, and opened again.
+const watchGapMax = 10 * time.Second
+
+// controlPlaneTime is for one control plane: its join upgrades all of them, one after the other.
+const controlPlaneTime = 20 * time.Minute
+
+// TestControlPlanes: a whole cluster gets another operating system, control planes and all, while
+// clients read and write through the proxies of its workers. None of them notices.
+func TestControlPlanes(t *testing.T) {
+	t.Parallel() // it mostly waits
+	testbed := up(t, cluster.Size{ControlPlanes: 3, Workers: 2})
+	tellOnFailure(t, testbed)
+	if err := cluster.InstallRehull(t.Context(), testbed, programs4rehull(t)); err != nil {
+		t.Fatal(err)
+	}
+	keepBackups(t, testbed)
+	healthy(t, testbed)
+	before := map[string]identity{}
+	nodes := append([]string{"worker1", "worker2"}, masters...)
+	for _, node := range nodes {
+		before[node] = identityOf(t, testbed, node)
+	}
+	authority, etcd := authorities(t, testbed), etcdCluster(t, testbed)
+	operations, quorum := watchOperations(t, testbed), watchQuorum(t, testbed)
+
+	write(t, testbed, "/root/migration.yaml", controlPlanes)
+	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
+	await(t, testbed, "worker1", "Done")
+	await(t, testbed, "worker2", "Done")
+	// Clients through a worker's proxy notice when that worker is reinstalled, so they come now.
+	clients, err := load.Start(testbed, load.Options{Rate: 200,
+		Workers: []string{"worker1", "worker2"}, Servers: masters})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range []string{"master2", "master3", "master1"} {
+		awaitWithin(t, testbed, controlPlaneTime, node, "Done")
+		seen := clients.Lap()
+		t.Logf("while %s was replaced: %s", node, seen)
+		unnoticed(t, node, seen)
+	}
+	await(t, testbed, "", "Completed")
+	seen := clients.Stop()
+	t.Logf("afterwards: %s", seen)
+	unnoticed(t, "afterwards", seen)
+	quorum.verify(t)
+
+	for _, node := range nodes {
+		migrated(t, testbed, node, before[node], ubuntu)
+	}
+	for _, node := range masters {
+		operations.verify(t, node, "remove-node.yml")
+		if joins := operations.of("add-"+node, "cluster.yml"); len(joins) != 1 {
+			t.Errorf("%s was joined by %q", node, joins)
+		}
+	}
+	healthy(t, testbed)
+	if now := authorities(t, testbed); now != authority {
+		t.Errorf("authorities were\n%s\nand are\n%s", authority, now)
+	}
+	if now := etcdCluster(t, testbed); now != etcd {
+		t.Errorf("etcd was %s, and is %s", etcd, now)
+	}
+	handedOver(t, testbed)
+}
+
+// keepBackups lets rehull take backups that the stories can open.
+func keepBackups(t *testing.T, testbed *hosts.Testbed) {
+	t.Helper()
+	write(t, testbed, "/root/key.txt", []byte("# of the story\n"+backupKey+"\n"))
+	run(t, testbed, "mgmt", "sh", "-c", "echo 'backup: {directory: /var/backups/rehull, recipients: ["+
+		backupRecipient+"]}' >>"+cluster.RehullDir+"/config.yaml && systemctl restart rehull")
+}
+
+// unnoticed fails the test for every kind of request that failed.
+func unnoticed(t *testing.T, node string, seen load.Results) {
+	t.Helper()
+	if len(seen.Failed) > 0 {
+		t.Errorf("%d of %d requests failed while %s was replaced", len(seen.Failed), seen.Total, node)
+	}
+	for name, gap := range seen.Gaps {
+		if strings.HasPrefix(name, "worker") && gap.Longest > watchGapMax {
+			t.Errorf("a watch through %s showed nothing for %s", name, gap.Longest)
+		}
+	}
+}
+
+// handedOver checks what the first control plane has handed on: the order of the inventory, and what
+// leads to it.
+func handedOver(t *testing.T, testbed *hosts.Testbed) {
+	t.Helper()
+	inventory := run(t, testbed, "mgmt", "kubectl", "-n", "kubean-system", "get", "configmap",
+		"prod-hosts-conf", "-o", `jsonpath={.data.hosts\.yml}`)
+	for _, group := range []string{"kube_control_plane:", "etcd:"} {
+		_, rest, _ := strings.Cut(inventory, "    "+group+"\n")
+		order := strings.Fields(rest)[1:4]
+		if want := []string{"master2:", "master3:", "master1:"}; !slices.Equal(order, want) {
+			t.Errorf("%s has %q", group, order)
+		}
+	}
+	for _, object := range []string{"kube-public/cluster-info", "kube-system/kubeadm-config"} {
+		namespace, name, _ := strings.Cut(object, "/")
+		text := kubectl(t, testbed, "-n", namespace, "get", "configmap", name, "-o", "yaml")
+		if !strings.Contains(text, "10.77.0.12:6443") && !strings.Contains(text, "10.77.0.13:6443") &&
+			!strings.Contains(text, "10.77.0.11:6443") {
+			t.Errorf("%s leads to no control plane:\n%s", object, text)
+		}
+	}
+	token := kubectl(t, testbed, "-n", "kube-public", "get", "configmap", "cluster-info", "-o", "yaml")
+	if !strings.Contains(token, "server: https://10.77.0.12:6443") {
+		t.Errorf("cluster-info does not lead to the new first control plane:\n%s", token)
+	}
+}
+
+// authorities are the hashes of what every control plane signs with; all must have the same.
+func authorities(t *testing.T, testbed *hosts.Testbed) string {
+	t.Helper()
+	var first string
+	for _, node := range masters {
+		sums := run(t, testbed, node, "sh", "-c", "cd /etc/kubernetes/ssl && sha256sum ca.crt ca.key "+
+			"sa.pub sa.key front-proxy-ca.crt etcd/ca.crt etcd/ca.key")
+		if first == "" {
+			first = sums
+		}
+		if sums != first {
+			t.Errorf("%s has\n%s\nmaster1 has\n%s", node, sums, first)
+		}
+	}
+	return first
+}
+
+func etcdCluster(t *testing.T, testbed *hosts.Testbed) string {
+	t.Helper()
+	var status []struct {
+		Status struct {
+			Header struct {
+				Cluster json.Number `json:"cluster_id"`
+			} `json:"header"`
+		} `json:"Status"`
+	}
+	said := etcdctl(t, testbed, "endpoint status -w json")
+	if err := json.Unmarshal([]byte(said), &status); err != nil || len(status) != 1 {
+		t.Fatalf("%v: %s", err, said)
+	}
+	return status[0].Status.Header.Cluster.String()
+}
+
+// quorumWatch asks every member each second, apart from rehull and its agents, whether it is well.
+type quorumWatch struct {
+	lock    sync.Mutex
+	seconds map[int]int // how many seconds so many members were well
+	lost    []string
+}
+
+func watchQuorum(t *testing.T, testbed *hosts.Testbed) *quorumWatch {
+	t.Helper()
+	w := &quorumWatch{seconds: map[int]int{}}
+	clients := map[string]*http.Client{}
+	for _, node := range masters {
+		transport := &http.Transport{DialContext: testbed.DialFrom(node), DisableKeepAlives: true}
+		clients[node] = &http.Client{Transport: transport, Timeout: 900 * time.Millisecond}
+	}
+	go func() {
+		ticks := time.NewTicker(time.Second)
+		defer ticks.Stop()
+		for {
+			select {
+			case <-t.Context().Done():
+				return
+			case <-ticks.C:
+				w.look(t.Context(), clients)
+			}
+		}
+	}()
+	return w
+}
+
+func (w *quorumWatch) look(ctx context.Context, clients map[string]*http.Client) {
+	well := make(chan bool)
+	for _, client := range clients {
+		go func() { well <- isWell(ctx, client) }()
+	}
+	count := 0
+	for range clients {
+		if <-well {
+			count++
+		}
+	}
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	w.seconds[count]++
+	if count < 2 {
+		w.lost = append(w.lost, fmt.Sprintf("%s: %d", time.Now().Format(time.TimeOnly), count))
+	}
+}
+
+// isWell asks the member for its health at the port of its metrics, which needs no certificate.
+func isWell(ctx context.Context, client *http.Client) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:2381/health", nil)
+	if err != nil {
+		return false
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return false
+	}
+	defer answer.Body.Close()
+	var said struct{ Health string }
+	return json.NewDecoder(answer.Body).Decode(&said) == nil && said.Health == "true"
+}
+
+// verify fails the test if two members were not well at some moment: then nobody could write.
+func (w *quorumWatch) verify(t *testing.T) {
+	t.Helper()
+	w.lock.Lock()
+	defer w.lock.Unlock()
+	t.Logf("seconds in which so many members of etcd were well: %v", w.seconds)
+	if len(w.lost) > 0 {
+		t.Errorf("etcd had no quorum: %q", w.lost)
+	}
+	if w.seconds[3] == 0 || w.seconds[2] == 0 {
+		t.Errorf("nobody looked: %v", w.seconds)
+	}
+}
