@@ -15,12 +15,12 @@ use crate::{
     domain::{
         approval::Item,
         gate::Gate,
-        plan::Plan,
+        plan::{ControlPlane, Plan},
         state::{Migration, Step, Subject},
     },
     effects::Context,
     inventory::passwords,
-    kubean::{Stored, manages, stored},
+    kubean::{Stored, manages, mistakes, stored},
     pods,
 };
 
@@ -39,7 +39,7 @@ pub(crate) async fn of(
     let plan = &migration.plan;
     let management = context.clients.get(plan, Endpoint::Management).await?;
     let mut items = of_inventory(&stored(&management, &plan.namespace, &plan.cluster).await?)?;
-    items.extend(of_image(plan));
+    items.extend(of_image(plan).into_iter().chain(of_members(plan)));
     if let Subject::Node(node) = subject {
         let workload = context.clients.get(plan, Endpoint::Workload).await?;
         let model = objects::model(&workload).await;
@@ -64,6 +64,25 @@ pub(crate) fn of_image(plan: &Plan) -> Vec<Item> {
         Some(Item { check: Check::ImageManagesSystems, identity, what })
     });
     unmanaged.collect()
+}
+
+/// Members of etcd that the image takes for that of another control plane (F7).
+pub(crate) fn of_members(plan: &Plan) -> Vec<Item> {
+    let pairs = plan.control_planes.iter().flat_map(|target| {
+        let others = plan.control_planes.iter().filter(|other| other.name != target.name);
+        others.map(move |other| (target, other))
+    });
+    let mistaken =
+        pairs.filter(|(target, other)| mistakes(&plan.image, &target.address, &other.address));
+    let item = |(target, other): (&ControlPlane, &ControlPlane)| Item {
+        check: Check::MembersDistinct,
+        identity: format!("image {} for {} and {}", plan.image, target.address, other.address),
+        what: format!(
+            "the image looks for the member of {} ({}) in a way that finds that of {} ({}), too",
+            target.name, target.address, other.name, other.address
+        ),
+    };
+    mistaken.map(item).collect()
 }
 
 /// That a node may go on although its join canary does not serve.

@@ -14,7 +14,7 @@ mod stored;
 
 pub use arguments::{Arg, BadArg, KubeVersion, RepoLine, line};
 pub use build::{Identity, annotation, expected};
-pub use images::manages;
+pub use images::{manages, mistakes};
 pub use meaning::{same_meaning, spec_hash};
 pub use stored::{Stored, stored};
 

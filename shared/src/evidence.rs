@@ -300,6 +300,9 @@ pub enum Check {
     ProtectionOff,
     /// The site's hook has said that the deletion protection of the cluster is on again.
     ProtectionOn,
+    // -- control planes, from the plan
+    /// The playbooks of the image find the member of etcd of each control plane, and of no other (F7).
+    MembersDistinct,
 }
 
 impl fmt::Display for Check {

@@ -474,6 +474,7 @@ impl Gate {
                         once(EtcdServersRight, ControlPlanes),
                         once(ApiServersListed, ApiServers),
                         once(EndpointsElsewhere, ApiServers),
+                        once(MembersDistinct, Coordinator),
                     ]
                 }
             }

@@ -189,6 +189,7 @@ impl Pass<'_> {
             let now = self.now();
             let verdict = match check {
                 Check::ImageManagesSystems => self.image_manages_systems(),
+                Check::MembersDistinct => self.members_distinct(),
                 // Every old host is asked for it: not at every look.
                 Check::OldRepositoriesServe if self.is_fresh(node, check, now) => continue,
                 Check::OldRepositoriesServe => self.old_repositories(round).await,

@@ -23,7 +23,7 @@ use crate::{
         command::{Report, Request},
         effect::Work,
         gate::{Asked, Dossier, Gate},
-        plan::JoinCanary,
+        plan::{ControlPlane, JoinCanary, Role},
         state::{Phase, Snapshot, Subject},
     },
     items,
@@ -370,6 +370,35 @@ async fn an_image_that_does_not_manage_the_old_system_stops_the_cluster_unless_a
     let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
     all_say(&requests, check, "fail", "v0.20.0 does not manage centos-7.9");
     let [item] = &items::of_image(&world.migration.plan)[..] else { panic!("one system") };
+    let (by, why, until) = ("ann".to_owned(), "patched".to_owned(), NOW + Span::from_mins(1));
+    let approval = Approval { item: item.clone(), by, why, until, ended: false };
+    world.migration.track.approvals = [(item.id(), approval)].into();
+    let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
+    all_say(&requests, check, "pass", "ann accepts until");
+}
+
+#[tokio::test]
+async fn addresses_that_the_playbooks_cannot_tell_apart_stop_the_cluster_unless_accepted() {
+    let mut world = with_nodes();
+    let check = Check::MembersDistinct;
+    let plane = |number: u8| ControlPlane {
+        name: format!("m{number}").parse().unwrap(),
+        address: format!("10.0.0.{number}"),
+        api_server: format!("10.0.0.{number}:6443"),
+    };
+    world.migration.nodes[0].planned.role = Role::ControlPlane;
+    world.migration.plan.control_planes = vec![plane(2), plane(3), plane(4)];
+    let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
+    all_say(&requests, check, "pass", "3 members");
+    world.migration.plan.control_planes = vec![plane(1), plane(2), plane(11)];
+    let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
+    all_say(
+        &requests,
+        check,
+        "fail",
+        "the member of m1 (10.0.0.1) in a way that finds that of m11",
+    );
+    let [item] = &items::of_members(&world.migration.plan)[..] else { panic!("one pair") };
     let (by, why, until) = ("ann".to_owned(), "patched".to_owned(), NOW + Span::from_mins(1));
     let approval = Approval { item: item.clone(), by, why, until, ended: false };
     world.migration.track.approvals = [(item.id(), approval)].into();

@@ -84,6 +84,7 @@ pub const fn of_check(check: Check) -> Words {
         | Check::QuorumKept
         | Check::LeaderElsewhere
         | Check::MemberAbsent
+        | Check::MembersDistinct
         | Check::IdentityKept
         | Check::EtcdServersRight
         | Check::EndpointsElsewhere
@@ -153,6 +154,14 @@ const fn of_control_plane(check: Check) -> Words {
             "no member of etcd has the node's address",
             "F5, F7",
             &["rehull etcd {cluster}", "rehull migrate retry {cluster} {node}  # remove it again"],
+        ),
+        Check::MembersDistinct => words(
+            "the playbooks of the image find the member of each control plane, and of no other",
+            "F7",
+            &[
+                "rehull plan -f migration.yaml  # after another spec.operations.image: v0.20 or newer",
+                "accept it only for an image that was patched: the wrong member would be removed",
+            ],
         ),
         Check::IdentityKept => words(
             "certificate authorities and etcd are those that were recorded, on every control plane",

@@ -40,6 +40,19 @@ impl Pass<'_> {
         }
     }
 
+    /// Whether the playbooks tell members of etcd apart, or a person answers for it.
+    pub(super) fn members_distinct(&self) -> Verdict {
+        let plan = &self.migration.plan;
+        let (open, accepted) = self.unaccepted(&Subject::Cluster, items::of_members(plan));
+        match open.is_empty() {
+            true => Verdict::pass(format!(
+                "{} members have addresses of which none is a part of another{accepted}",
+                plan.control_planes.len()
+            )),
+            false => Verdict::fail(few(open.iter().map(Item::words))),
+        }
+    }
+
     /// A join canary that does not serve can be done without, if a person accepts that.
     pub(super) fn canary_verdict(
         &self,
