@@ -10,58 +10,338 @@ import (
 	"rehull.dev/testbed/hosts"
 )
 
-// TestControlPlaneFaults: what goes wrong around one control plane holds it before the next
-// irreversible step, and is named; or rehull mends it by itself, by an order that names what it is for.
+// TestControlPlaneFaults is a night like that of TestWorkers, of three control planes: each fault is
+// stopped at its gate, with its words, before anything that cannot be undone, or rehull mends it by an
+// order that the log names. The first control plane to go meets most of them, the coordinator is killed
+// all along the way of the second, and the first of the inventory meets those of its hand-over.
 func TestControlPlaneFaults(t *testing.T) {
-	t.Parallel() // it mostly waits
-	testbed := up(t, cluster.Size{ControlPlanes: 3})
+	testbed := up(t, cluster.Size{ControlPlanes: 3, Workers: 1})
 	tellOnFailure(t, testbed)
 	if err := cluster.InstallRehull(t.Context(), testbed, programs4rehull(t)); err != nil {
 		t.Fatal(err)
 	}
 	keepBackups(t, testbed)
 	healthy(t, testbed)
-
-	// F56, F57: everything leads to the one that goes. F54: and it leads etcd.
-	lead(t, testbed, "10.77.0.12")
-	leadEtcd(t, testbed, "10.77.0.12")
-	// F54: a learner that somebody has left behind: no member may go beside it.
-	addLearner(t, testbed)
 	write(t, testbed, "/root/migration.yaml", controlPlanes)
-	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
-	told(t, testbed, "", "EtcdHealthy", "is a learner: it has no vote yet")
-	removeStray(t, testbed)
+	order := []string{"master2", "master3", "master1"}
+	n := &night{T: t, testbed: testbed, operations: watchOperations(t, testbed),
+		disks: map[string]disk{}, nodes: order, join: "cluster.yml"}
+	before := map[string]identity{}
+	for _, node := range order {
+		before[node], n.disks[node] = identityOf(t, testbed, node), diskOf(t, testbed, node)
+	}
+	authority, etcd := authorities(t, testbed), etcdCluster(t, testbed)
 
-	// E2, F5: etcdctl finds no member, so the playbook removes none, and succeeds.
-	run(t, testbed, "master1", "sh", "-c", "mv /usr/local/bin/etcdctl /usr/local/bin/etcdctl.real && "+
-		"printf '#!/bin/sh\\ncase \" $* \" in *\" member list \"*) exit 0;; esac\\n"+
-		"exec /usr/local/bin/etcdctl.real \"$@\"\\n' >/usr/local/bin/etcdctl && chmod 755 /usr/local/bin/etcdctl")
-	recorded(t, testbed, "master2", "ConfigMap kube-public/cluster-info leads to 10.77.0.11:6443")
-	recorded(t, testbed, "master2", "ConfigMap kube-system/kubeadm-config leads to 10.77.0.11:6443")
-	recorded(t, testbed, "master2", "it leads etcd no more")
-	recorded(t, testbed, "master2", "its member of etcd outlived the removal")
-	run(t, testbed, "master1", "mv", "/usr/local/bin/etcdctl.real", "/usr/local/bin/etcdctl")
-
-	// F54: a second member is lost while the first is away. Nothing goes on, and nothing is tried.
-	manifest := "/etc/kubernetes/manifests/etcd.yaml"
-	run(t, testbed, "master3", "mv", manifest, "/root/etcd.yaml")
-	told(t, testbed, "master2", "EtcdHealthy", "master3: ")
-	eventually(t, migrationLimit, "master2 is held", func() (string, bool) {
-		state := explain(t, testbed, "master2")
-		return state.State, state.isHeld()
+	n.suffer(controlPlaneFaults, func() {
+		rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
 	})
-	run(t, testbed, "master3", "mv", "/root/etcd.yaml", manifest)
-	eventually(t, time.Minute, "two members are well", func() (string, bool) {
-		said := rehull(t, testbed, "status")
+	awaitWithin(t, testbed, controlPlaneTime, "master2", "Done")
+	n.killAlongTheWay("master3", controlPlanePoints)
+	awaitWithin(t, testbed, controlPlaneTime, "master3", "Done")
+	n.on("mgmt", hostsConf+"-o yaml >/root/before.yaml")
+	n.killAlongTheWay("master1", handOverPoints)
+	n.suffer(handOverFaults, func() {})
+	awaitWithin(t, testbed, controlPlaneTime, "master1", "Done")
+	await(t, testbed, "", "Completed")
+	n.report()
+
+	for _, node := range order {
+		migrated(t, testbed, node, before[node], ubuntu)
+		for _, action := range []string{"remove-node.yml", "cluster.yml"} {
+			if got := n.operations.succeeded(node, action); got != 1 && node != "master1" {
+				t.Errorf("%s of %s has succeeded %d times: %q", action, node, got,
+					n.operations.of(node, action))
+			}
+		}
+	}
+	healthy(t, testbed)
+	if now := authorities(t, testbed); now != authority {
+		t.Errorf("authorities were\n%s\nand are\n%s", authority, now)
+	}
+	if now := etcdCluster(t, testbed); now != etcd {
+		t.Errorf("etcd was %s, and is %s", etcd, now)
+	}
+	handedOver(t, testbed)
+}
+
+// controlPlaneFaults are those of the cluster and of the control plane that goes first.
+var controlPlaneFaults = []fault{
+	{
+		name: "an API server that asks a member that is not there (F55)", gate: "ClusterPreflight",
+		on: func(n *night) {
+			n.manifest("master3", "kube-apiserver",
+				"s#--etcd-servers=https://127.0.0.1:2379#&,https://10.77.0.99:2379#")
+		},
+		check: "EtcdServersRight", seen: "the API server of master3 asks etcd at 10.77.0.99",
+		off: func(n *night) {
+			n.manifest("master3", "kube-apiserver", "s#,https://10.77.0.99:2379##")
+		},
+	},
+	{
+		name: "a dead API server in the Service kubernetes (F5)", gate: "ClusterPreflight",
+		on: func(n *night) {
+			n.on("master1", "key=/registry/masterleases/10.77.0.; "+etcdctlLine+
+				"get --print-value-only ${key}13 | head -c -1 | sed s/10.77.0.13/10.77.0.99/ | "+
+				etcdctlLine+"put ${key}99")
+			eventually(n.T, time.Minute, "10.77.0.99 in the Service", func() (string, bool) {
+				out := n.on("master1", "kubectl get endpointslice kubernetes -o yaml")
+				return out, strings.Contains(out, "10.77.0.99")
+			})
+		},
+		check: "ApiServersListed", seen: "10.77.0.99",
+		off: func(n *night) {
+			n.on("master1", etcdctlLine+"del /registry/masterleases/10.77.0.99")
+		},
+	},
+	{
+		name: "a learner that somebody has left behind (F8)", gate: "ClusterPreflight",
+		on:    func(n *night) { n.addMember("10.77.0.99", "--learner") },
+		check: "EtcdHealthy", seen: "is a learner: it has no vote yet", advice: "rehull etcd prod",
+		off: func(n *night) { removeStray(n.T, n.testbed) },
+	},
+	{
+		name: "a store that is full (NOSPACE, F8)", gate: "ClusterPreflight",
+		on: fillStore, check: "EtcdHealthy", seen: "alarm NOSPACE of member ",
+		off: emptyStore,
+	},
+	{
+		name: "names of members that follow another order (F62)", gate: "ClusterPreflight",
+		on: func(n *night) {
+			n.inventory(`s/^\( *\)ansible_host: 10.77.0.13$/&\n\1etcd_member_name: etcd1/`)
+		},
+		check: "InventoryUnderstood", seen: "etcd_member_name",
+		off: func(n *night) { n.inventory("/etcd_member_name/d") },
+	},
+	{
+		name: "certificate authority of another cluster (F52)", node: "master2", gate: "Quorum",
+		on: func(n *night) {
+			n.otherAuthority("master3")
+			// F54, F56, F57: it leads etcd, and everything leads to it.
+			lead(n.T, n.testbed, "10.77.0.12")
+			leadEtcd(n.T, n.testbed, "10.77.0.12")
+		},
+		check: "IdentityKept", seen: "sa.pub of master3 is not the one that was recorded",
+		advice: "rehull etcd prod",
+	},
+	{
+		name: "the leader of etcd is the one that goes (F54)", node: "master2", recorded: "LeaderMoved",
+	},
+	{
+		name: "what joins is sent to the one that goes (F56, F57)", node: "master2",
+		recorded: "EndpointMoved",
+	},
+	{
+		name: "a port of its API server that is taken again (F4)", node: "master2", gate: "Withdraw",
+		during: func(n *night) {
+			n.ownAuthority("master3")
+			n.on("master2", "setsid sh -c 'until python3 -m http.server 6443; do sleep 0.1; done' "+
+				">/dev/null 2>&1 </dev/null &")
+		},
+		check: "ApiServerStopped", seen: "6443",
+	},
+	{
+		name: "an upgrade that sends what joins to the one that goes, behind the guard (F56)",
+		node: "master2", gate: "G4",
+		on:     func(n *night) { lead(n.T, n.testbed, "10.77.0.12") },
+		during: func(n *night) { n.on("master2", "pkill -f 'until [p]ython3'; pkill -f '[h]ttp.server 6443'") },
+		check:  "EndpointsElsewhere", seen: "10.77.0.12:6443", advice: "kubectl ",
+		off: func(n *night) {
+			lieAboutMembers(n)
+			lead(n.T, n.testbed, "10.77.0.11")
+		},
+	},
+	{
+		name: "a member that the playbook does not find (E2, F6)", node: "master2",
+		recorded: "MemberRemovalAnswered", off: honestAboutMembers,
+	},
+	{
+		name: "a Node that comes back within the window (F2)", node: "master2", gate: "G5",
+		on:    func(n *night) { n.apply("master1", lonelyNode) },
+		check: "NodeAbsent", seen: "Node master2 exists",
+		off: func(n *night) { n.on("master1", "kubectl delete node master2") },
+	},
+	{
+		name: "an API server that answers what was (F76)", node: "master2", gate: "G5",
+		on:    staleAnswers,
+		check: "AnswersFresh", seen: "leases of Ready nodes were last renewed",
+		off: freshAnswers,
+	},
+	{
+		name: "a second member that is lost (F54)", node: "master2", gate: "G5",
+		on: func(n *night) {
+			n.on("master3", "mv /etc/kubernetes/manifests/etcd.yaml /root/etcd.yaml")
+		},
+		check: "EtcdHealthy", seen: "master3: ", unsure: true,
+		off: secondMemberBack, free: []string{"retry"},
+	},
+	{
+		name: "a member that is left at its address (F53)", node: "master2", gate: "G7",
+		during: func(n *night) {
+			n.happens("master2", point{"ReinstallAuthorized", 1})
+			n.addMember("10.77.0.12", "")
+		},
+		check: "MemberAbsent", seen: "https://10.77.0.12:2380",
+		off: func(n *night) { n.removeMember("10.77.0.12") },
+	},
+	{
+		name: "a Node that is there before the join (F50)", node: "master2", gate: "G7",
+		on:    func(n *night) { n.apply("master1", lonelyNode) },
+		check: "NodeAbsent", seen: "Node master2 exists",
+		off: func(n *night) { n.on("master1", "kubectl delete node master2") },
+	},
+	{
+		name: "a new certificate authority on the host that has joined (F52)", node: "master2",
+		gate: "G9",
+		during: func(n *night) {
+			n.ended("prod-add-master2-a1")
+			n.otherAuthority("master2")
+		},
+		check: "IdentityKept", seen: "sa.pub of master2 is not the one that was recorded",
+		off: func(n *night) { n.ownAuthority("master2") },
+	},
+}
+
+// handOverFaults are those of the first of the inventory.
+var handOverFaults = []fault{
+	{
+		name: "another writer who puts the order back (F62)", node: "master1", gate: "Reorder",
+		during: func(n *night) {
+			n.happens("master1", point{"InventoryReordered", 1})
+			n.on("mgmt", hostsConf+"-o yaml >/root/after.yaml; "+
+				"sed /resourceVersion:/d /root/before.yaml | kubectl replace -f -")
+		},
+		check: "InventoryReordered", seen: "master1 is the first of kube_control_plane",
+		off: func(n *night) {
+			n.on("mgmt", "sed /resourceVersion:/d /root/after.yaml | kubectl replace -f -")
+		},
+	},
+	{
+		name: "Kubean is led back to the one that goes (F61)", node: "master1", gate: "Reordered",
+		on:    func(n *night) { n.kubeanAsks("10.77.0.12", "10.77.0.11") },
+		check: "KubeconfigElsewhere", seen: "10.77.0.11",
+		off: func(n *night) { n.kubeanAsks("10.77.0.11", "10.77.0.12") },
+	},
+}
+
+// controlPlanePoints are the points of a control plane: what comes just before each step that reaches
+// out to the world, and just after.
+var controlPlanePoints = []point{
+	{"NodeStarted", 1}, {"SnapshotRecorded", 1}, {"BackupRecorded", 1}, {"ApiServerSwitched", 1},
+	{"InputsPrepared", 1}, {"OperationIntended", 1}, {"OperationSubmitted", 1},
+	{"OperationStarted", 1}, {"OperationEnded", 1}, {"OperationArchived", 1}, {"FarewellSaid", 1},
+	{"ReinstallAuthorized", 1}, {"InstallerProgressed", 1}, {"AgentEnrolled", 2},
+	{"InputsPrepared", 2}, {"OperationIntended", 2}, {"OperationSubmitted", 2},
+	{"OperationStarted", 2}, {"OperationEnded", 2}, {"OperationArchived", 2},
+}
+
+// handOverPoints are those of the first of the inventory before its inventory is edited.
+var handOverPoints = []point{
+	{"NodeStarted", 1}, {"InputsPrepared", 1}, {"OperationIntended", 1}, {"OperationSubmitted", 1},
+	{"OperationEnded", 1},
+}
+
+const (
+	hostsConf  = "kubectl -n kubean-system get configmap prod-hosts-conf "
+	lonelyNode = "{apiVersion: v1, kind: Node, metadata: {name: master2}}"
+	staleTable = "nft add table ip stale; " +
+		"nft 'add chain ip stale out { type nat hook output priority -100; }'; " +
+		"nft add rule ip stale out ip daddr 10.77.0.11 tcp dport 6443 dnat to 10.77.0.11:6444"
+)
+
+// manifest edits the manifest of a static pod, which the kubelet starts anew.
+func (n *night) manifest(host, name, edit string) {
+	n.Helper()
+	path := "/etc/kubernetes/manifests/" + name + ".yaml"
+	n.on(host, "sed '"+edit+"' "+path+" >/root/manifest && mv /root/manifest "+path)
+}
+
+// addMember adds a member that never starts. etcd adds nobody while another has just come back.
+func (n *night) addMember(address, flags string) {
+	n.Helper()
+	n.on("master1", "for i in $(seq 30); do "+etcdctlLine+"member add stray --peer-urls=https://"+
+		address+":2380 "+flags+" && exit; sleep 1; done; exit 1")
+}
+
+func (n *night) removeMember(address string) {
+	n.Helper()
+	n.on("master1", etcdctlLine+"member remove $("+etcdctlLine+"member list | grep -F //"+address+
+		":2380 | cut -d, -f1)")
+}
+
+// otherAuthority gives a host a key for service accounts that no other has.
+func (n *night) otherAuthority(host string) {
+	n.Helper()
+	n.on(host, "cd /etc/kubernetes/ssl; mv sa.pub /root/sa.pub; cp front-proxy-ca.crt sa.pub")
+}
+
+func (n *night) ownAuthority(host string) {
+	n.Helper()
+	n.on(host, "mv /root/sa.pub /etc/kubernetes/ssl/sa.pub")
+}
+
+// fillStore gives one member a store so small that it is full, which stops all of them.
+func fillStore(n *night) {
+	n.Helper()
+	n.manifest("master2", "etcd", `s/^    - etcd$/&\n    - --quota-backend-bytes=20971520/`)
+	n.on("master2", "for i in $(seq 300); do "+etcdctlLine+"endpoint health && exit; sleep 0.2; done; exit 1")
+	n.on("master2", "for i in $(seq 60); do head -c 750000 /dev/urandom | base64 -w0 | "+etcdctlLine+
+		"put filler-$i || exit 0; done; exit 1")
+}
+
+func emptyStore(n *night) {
+	n.Helper()
+	n.manifest("master2", "etcd", "/quota-backend-bytes/d")
+	n.on("master1", "for i in $(seq 300); do "+etcdctlLine+"del --prefix filler- && break; sleep 0.2; done; "+
+		"for i in $(seq 300); do "+etcdctlLine+"alarm disarm && exit; sleep 0.2; done; exit 1")
+}
+
+// lieAboutMembers lets etcdctl find no member, so the playbook removes none, and succeeds.
+func lieAboutMembers(n *night) {
+	n.Helper()
+	n.on("master1", "mv /usr/local/bin/etcdctl /usr/local/bin/etcdctl.real; "+
+		"printf '#!/bin/sh\ncase \" $* \" in *\" member list \"*) exit 0;; esac\n"+
+		"exec /usr/local/bin/etcdctl.real \"$@\"\n' >/usr/local/bin/etcdctl; chmod 755 /usr/local/bin/etcdctl")
+}
+
+func honestAboutMembers(n *night) {
+	n.Helper()
+	n.on("master1", "mv /usr/local/bin/etcdctl.real /usr/local/bin/etcdctl")
+}
+
+// staleAnswers has a real API server on a copy of etcd answer rehull in the place of master1's.
+func staleAnswers(n *night) {
+	n.Helper()
+	n.on("master1", staleServer)
+	n.on("mgmt", staleTable)
+	n.restart() // its connections are to the real one
+}
+
+func freshAnswers(n *night) {
+	n.Helper()
+	n.on("mgmt", "nft delete table ip stale")
+	n.restart()
+	n.on("master1", "pkill -9 -f 'secure-port=[6]444'; pkill -9 -f 'etcd-[s]tale'")
+}
+
+// secondMemberBack brings it back, and looks that nothing goes on without anybody's word.
+func secondMemberBack(n *night) {
+	n.Helper()
+	n.on("master3", "mv /root/etcd.yaml /etc/kubernetes/manifests/etcd.yaml")
+	eventually(n.T, time.Minute, "two members are well", func() (string, bool) {
+		said := rehull(n.T, n.testbed, "status")
 		return said, strings.Contains(said, "etcd is: healthy: 2 voters")
 	})
 	time.Sleep(20 * time.Second)
-	if joins := run(t, testbed, "mgmt", "kubectl", "get", "clusteroperations", "-o", "name"); strings.Contains(joins, "add-master2") {
-		t.Errorf("it went on without anybody's word:\n%s", joins)
+	if told := explain(n.T, n.testbed, "master2"); !told.isHeld() {
+		n.Errorf("it went on without anybody's word: %s", told.State)
 	}
-	rehull(t, testbed, "migrate", "retry", "prod", "master2")
-	awaitWithin(t, testbed, controlPlaneTime, "master2", "Done")
-	healthy(t, testbed)
+}
+
+// kubeanAsks changes the server of the kubeconfig that Kubean keeps, as another person does.
+func (n *night) kubeanAsks(now, then string) {
+	n.Helper()
+	n.on("mgmt", "kubectl -n kubean-system get configmap prod-kubeconf -o yaml | "+
+		"sed 's#https://"+now+":6443#https://"+then+":6443#' | kubectl replace -f -")
 }
 
 // lead lets cluster-info and kubeadm-config lead to an address.
@@ -87,40 +367,4 @@ func leadEtcd(t *testing.T, testbed *hosts.Testbed, address string) {
 	all := "--endpoints=https://10.77.0.11:2379,https://10.77.0.12:2379,https://10.77.0.13:2379 "
 	line := strings.Replace(etcdctlLine, "--endpoints=https://127.0.0.1:2379 ", all, 1)
 	run(t, testbed, "master1", "sh", "-c", line+"move-leader "+id)
-}
-
-// addLearner adds a member that never starts. etcd adds nobody while another has just come back.
-func addLearner(t *testing.T, testbed *hosts.Testbed) {
-	t.Helper()
-	run(t, testbed, "master1", "sh", "-c", "for i in $(seq 30); do "+etcdctlLine+
-		"member add stray --peer-urls=https://10.77.0.99:2380 --learner && exit; sleep 1; done; exit 1")
-}
-
-// told waits until rehull names a check of a node, or of the cluster, with these words.
-func told(t *testing.T, testbed *hosts.Testbed, node, check, words string) {
-	t.Helper()
-	eventually(t, controlPlaneTime, check+": "+words, func() (string, bool) {
-		line := strings.Fields("rehull --dir " + cluster.RehullDir + " explain prod " + node)
-		out, err := testbed.Run(t.Context(), "mgmt", line...)
-		if err != nil {
-			return err.Error(), false
-		}
-		for row := range strings.Lines(out) {
-			if strings.Contains(row, check) && strings.Contains(row, words) {
-				t.Logf("%s %s", node, strings.TrimSpace(row))
-				return out, true
-			}
-		}
-		return out, false
-	})
-}
-
-// recorded waits until something is in the history of a node.
-func recorded(t *testing.T, testbed *hosts.Testbed, node, words string) {
-	t.Helper()
-	eventually(t, controlPlaneTime, words, func() (string, bool) {
-		out := rehull(t, testbed, "history", "prod", node)
-		return out, strings.Contains(out, words)
-	})
-	t.Logf("%s: %s", node, words)
 }

@@ -20,7 +20,7 @@ import (
 func TestWorkers(t *testing.T) {
 	testbed := begun(t, len(workers), impatient(whole(migration)))
 	n := &night{T: t, testbed: testbed, operations: watchOperations(t, testbed),
-		disks: map[string]disk{}}
+		disks: map[string]disk{}, nodes: workers, join: "scale.yml"}
 	budgets := watchBudgets(t, testbed)
 	before := map[string]identity{}
 	for _, node := range workers {
@@ -29,7 +29,7 @@ func TestWorkers(t *testing.T) {
 	n.beNotified()
 	n.rehearse()
 	n.suffer(faults, func() { rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml") })
-	n.killAlongTheWay("worker4")
+	n.killAlongTheWay("worker4", points)
 	for _, node := range workers {
 		await(t, testbed, node, "Done")
 		migrated(t, testbed, node, before[node], ubuntu)
@@ -147,6 +147,8 @@ type night struct {
 	*testing.T
 	testbed    *hosts.Testbed
 	operations *operationWatch
+	nodes      []string        // in the order in which they are migrated
+	join       string          // the playbook that joins one
 	disks      map[string]disk // of each node before
 	table      []string
 }
@@ -269,9 +271,9 @@ func (n *night) irreversible(fault fault) {
 	n.Helper()
 	node, gate := fault.node, fault.gate
 	removals := n.operations.of(node, "remove-node.yml")
-	joins := n.operations.of(node, "scale.yml")
+	joins := n.operations.of(node, n.join)
 	switch gate, _, _ := strings.Cut(gate, " "); gate {
-	case "G1", "G2", "G3", "G4", "Cordon":
+	case "G1", "G2", "G3", "G4", "Cordon", "Quorum", "Withdraw", "Reordered":
 		if len(removals) > 0 {
 			n.Errorf("%s: %s is held at %s, and removed: %q", fault.name, node, gate, removals)
 		}
@@ -284,9 +286,9 @@ func (n *night) irreversible(fault fault) {
 			n.Errorf("%s: %s is held at %s, and joined: %q", fault.name, node, gate, joins)
 		}
 	}
-	if next := slices.Index(workers, node) + 1; next < len(workers) {
-		if other := explain(n.T, n.testbed, workers[next]); other.State != "Planned" {
-			n.Errorf("%s: %s has passed %s, which is held", fault.name, workers[next], node)
+	if next := slices.Index(n.nodes, node) + 1; next < len(n.nodes) {
+		if other := explain(n.T, n.testbed, n.nodes[next]); other.State != "Planned" {
+			n.Errorf("%s: %s has passed %s, which is held", fault.name, n.nodes[next], node)
 		}
 	}
 }
@@ -382,14 +384,11 @@ func (w *operationWatch) succeeded(node, action string) int {
 
 // killAlongTheWay kills the coordinator, and now and then the agent, each time that the log of a
 // node says one more thing; and looks that nothing of the log is lost.
-func (n *night) killAlongTheWay(node string) {
+func (n *night) killAlongTheWay(node string, points []point) {
 	n.Helper()
 	kept := ""
 	for number, point := range points {
-		eventually(n.T, migrationLimit, point.event, func() (string, bool) {
-			out := n.history(node, point.event)
-			return out, strings.Count(out, "\n") >= point.times
-		})
+		n.happens(node, point)
 		if number%4 == 0 {
 			_, _ = n.testbed.Run(n.Context(), node, "pkill", "-9", "-x", "rehull-agent")
 		}
@@ -406,6 +405,15 @@ func (n *night) killAlongTheWay(node string) {
 		(len(points)+3)/4)
 }
 
+// happens waits until the log of a node says this so often.
+func (n *night) happens(node string, point point) {
+	n.Helper()
+	eventually(n.T, migrationLimit, point.event, func() (string, bool) {
+		out := n.history(node, point.event)
+		return out, strings.Count(out, "\n") >= point.times
+	})
+}
+
 // exported is the whole log, which no coordinator holds now.
 func (n *night) exported() string {
 	n.Helper()
@@ -419,12 +427,15 @@ func (n *night) exported() string {
 	return out
 }
 
-// points are events of a worker's migration, by name and how manieth, in their order: what comes
-// just before each step that reaches out to the world, and just after.
-var points = []struct {
+// point is an event of a node's migration, by name and how manieth.
+type point struct {
 	event string
 	times int
-}{
+}
+
+// points are those of a worker, in their order: what comes just before each step that reaches out to
+// the world, and just after.
+var points = []point{
 	{"NodeStarted", 1}, {"SnapshotRecorded", 1}, {"DrainProgressed", 1}, {"InputsPrepared", 1},
 	{"OperationIntended", 1}, {"OperationSubmitted", 1}, {"OperationStarted", 1},
 	{"OperationEnded", 1}, {"OperationArchived", 1}, {"FarewellSaid", 1},
