@@ -15,7 +15,7 @@ import (
 // the machine below.
 const groupVars = `kube_version: v1.34.4
 container_manager: containerd
-etcd_deployment_type: kubeadm
+etcd_deployment_type: %s
 kube_network_plugin: calico
 override_system_hostname: false
 kube_cert_dir: /etc/kubernetes/ssl
@@ -71,7 +71,7 @@ mount -t tmpfs tmpfs /tmp
 }
 
 // installJoiner puts Ansible and the inventory on host mgmt, where Kubean's pods run.
-func installJoiner(ctx context.Context, testbed *hosts.Testbed) error {
+func installJoiner(ctx context.Context, testbed *hosts.Testbed, size Size) error {
 	key, err := os.ReadFile(filepath.Join(testbed.Dir, "ssh-privatekey"))
 	if err != nil {
 		return err
@@ -79,6 +79,10 @@ func installJoiner(ctx context.Context, testbed *hosts.Testbed) error {
 	machines, err := nodes(testbed)
 	if err != nil {
 		return err
+	}
+	etcd := "kubeadm"
+	if size.HostEtcd {
+		etcd = "host"
 	}
 	// The scripts of the virtual environment carry the path it was made at; the module does not.
 	program := "#!/bin/sh\nexec /opt/ansible/bin/python3 -m ansible playbook \"$@\"\n"
@@ -89,7 +93,7 @@ func installJoiner(ctx context.Context, testbed *hosts.Testbed) error {
 	}{
 		{"/usr/local/bin/ansible-playbook", 0o755, []byte(program)},
 		{"/etc/testbed/hosts.yml", 0o644, []byte(inventory(machines))},
-		{"/etc/testbed/group_vars.yml", 0o644, []byte(groupVars)},
+		{"/etc/testbed/group_vars.yml", 0o644, fmt.Appendf(nil, groupVars, etcd)},
 		{"/etc/testbed/ssh-privatekey", 0o600, key},
 	} {
 		if err := testbed.Write(ctx, managementHost, file.path, file.mode, file.data); err != nil {

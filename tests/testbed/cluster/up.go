@@ -20,8 +20,12 @@ type system struct {
 	profile string
 }
 
-// Size is how many nodes of each kind the workload cluster has.
-type Size struct{ ControlPlanes, Workers int }
+// Size is how many nodes of each kind the workload cluster has, and how its etcd is deployed: as
+// static pods of kubeadm, or as services of the control planes' hosts, which is kubespray's default.
+type Size struct {
+	ControlPlanes, Workers int
+	HostEtcd               bool
+}
 
 // systems of a testbed of this size. Addresses and firmware never change; systems do.
 func systems(size Size) []system {
@@ -64,7 +68,7 @@ func Up(ctx context.Context, dir string, size Size, detached bool, say func(stri
 	if err := bootAll(testbed, machines); err != nil {
 		return nil, err
 	}
-	if err := installJoiner(ctx, testbed); err != nil {
+	if err := installJoiner(ctx, testbed, size); err != nil {
 		return nil, err
 	}
 	progress("%d hosts run", len(machines))

@@ -28,6 +28,7 @@ type service struct {
 	status   int           // wait status of the last main process, -1 before it ended
 	ended    chan struct{} // closed when the main process has been reaped
 	remains  bool          // a oneshot unit that counts as active after its work
+	waiting  bool          // it has ended and will be started again
 	restarts int
 }
 
@@ -39,7 +40,7 @@ const startedDir = "/run/systemd/units"
 // mark keeps that link in step with the unit's state, on systems that have the directory.
 func (s *service) mark() {
 	link := filepath.Join(startedDir, "invocation:"+s.name)
-	if !s.active() {
+	if !s.active() && !s.waiting {
 		_ = os.Remove(link) // CentOS 7 has no such directory
 		return
 	}
@@ -79,7 +80,7 @@ func (i *initd) start(name string) error {
 		s.mark()
 		return err
 	}
-	s.pid, s.stopping, s.ended = pid, false, make(chan struct{})
+	s.pid, s.stopping, s.waiting, s.ended = pid, false, false, make(chan struct{})
 	s.mark()
 	return nil
 }
@@ -129,11 +130,8 @@ func (i *initd) stop(name string) error {
 		return nil
 	}
 	s := i.service(name)
-	if !s.active() {
-		return nil
-	}
 	if s.pid == 0 {
-		s.remains = false
+		s.remains, s.waiting = false, false
 		s.mark()
 		return nil
 	}
@@ -211,9 +209,11 @@ func (i *initd) ended(pid int, status syscall.WaitStatus) {
 			continue
 		}
 		s.pid, s.status = 0, int(status)
+		unit, err := loadUnit(s.name)
+		s.waiting = err == nil && unit.restart && !s.stopping
 		s.mark()
 		close(s.ended)
-		if unit, err := loadUnit(s.name); err == nil && unit.restart && !s.stopping {
+		if s.waiting {
 			s.restarts++
 			time.AfterFunc(unit.restartDelay, func() { i.restartLater(s) })
 		}
@@ -223,7 +223,9 @@ func (i *initd) ended(pid int, status syscall.WaitStatus) {
 func (i *initd) restartLater(s *service) {
 	i.lock.Lock()
 	defer i.lock.Unlock()
-	if !s.stopping && !s.active() {
+	if s.waiting && !s.active() {
+		s.waiting = false
 		_ = i.start(s.name) // a unit that cannot start shows as failed
+		s.mark()
 	}
 }

@@ -144,6 +144,8 @@ func (i *initd) state(name string) (active, sub string) {
 		return "active", "running"
 	case known && s.remains:
 		return "active", "exited"
+	case known && s.waiting:
+		return "activating", "auto-restart"
 	case known && s.status > 0 && !s.stopping:
 		return "failed", "failed"
 	}

@@ -45,7 +45,7 @@ func TestControlPlanes(t *testing.T) {
 	for _, node := range nodes {
 		before[node] = identityOf(t, testbed, node)
 	}
-	authority, etcd := authorities(t, testbed), etcdCluster(t, testbed)
+	authority, etcd := authorities(t, testbed, kubeadmEtcd), etcdCluster(t, testbed)
 	operations, quorum := watchOperations(t, testbed), watchQuorum(t, testbed)
 
 	write(t, testbed, "/root/migration.yaml", controlPlanes)
@@ -80,7 +80,7 @@ func TestControlPlanes(t *testing.T) {
 		}
 	}
 	healthy(t, testbed)
-	if now := authorities(t, testbed); now != authority {
+	if now := authorities(t, testbed, kubeadmEtcd); now != authority {
 		t.Errorf("authorities were\n%s\nand are\n%s", authority, now)
 	}
 	if now := etcdCluster(t, testbed); now != etcd {
@@ -146,13 +146,19 @@ func handedOver(t *testing.T, testbed *hosts.Testbed) {
 	}
 }
 
+// What etcd's certificates are signed with, by how it is deployed.
+const (
+	kubeadmEtcd = "etcd/ca.crt etcd/ca.key"
+	hostEtcd    = "/etc/ssl/etcd/ssl/ca.pem /etc/ssl/etcd/ssl/ca-key.pem"
+)
+
 // authorities are the hashes of what every control plane signs with; all must have the same.
-func authorities(t *testing.T, testbed *hosts.Testbed) string {
+func authorities(t *testing.T, testbed *hosts.Testbed, etcd string) string {
 	t.Helper()
 	var first string
 	for _, node := range masters {
 		sums := run(t, testbed, node, "sh", "-c", "cd /etc/kubernetes/ssl && sha256sum ca.crt ca.key "+
-			"sa.pub sa.key front-proxy-ca.crt etcd/ca.crt etcd/ca.key")
+			"sa.pub sa.key front-proxy-ca.crt "+etcd)
 		if first == "" {
 			first = sums
 		}

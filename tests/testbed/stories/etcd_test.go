@@ -68,7 +68,7 @@ func TestEtcd(t *testing.T) {
 	})
 
 	t.Run("a backup is taken, and a scratch etcd made of it", func(t *testing.T) {
-		backedUp(t, testbed)
+		backedUp(t, testbed, "/etc/kubernetes/ssl/etcd/peer.key", "/etc/kubernetes/manifests/etcd.yaml")
 	})
 
 	t.Run("a store that is full", func(t *testing.T) {
@@ -87,9 +87,12 @@ func TestEtcd(t *testing.T) {
 	})
 }
 
-const etcdctlLine = "etcdctl --endpoints=https://127.0.0.1:2379 " +
-	"--cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt " +
-	"--key=/etc/kubernetes/pki/etcd/server.key "
+// etcdctlLine calls etcdctl by a shell, with the certificates of either kind of etcd.
+const etcdctlLine = "etcdctl --endpoints=https://127.0.0.1:2379 $(if [ -e /etc/etcd.env ]; " +
+	"then cd /etc/ssl/etcd/ssl; echo --cacert=$PWD/ca.pem --cert=$PWD/admin-$(hostname).pem " +
+	"--key=$PWD/admin-$(hostname)-key.pem; " +
+	"else cd /etc/kubernetes/pki/etcd; echo --cacert=$PWD/ca.crt --cert=$PWD/server.crt " +
+	"--key=$PWD/server.key; fi) "
 
 func etcdctl(t *testing.T, testbed *hosts.Testbed, line string) string {
 	t.Helper()
@@ -167,13 +170,11 @@ const (
 	backupRecipient = "age1acpz2v74v5g65k20tvc89td8srwhflt5n9w9ldut3l2lkvjynsvq8mnfft"
 )
 
-// backedUp has a backup taken, and proves it: the keys are those of the host, and a real etcd that is
-// made of the snapshot knows every node.
-func backedUp(t *testing.T, testbed *hosts.Testbed) {
+// backedUp has a backup taken, and proves it: the keys are those of the host, with these files of etcd,
+// and a real etcd that is made of the snapshot knows every node.
+func backedUp(t *testing.T, testbed *hosts.Testbed, etcd ...string) {
 	t.Helper()
-	write(t, testbed, "/root/key.txt", []byte("# of the story\n"+backupKey+"\n"))
-	run(t, testbed, "mgmt", "sh", "-c", "echo 'backup: {directory: /var/backups/rehull, recipients: ["+
-		backupRecipient+"]}' >>"+cluster.RehullDir+"/config.yaml && systemctl restart rehull")
+	keepBackups(t, testbed)
 	healthy(t, testbed)
 
 	said := rehull(t, testbed, "backup", "take", "prod")
@@ -189,8 +190,7 @@ func backedUp(t *testing.T, testbed *hosts.Testbed) {
 	rehull(t, testbed, "backup", "verify", dir)
 	rehull(t, testbed, "backup", "verify", dir, "--identity", "/root/key.txt")
 	rehull(t, testbed, "backup", "restore", dir, "--identity", "/root/key.txt", "--out", "/root/restored")
-	for _, path := range []string{"/etc/kubernetes/admin.conf", "/etc/kubernetes/ssl/ca.key",
-		"/etc/kubernetes/ssl/etcd/peer.key", "/etc/kubernetes/manifests/etcd.yaml"} {
+	for _, path := range append(etcd, "/etc/kubernetes/admin.conf", "/etc/kubernetes/ssl/ca.key") {
 		sum := func(host, path string) string {
 			return strings.Fields(run(t, testbed, host, "sha256sum", path))[0]
 		}

@@ -13,7 +13,7 @@ import (
 	"rehull.dev/testbed/hosts"
 )
 
-const usage = `testbed up [WORKERS [CONTROL-PLANES]]
+const usage = `testbed up [WORKERS [CONTROL-PLANES]] [host-etcd]
                                    make hosts and both clusters, leave them running
 testbed status                     hosts, what runs on them, where the kubeconfigs are
 testbed exec HOST [--] CMD...      run a command in a host
@@ -77,17 +77,20 @@ func run(verb string, args []string) error {
 	return onHost(ctx, dir, verb, args)
 }
 
-// size is how many nodes there are to be: what the command says, or as many as usual.
+// size is how many nodes there are to be, and of which etcd: what the command says, or as usual.
 func size(args []string) (cluster.Size, error) {
 	size := cluster.Usual
+	if last := len(args) - 1; last >= 0 && args[last] == "host-etcd" {
+		size.HostEtcd, args = true, args[:last]
+	}
 	for index, count := range []*int{&size.Workers, &size.ControlPlanes} {
 		if len(args) <= index {
 			break
 		}
 		number, err := strconv.Atoi(args[index])
 		if err != nil || number < 1 || number > 8 {
-			return size, fmt.Errorf("testbed up [WORKERS [CONTROL-PLANES]] takes 1 to 8, not %q",
-				args[index])
+			return size, fmt.Errorf("testbed up [WORKERS [CONTROL-PLANES]] [host-etcd] takes 1 to 8, "+
+				"not %q", args[index])
 		}
 		*count = number
 	}
