@@ -144,4 +144,24 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn an_etcd_that_is_a_service_of_the_host_has_its_keys_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Directory::new(dir.path());
+        let all = [
+            "/etc/kubernetes/manifests/kube-apiserver.yaml",
+            "/etc/kubernetes/ssl/ca.key",
+            "/etc/ssl/etcd/ssl/admin-m1-key.pem",
+            "/etc/ssl/etcd/ssl/ca-key.pem",
+            "/etc/ssl/etcd/ssl/ca.pem",
+            "/etc/ssl/etcd/ssl/member-m1.pem",
+            "/etc/ssl/etcd/ssl/node-m1.pem",
+            "/etc/etcd.env",
+        ];
+        for path in all {
+            host.file(&path[1..], "x").unwrap();
+        }
+        assert_eq!(files(&host.host()).unwrap(), all);
+    }
 }

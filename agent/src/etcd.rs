@@ -333,6 +333,9 @@ mod tests {
         for (servers, address) in [
             ("https://127.0.0.1:2379", Some("127.0.0.1:2379")),
             ("https://10.0.0.1:2379,https://10.0.0.11:2379", Some("10.0.0.11:2379")),
+            ("https://10.0.0.11:2379, https://10.0.0.1:2379", Some("10.0.0.11:2379")),
+            // Never one of the others, whatever its own is called.
+            ("https://10.0.0.1:2379,https://10.0.0.12:2379,https://10.0.0.110:2379", None),
             ("https://[::1]:2379/", Some("[::1]:2379")),
             ("https://10.0.0.1:2379", None),
             ("http://127.0.0.1:2379", None),

@@ -176,7 +176,9 @@ pub(super) fn host_report() -> Report {
             present: Vec::new(),
             absent: text(&[
                 "/etc/cni",
+                "/etc/etcd.env",
                 "/etc/kubernetes",
+                "/etc/ssl/etcd",
                 "/var/lib/containerd",
                 "/var/lib/etcd",
                 "/var/lib/kubelet",

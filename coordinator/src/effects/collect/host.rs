@@ -16,9 +16,17 @@ use crate::domain::{
     state::{Host, Snapshot},
 };
 
-/// What kubespray's reset deletes and a join makes anew (F17, F53).
-const NODE_DIRS: [&str; 5] =
-    ["/etc/kubernetes", "/var/lib/etcd", "/var/lib/kubelet", "/etc/cni", "/var/lib/containerd"];
+/// What kubespray's reset deletes and a join makes anew (F17, F53); the last two are only on hosts that
+/// have etcd as a service.
+const NODE_PATHS: [&str; 7] = [
+    "/etc/kubernetes",
+    "/var/lib/etcd",
+    "/var/lib/kubelet",
+    "/etc/cni",
+    "/var/lib/containerd",
+    "/etc/ssl/etcd",
+    "/etc/etcd.env",
+];
 
 /// The unit whose activity would bring a kubelet back that is not running at this very moment.
 const KUBELET_UNIT: &str = "kubelet.service";
@@ -94,7 +102,7 @@ pub(super) fn question(plan: &Plan, what: Look, nonce: String) -> Collect {
         certificate_dirs: Vec::new(),
         units: sorted(units),
         locks: sorted(locks.collect()),
-        paths: sorted(NODE_DIRS.map(str::to_owned).into()),
+        paths: sorted(NODE_PATHS.map(str::to_owned).into()),
         repositories,
         own_repositories: own,
         files: what == Look::Snapshot,
@@ -247,11 +255,11 @@ fn ports_free(report: &Report) -> Result<Verdict, Verdict> {
 fn node_files_gone(report: &Report) -> Result<Verdict, Verdict> {
     let paths = part(report, &report.paths, "paths")?;
     let left: Vec<&str> =
-        NODE_DIRS.into_iter().filter(|dir| paths.present.iter().any(|path| path == dir)).collect();
+        NODE_PATHS.into_iter().filter(|dir| paths.present.iter().any(|path| path == dir)).collect();
     if !left.is_empty() {
         return Ok(Verdict::fail(format!("still there: {}", few(left))));
     }
-    let mut unseen = NODE_DIRS.iter().filter(|dir| !paths.absent.iter().any(|path| path == *dir));
+    let mut unseen = NODE_PATHS.iter().filter(|dir| !paths.absent.iter().any(|path| path == *dir));
     match unseen.next() {
         Some(dir) => Err(Verdict::unknown(format!("the agent does not say whether {dir} exists"))),
         None => Ok(Verdict::pass("the directories of Kubernetes are gone")),
@@ -437,13 +445,21 @@ mod tests {
     #[test]
     fn directories_must_be_seen_to_be_absent() {
         says(&judge(Check::NodeFilesGone, host_report()), "pass", "are gone");
-        let absent: Vec<String> = NODE_DIRS[1..].iter().map(|&dir| dir.into()).collect();
+        let absent: Vec<String> = NODE_PATHS[1..].iter().map(|&dir| dir.into()).collect();
         let paths = Paths { present: Vec::new(), absent: absent.clone() };
         let report = Report { paths: Some(paths), ..host_report() };
         says(&judge(Check::NodeFilesGone, report), "unknown", "whether /etc/kubernetes exists");
-        let paths = Paths { present: vec![NODE_DIRS[0].into()], absent };
+        let paths = Paths { present: vec![NODE_PATHS[0].into()], absent };
         let report = Report { paths: Some(paths), ..host_report() };
         says(&judge(Check::NodeFilesGone, report), "fail", "still there: /etc/kubernetes");
+        let etcd = ["/etc/ssl/etcd", "/etc/etcd.env"].map(str::to_owned).to_vec();
+        let mut report = host_report();
+        report.paths.as_mut().unwrap().present = etcd;
+        says(
+            &judge(Check::NodeFilesGone, report),
+            "fail",
+            "still there: /etc/ssl/etcd, /etc/etcd.env",
+        );
     }
 
     #[test]
@@ -474,6 +490,6 @@ mod tests {
         let asked = question(&migration().plan, Look::Snapshot, "n".into());
         assert_eq!(asked.units, ["firewalld.service", "kubelet.service", "ufw.service"]);
         assert_eq!(asked.locks, ["/var/lib/dpkg/lock-frontend", "/var/run/yum.pid"]);
-        assert!(NODE_DIRS.iter().all(|dir| asked.paths.iter().any(|path| path == dir)));
+        assert!(NODE_PATHS.iter().all(|dir| asked.paths.iter().any(|path| path == dir)));
     }
 }

@@ -87,7 +87,7 @@ pub(super) const fn words_of(check: Check) -> Words {
         Check::NodeFilesGone => words(
             "the directories of Kubernetes are gone",
             "F17, F53",
-            &["ssh {address} ls /etc/kubernetes /var/lib/kubelet /var/lib/etcd /etc/cni"],
+            &["ssh {address} ls -d /etc/kubernetes /var/lib/kubelet /var/lib/etcd /etc/ssl/etcd"],
         ),
         Check::FarewellSaid => words(
             "the agent of the old installation has said farewell",
