@@ -30,7 +30,7 @@ func TestControlPlaneFaults(t *testing.T) {
 	for _, node := range order {
 		before[node], n.disks[node] = identityOf(t, testbed, node), diskOf(t, testbed, node)
 	}
-	authority, etcd := authorities(t, testbed), etcdCluster(t, testbed)
+	authority, etcd := authorities(t, testbed, kubeadmEtcd), etcdCluster(t, testbed)
 
 	n.suffer(controlPlaneFaults, func() {
 		rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
@@ -55,7 +55,7 @@ func TestControlPlaneFaults(t *testing.T) {
 		}
 	}
 	healthy(t, testbed)
-	if now := authorities(t, testbed); now != authority {
+	if now := authorities(t, testbed, kubeadmEtcd); now != authority {
 		t.Errorf("authorities were\n%s\nand are\n%s", authority, now)
 	}
 	if now := etcdCluster(t, testbed); now != etcd {

@@ -70,3 +70,12 @@ func asks(t *testing.T, testbed *hosts.Testbed, node string, addresses ...string
 		t.Errorf("the API server of %s does not say %s:\n%s", node, want, manifest)
 	}
 }
+
+// recorded waits until something is in the history of a node.
+func recorded(t *testing.T, testbed *hosts.Testbed, node, words string) {
+	t.Helper()
+	eventually(t, controlPlaneTime, words, func() (string, bool) {
+		out := rehull(t, testbed, "history", "prod", node)
+		return out, strings.Contains(out, words)
+	})
+}
