@@ -101,7 +101,7 @@ var controlPlaneFaults = []fault{
 	},
 	{
 		name: "a store that is full (NOSPACE, F8)", gate: "ClusterPreflight",
-		on: fillStore, check: "EtcdHealthy", seen: "alarm NOSPACE of member ",
+		on: fillStore, check: "EtcdHealthy", seen: "alarm:NOSPACE",
 		off: emptyStore,
 	},
 	{
