@@ -261,6 +261,10 @@ enum Migrate {
         /// For how long, at most 720h.
         #[arg(long = "for", default_value = "24h")]
         valid: Span,
+        /// The node's name once more, for scripts; people are asked to type that of the first control
+        /// plane.
+        #[arg(long)]
+        typed: Option<String>,
     },
     /// Takes approvals back. What has passed its gate with them is not undone.
     Disapprove {
@@ -509,8 +513,9 @@ async fn migrate(reach: &Reach, command: Migrate) -> Result<ExitCode, Failure> {
             (Decision { abort: true, .. }, node) => ask::abort(reach, cluster, node).await,
             (Decision { resubmit, .. }, node) => ask::retry(reach, cluster, node, resubmit).await,
         },
-        Migrate::Approve { cluster, node, items, why, valid } => {
-            ask::approve(reach, cluster, node, items, why, valid).await
+        Migrate::Approve { cluster, node, items, why, valid, typed } => {
+            let approved = ask::Approved { node, items, why, valid };
+            ask::approve(reach, cluster, approved, typed).await
         }
         Migrate::Disapprove { cluster, node, items } => {
             ask::disapprove(reach, cluster, node, items).await
@@ -554,6 +559,7 @@ mod tests {
             "migrate resolve prod worker1 --rollback-join --go-on",
             "migrate approve prod --item 0123456789ab --why agreed",
             "migrate approve prod worker1 --item 0123456789ab --item ba9876543210 --why x --for 2h",
+            "migrate approve prod master1 --item 0123456789ab --why x --for 720h --typed master1",
             "migrate disapprove prod worker1 --item 0123456789ab",
             "migrate abort prod",
             "migrate abort prod worker1",

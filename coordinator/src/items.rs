@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Api;
-use rehull_shared::evidence::Check;
+use rehull_shared::{evidence::Check, ids::NodeName};
 
 use crate::{
     capacity::{Finding, Object, What},
@@ -15,7 +15,7 @@ use crate::{
     domain::{
         approval::Item,
         gate::Gate,
-        plan::{ControlPlane, Plan},
+        plan::{ControlPlane, Plan, Role},
         state::{Migration, Step, Subject},
     },
     effects::Context,
@@ -41,6 +41,8 @@ pub(crate) async fn of(
     let mut items = of_inventory(&stored(&management, &plan.namespace, &plan.cluster).await?)?;
     items.extend(of_image(plan).into_iter().chain(of_members(plan)));
     if let Subject::Node(node) = subject {
+        let first = migration.bench(subject).role == Role::FirstControlPlane;
+        items.extend(first.then(|| of_first(node)));
         let workload = context.clients.get(plan, Endpoint::Workload).await?;
         let model = objects::model(&workload).await;
         let model = model.map_err(|failure| failure.with("what runs in the cluster"))?;
@@ -83,6 +85,15 @@ pub(crate) fn of_members(plan: &Plan) -> Vec<Item> {
         ),
     };
     mistaken.map(item).collect()
+}
+
+/// That the first control plane of a cluster goes.
+pub(crate) fn of_first(node: &NodeName) -> Item {
+    Item {
+        check: Check::FirstControlPlaneApproved,
+        identity: format!("first control plane {node}"),
+        what: format!("{node}, the first control plane, hands over, is removed and joins again"),
+    }
 }
 
 /// That a node may go on although its join canary does not serve.

@@ -8,13 +8,13 @@ use kube::{Api, api::ListParams};
 use rehull_proto::v1::{EtcdResponse, Found, PlanResponse, PlannedNode as Shown, Schedule};
 use rehull_shared::{
     evidence::Check,
-    ids::{NodeName, Round},
+    ids::{ClusterName, NodeName, Round},
     time::{Span, Timestamp},
 };
 use uuid::Uuid;
 
 use crate::{
-    capacity::{Finding, Model, Object},
+    capacity::{Finding, Model, Object, Weight},
     clients::{Endpoint, objects},
     domain::{
         approval::{Approval, Item},
@@ -25,7 +25,7 @@ use crate::{
         event::{Event, Recorded},
         fragility::{self, Loudness},
         gate::{Asked, Blocker, Dossier, Gate},
-        plan::{Installer, Plan, PlannedNode},
+        plan::{Installer, Plan, PlannedNode, Role},
         policy::Policy,
         schedule,
         state::{Corrupt, Fleet, Migration, Phase, Subject},
@@ -82,6 +82,9 @@ pub(crate) async fn preview(
         os_image: runs.get(node.name.as_str()).cloned().unwrap_or_default(),
     };
     let found = found.into_iter().map(|found| shown(found, running, now));
+    let found: Vec<Found> = found.chain(first(nodes, running, now)).collect();
+    let mut warnings = warnings(plan, nodes, left_out, etcd.as_ref());
+    warnings.extend(found.iter().filter_map(|found| asks_for_first(&plan.cluster, found)));
     PlanResponse {
         cluster: plan.cluster.to_string(),
         source: plan.source.to_string(),
@@ -91,11 +94,11 @@ pub(crate) async fn preview(
         nodes: nodes.iter().map(node).collect(),
         gates: projection::planned(policy, highest),
         blockers,
-        warnings: warnings(plan, nodes, left_out, etcd.as_ref()),
+        warnings,
         under_floor: policy.under_floor().iter().map(ToString::to_string).collect(),
         node_seconds_min: seconds(policy.operation_windows() + policy.soak),
         total_seconds_min: seconds(shortest(policy, nodes)),
-        found: found.collect(),
+        found,
         calendar: calendar(plan),
         schedule,
     }
@@ -202,7 +205,7 @@ fn shown(
     let (item, subject) = (items::of_finding(&finding), Subject::Node(node));
     let accepted = item.as_ref().and_then(|item| running?.approval(&subject, item, now));
     let Object { kind, namespace, name, uid } = finding.about;
-    let mut found = Found {
+    let found = Found {
         node: subject.to_string(),
         weight,
         check,
@@ -214,11 +217,46 @@ fn shown(
         item: item.as_ref().map(Item::id).unwrap_or_default(),
         ..Found::default()
     };
-    if let Some(Approval { by, until, .. }) = accepted {
-        found.weight = "accepted".to_owned();
-        (found.accepted_by, found.accepted_until) = (by.clone(), until.to_string());
-    }
-    found
+    with_approval(found, accepted)
+}
+
+fn with_approval(found: Found, accepted: Option<&Approval>) -> Found {
+    let Some(Approval { by, until, .. }) = accepted else { return found };
+    let weight = "accepted".to_owned();
+    Found { weight, accepted_by: by.clone(), accepted_until: until.to_string(), ..found }
+}
+
+/// That a person must approve the first control plane, if it is to be migrated.
+fn first(nodes: &[PlannedNode], running: Option<&Migration>, now: Timestamp) -> Option<Found> {
+    let node = nodes.iter().find(|node| node.role == Role::FirstControlPlane)?;
+    let (item, subject) = (items::of_first(&node.name), Subject::Node(node.name.clone()));
+    let accepted = running.and_then(|migration| migration.approval(&subject, &item, now));
+    let found = Found {
+        node: node.name.to_string(),
+        weight: Weight::Acceptable.words().to_owned(),
+        check: item.check.to_string(),
+        kind: "Node".to_owned(),
+        name: node.name.to_string(),
+        item: item.id(),
+        what: item.what,
+        ..Found::default()
+    };
+    Some(with_approval(found, accepted))
+}
+
+/// What a person must type for the first control plane, if nobody has yet.
+fn asks_for_first(
+    cluster: &ClusterName,
+    Found { check, node, item, accepted_by, .. }: &Found,
+) -> Option<String> {
+    let asks = *check == Check::FirstControlPlaneApproved.to_string() && accepted_by.is_empty();
+    asks.then(|| {
+        format!(
+            "{node} is the first control plane: it waits until a person has approved it, which can be \
+             done as soon as the migration runs, and asks for its name: \
+             rehull migrate approve {cluster} {node} --item {item} --for 72h --why '...'"
+        )
+    })
 }
 
 fn warnings(

@@ -295,6 +295,8 @@ pub enum Check {
     IdentityRecorded,
     /// All other control planes run the target OS.
     OtherControlPlanesDone,
+    /// A person has approved that the first control plane goes, and has typed its name for it.
+    FirstControlPlaneApproved,
     // -- the site
     /// The site's hook has said that the cluster may be changed: its deletion protection is off.
     ProtectionOff,

@@ -12,7 +12,7 @@ use rehull_shared::{
     evidence::Check,
     time::{Span, Timestamp},
 };
-use rehull_tests::story::{Story, on, prod};
+use rehull_tests::story::{Story, WITH_CONTROL_PLANES, on, plan_with_control_planes, prod};
 
 fn item() -> Item {
     let (identity, what) = ("PersistentVolume 1".to_owned(), "PersistentVolume a".to_owned());
@@ -20,8 +20,17 @@ fn item() -> Item {
 }
 
 fn approve(story: &mut Story, subject: Subject, until: Timestamp) -> Result<(), String> {
+    approve_with(story, subject, until, "")
+}
+
+fn approve_with(
+    story: &mut Story,
+    subject: Subject,
+    until: Timestamp,
+    typed: &str,
+) -> Result<(), String> {
     let (items, why, by) = (vec![item()], "a cache".to_owned(), "ann".to_owned());
-    let request = Request::Approve { subject, items, why, until, by };
+    let request = Request::Approve { subject, items, why, until, by, typed: typed.to_owned() };
     let answer = story.tries(Command::Of(prod(), request));
     answer.map(|_| ()).map_err(|refusal| refusal.to_string())
 }
@@ -97,4 +106,21 @@ fn approvals_that_make_no_sense_are_refused() {
     story.aborts(on("n1"));
     let later = story.now + Span::from_mins(60);
     assert!(approve(&mut story, on("n1"), later).unwrap_err().contains("it is over"));
+}
+
+#[test]
+fn whoever_approves_something_of_the_first_control_plane_types_its_name() {
+    let mut story = Story::with(plan_with_control_planes(), &WITH_CONTROL_PLANES);
+    let until = story.now + Span::from_mins(60);
+    for typed in ["", "m2", "M1", "m1 "] {
+        let refused = approve_with(&mut story, on("m1"), until, typed).unwrap_err();
+        assert!(refused.contains("its name must be typed for this: --typed m1"), "{refused}");
+        assert!(!holds(&story, &on("m1")), "{typed:?}");
+    }
+    approve_with(&mut story, on("m1"), until, "m1").unwrap();
+    assert!(holds(&story, &on("m1")), "ahead of its turn");
+    for other in ["n1", "m2"] {
+        approve(&mut story, on(other), until).unwrap();
+    }
+    approve(&mut story, Subject::Cluster, until).unwrap();
 }

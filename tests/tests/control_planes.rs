@@ -373,3 +373,32 @@ fn a_kubeconfig_operation_that_did_nothing_is_seen_and_made_again_on_request() {
     let done = story.fleet.migrations[&prod()].nodes.iter().all(|it| it.track.phase == Phase::Done);
     assert!(done);
 }
+
+#[test]
+fn the_first_control_plane_hands_over_and_goes_only_on_the_word_of_a_person() {
+    for gate in [Gate::KubeconfigAdmission, Gate::Quorum] {
+        let mut story = story();
+        ["n1", "m2", "m3"].iter().for_each(|name| story.finishes(name));
+        story.reaches("m1", gate);
+        let operations = story.node("m1").operations.len();
+        let needs = story.needs(&on("m1"));
+        let approved = needs.iter().position(|need| need.check == Check::FirstControlPlaneApproved);
+        let approved = approved.unwrap_or_else(|| panic!("{gate:?} does not ask for it"));
+        story.does_what_a_gate_needs("m1", gate);
+        while story.gate(&on("m1")) == Some(gate) {
+            story.all_but(&on("m1"), approved, &Verdict::fail("nobody has approved it"));
+            story.waits(Span::from_secs(20));
+        }
+        assert!(matches!(story.phase(&on("m1")), Phase::Held { .. }), "{gate:?}");
+        assert_eq!(story.node("m1").operations.len(), operations);
+        assert_ne!(story.node("m1").api_server_on, Some(false), "it serves while it waits");
+        story.retries(on("m1"), false);
+        story.finishes("m1");
+        check(&story);
+    }
+    let mut story = story();
+    story.finishes("n1");
+    story.reaches("m2", Gate::Quorum);
+    let needs = story.needs(&on("m2"));
+    assert!(needs.iter().all(|need| need.check != Check::FirstControlPlaneApproved), "m2 is not");
+}

@@ -87,7 +87,10 @@ fn step(story: &mut Story, chance: &mut Chance) {
             let until = story.now + Span::from_mins(chance.below(60) as u32);
             match chance.below(3) {
                 0 => Request::Disapprove { subject, items: vec![item.id()], by },
-                _ => Request::Approve { subject, items: vec![item], why: "why".into(), until, by },
+                _ => {
+                    let (items, why, typed) = (vec![item], "why".into(), name.to_owned());
+                    Request::Approve { subject, items, why, until, by, typed }
+                }
             }
         }
         20 => Request::RollBack { node: node(name), go_on: chance.below(2) == 0, by },

@@ -63,16 +63,39 @@ pub(super) async fn hold(
     submit(reach, cluster, Wish::Hold(Hold { node: named(node), why })).await
 }
 
+/// What is approved, by the words that were typed.
+pub(super) struct Approved {
+    pub(super) node: Option<NodeName>,
+    pub(super) items: Vec<String>,
+    pub(super) why: String,
+    pub(super) valid: Span,
+}
+
+/// A person must have meant the first control plane: its name is typed twice.
 pub(super) async fn approve(
     reach: &Reach,
     cluster: ClusterName,
-    node: Option<NodeName>,
-    items: Vec<String>,
-    why: String,
-    valid: Span,
+    Approved { node, items, why, valid }: Approved,
+    typed: Option<String>,
 ) -> Result<ExitCode, Failure> {
+    let typed = match &node {
+        Some(node) if is_first(reach, &cluster, node).await? => {
+            let question = "Type the name of the first control plane to approve this";
+            type_twice(node, typed, question, "approved")?;
+            node.to_string()
+        }
+        _ => typed.unwrap_or_default(),
+    };
     let (node, valid_seconds) = (named(node), valid.as_secs());
-    submit(reach, cluster, Wish::Approve(Approve { node, items, why, valid_seconds })).await
+    submit(reach, cluster, Wish::Approve(Approve { node, items, why, valid_seconds, typed })).await
+}
+
+/// Whether a node is the first control plane of the inventory, as the coordinator knows it.
+async fn is_first(reach: &Reach, cluster: &ClusterName, node: &NodeName) -> Result<bool, Failure> {
+    let request = StatusRequest { cluster: cluster.to_string() };
+    let status = connect(reach).await?.status(request).await?.into_inner();
+    let mut nodes = status.clusters.iter().flat_map(|cluster| &cluster.nodes);
+    Ok(nodes.any(|one| one.first_control_plane && one.node == node.as_str()))
 }
 
 pub(super) async fn disapprove(
@@ -117,11 +140,23 @@ pub(super) async fn confirm_reinstalled(
     node: NodeName,
     typed: Option<String>,
 ) -> Result<ExitCode, Failure> {
+    type_twice(&node, typed, "Type the name of the node that was reinstalled", "confirmed")?;
+    let node = node.into();
+    submit(reach, cluster, Wish::ConfirmReinstalled(ConfirmReinstalled { node })).await
+}
+
+/// Has the name of a node typed once more, at the terminal or as `--typed`; any other fails.
+fn type_twice(
+    node: &NodeName,
+    typed: Option<String>,
+    question: &str,
+    done: &str,
+) -> Result<(), Failure> {
     let typed = match typed {
         Some(typed) => typed,
         None if std::io::stdin().is_terminal() => {
             let mut terminal = std::io::stderr();
-            write!(terminal, "Type the name of the node that was reinstalled: ")?;
+            write!(terminal, "{question}: ")?;
             terminal.flush()?;
             let mut line = String::new();
             std::io::stdin().read_line(&mut line)?;
@@ -129,11 +164,10 @@ pub(super) async fn confirm_reinstalled(
         }
         None => return Err(Failure::usage("nobody can be asked here: give --typed NAME")),
     };
-    if typed != node.as_str() {
-        return Err(Failure::usage(format!("{typed:?} is not {node}: nothing was confirmed")));
+    match typed == node.as_str() {
+        true => Ok(()),
+        false => Err(Failure::usage(format!("{typed:?} is not {node}: nothing was {done}"))),
     }
-    let node = node.into();
-    submit(reach, cluster, Wish::ConfirmReinstalled(ConfirmReinstalled { node })).await
 }
 
 async fn submit(reach: &Reach, cluster: ClusterName, wish: Wish) -> Result<ExitCode, Failure> {

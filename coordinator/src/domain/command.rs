@@ -42,8 +42,16 @@ pub enum Request {
     Retry { subject: Subject, resubmit: bool, by: String },
     /// Hold a subject at its next safe point, for a reason.
     Hold { subject: Subject, why: String, by: String },
-    /// Accept items that speak against a subject's checks, until a time.
-    Approve { subject: Subject, items: Vec<Item>, why: String, until: Timestamp, by: String },
+    /// Accept items that speak against a subject's checks, until a time. Of the first control plane
+    /// only if `typed` is its name.
+    Approve {
+        subject: Subject,
+        items: Vec<Item>,
+        why: String,
+        until: Timestamp,
+        by: String,
+        typed: String,
+    },
     /// Take approvals back, by the numbers of their items.
     Disapprove { subject: Subject, items: Vec<String>, by: String },
     /// Give a node up and put it back to what it was, or all of them and the migration with them;

@@ -123,7 +123,8 @@ impl Desk<'_> {
             Request::Resume { by } => self.resume(by)?,
             Request::Retry { subject, resubmit, by } => self.retry(subject, *resubmit, by)?,
             Request::Hold { subject, why, by } => self.hold(subject, why, by)?,
-            Request::Approve { subject, items, why, until, by } => {
+            Request::Approve { subject, items, why, until, by, typed } => {
+                self.means(subject, typed)?;
                 self.approve(subject, items, why, *until, by)?;
             }
             Request::Disapprove { subject, items, by } => self.disapprove(subject, items, by)?,

@@ -592,7 +592,17 @@ impl Gate {
         use {Check::*, Witness::*};
         match self {
             Gate::Preflight => const { &[once(OtherControlPlanesDone, Coordinator)] },
-            Gate::Quorum | Gate::RemoveAdmission | Gate::JoinAdmission => {
+            // Asked once more behind its hand-over, where it can rest for the last time.
+            Gate::KubeconfigAdmission => const { &[once(FirstControlPlaneApproved, Coordinator)] },
+            Gate::Quorum => {
+                const {
+                    &[
+                        once(InventoryReordered, Management),
+                        once(FirstControlPlaneApproved, Coordinator),
+                    ]
+                }
+            }
+            Gate::RemoveAdmission | Gate::JoinAdmission => {
                 const { &[once(InventoryReordered, Management)] }
             }
             _ => &[],

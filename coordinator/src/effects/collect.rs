@@ -190,6 +190,7 @@ impl Pass<'_> {
             let verdict = match check {
                 Check::ImageManagesSystems => self.image_manages_systems(),
                 Check::MembersDistinct => self.members_distinct(),
+                Check::FirstControlPlaneApproved => self.first_approved(node),
                 // Every old host is asked for it: not at every look.
                 Check::OldRepositoriesServe if self.is_fresh(node, check, now) => continue,
                 Check::OldRepositoriesServe => self.old_repositories(round).await,

@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod changes;
+mod first;
 mod join_canary;
 
 fn subject(gate: Gate) -> Subject {

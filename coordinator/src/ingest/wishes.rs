@@ -129,7 +129,7 @@ async fn approve(
         "{subject}: {} accepted until {until}; what is held goes on with `rehull migrate retry`",
         counted(items.len())
     );
-    Ok((Rule::Approve { subject, items, why, until, by }, said))
+    Ok((Rule::Approve { subject, items, why, until, by, typed: wish.typed }, said))
 }
 
 async fn named(

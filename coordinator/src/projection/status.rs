@@ -12,6 +12,7 @@ use super::{View, states, time_of_day, waits::waits_for};
 use crate::{
     domain::{
         fragility::Loudness,
+        plan::Role,
         state::{Host, Migration, Node, Subject},
     },
     etcd::summary,
@@ -96,6 +97,7 @@ fn of_node(view: &View<'_>, migration: &Migration, node: &Node) -> NodeStatus {
         percent: states::percent(view.fleet, cluster, node),
         canary: migration.is_canary(node),
         deadline: deadline.map(|at| at.to_string()).unwrap_or_default(),
+        first_control_plane: node.planned.role == Role::FirstControlPlane,
     }
 }
 

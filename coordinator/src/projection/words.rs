@@ -97,7 +97,8 @@ pub const fn of_check(check: Check) -> Words {
         | Check::InventoryReordered
         | Check::BackupFresh
         | Check::IdentityRecorded
-        | Check::OtherControlPlanesDone => of_control_plane(check),
+        | Check::OtherControlPlanesDone
+        | Check::FirstControlPlaneApproved => of_control_plane(check),
         Check::NodesReady
         | Check::AnswersFresh
         | Check::KubeletVersionsEqual
@@ -231,6 +232,11 @@ const fn of_control_plane(check: Check) -> Words {
             "what tells this cluster from any other is recorded",
             "F52, F53",
             &["rehull etcd {cluster}"],
+        ),
+        Check::FirstControlPlaneApproved => words(
+            "a person has approved that the first control plane goes, and has typed its name for it",
+            "",
+            &["rehull etcd {cluster}  # look how it is before that"],
         ),
         _ => words("all other control planes run the target OS", "", &["rehull status {cluster}"]),
     }

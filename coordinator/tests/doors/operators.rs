@@ -46,8 +46,25 @@ all:
     k8s_cluster: {children: {kube_control_plane: , kube_node: }}
 ";
 
+/// A document and an inventory with three control planes that are migrated, too.
+pub(crate) fn with_control_planes() -> (String, String) {
+    let document = DOCUMENT
+        .replace("[10.0.0.1:6443]", "[10.0.0.1:6443, 10.0.0.2:6443, 10.0.0.3:6443]")
+        .replace("controlPlanes: Exclude", "controlPlanes: Include");
+    let others = "master2: {ip: 10.0.0.2}\n    master3: {ip: 10.0.0.3}\n    worker1:";
+    let inventory = INVENTORY
+        .replacen("worker1:", others, 1)
+        .replace("{hosts: {master1: }}", "{hosts: {master1: , master2: , master3: }}");
+    (document, inventory)
+}
+
 /// What Kubean keeps of cluster `prod`.
 pub(crate) fn register(coordinator: &Coordinator) {
+    register_with(coordinator, INVENTORY);
+}
+
+/// The same with another inventory.
+pub(crate) fn register_with(coordinator: &Coordinator, inventory: &str) {
     let mut store = coordinator.world.store();
     let reference = |name: &str| json!({"namespace": "kubean-system", "name": name});
     let map = |name: &str, key: &str, text: &str| {
@@ -66,7 +83,7 @@ pub(crate) fn register(coordinator: &Coordinator) {
                 "varsConfRef": reference("prod-vars-conf"),
             },
         }),
-        map("prod-hosts-conf", "hosts.yml", INVENTORY),
+        map("prod-hosts-conf", "hosts.yml", inventory),
         map("prod-vars-conf", "group_vars.yml", "{}"),
     ] {
         store.put(object);
@@ -155,7 +172,8 @@ async fn what_is_accepted_of_a_migration_that_runs_is_shown_as_accepted_and_bloc
     assert!(blocks(&plan), "{:#?}", plan.blockers);
     operator.start(start()).await.unwrap();
     let (node, items) = ("worker1".to_owned(), vec![item.clone()]);
-    let wish = Approve { node, items, why: "a debugging pod".to_owned(), valid_seconds: 3_600 };
+    let why = "a debugging pod".to_owned();
+    let wish = Approve { node, items, why, valid_seconds: 3_600, typed: String::new() };
     operator.submit(intent(Wish::Approve(wish))).await.unwrap();
     let plan = operator.plan(request()).await.unwrap().into_inner();
     let [lone] = &plan.found[..] else { panic!("{:#?}", plan.found) };
@@ -224,7 +242,7 @@ async fn what_is_there_can_be_accepted_by_its_number_and_nothing_else() {
     });
     let approve = |item: &str, why: &str, valid_seconds| {
         let (node, items, why) = ("worker1".to_owned(), vec![item.to_owned()], why.to_owned());
-        intent(Wish::Approve(Approve { node, items, why, valid_seconds }))
+        intent(Wish::Approve(Approve { node, items, why, valid_seconds, typed: String::new() }))
     };
     let item = "7ea002e0bdb2";
     for (wish, code, words) in [

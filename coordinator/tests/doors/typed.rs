@@ -4,7 +4,7 @@ use std::{path::Path, process::Stdio};
 
 use rehull_proto::v1::{
     HistoryRequest,
-    intent::{Pause, Resume, Wish},
+    intent::{Approve, Pause, Resume, Wish},
 };
 use serde_json::Value;
 use tokio::{io::AsyncWriteExt, process::Command};
@@ -12,7 +12,7 @@ use tonic::Code;
 
 use crate::{
     house::{Coordinator, coordinator},
-    operators::{DOCUMENT, intent, register, start},
+    operators::{DOCUMENT, intent, register, register_with, start, with_control_planes},
 };
 
 /// How a command ended.
@@ -196,4 +196,51 @@ async fn the_grammar_gives_completions_and_manual_pages() {
     }
     let failed = typed(dir.path(), &["man", "--out", "/nowhere"]).await;
     assert!(failed.code == 1 && failed.err.contains("/nowhere: "), "{}", failed.err);
+}
+
+#[tokio::test]
+async fn approvals_for_the_first_control_plane_take_its_name_typed() {
+    let coordinator = coordinator().await;
+    let (document, inventory) = with_control_planes();
+    register_with(&coordinator, &inventory);
+    let dir = coordinator.dir.path();
+    let file = dir.join("migration.yaml");
+    std::fs::write(&file, document).unwrap();
+    let file = file.display().to_string();
+    let plan = said(dir, &["plan", "-f", &file]).await;
+    let (_, offered) = plan.split_once("rehull migrate approve prod master1 --item ").unwrap();
+    let item = offered.split(' ').next().unwrap();
+    let found = format!("joins again (item {item})");
+    assert!(plan.contains(&found), "{plan}");
+
+    said(dir, &["migrate", "start", "-f", &file]).await;
+    let approve = |node, typed: &'static [&'static str]| {
+        let words = ["migrate", "approve", "prod", node, "--item", item, "--why", "tonight"];
+        [&words[..], typed].concat()
+    };
+    for (more, words) in [
+        (&[][..], "give --typed NAME"),
+        (&["--typed", "master2"][..], "\"master2\" is not master1: nothing was approved"),
+    ] {
+        let refused = typed(dir, &approve("master1", more)).await;
+        assert!(refused.code == 2 && refused.err.contains(words), "{}", refused.err);
+    }
+    // A client that asks nobody is refused by the coordinator.
+    let (node, items, why) = ("master1".to_owned(), vec![item.to_owned()], "so".to_owned());
+    let silent = Approve { node, items, why, valid_seconds: 0, typed: "master2".to_owned() };
+    let mut operator = coordinator.operator().await;
+    let refused = operator.submit(intent(Wish::Approve(silent))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+
+    said(dir, &approve("master1", &["--typed", "master1"])).await;
+    let told = said(dir, &["explain", "prod", "master1"]).await;
+    assert!(told.contains(&format!("joins again (item {item}) by ")), "{told}");
+    let plan = said(dir, &["plan", "-f", &file]).await;
+    assert!(
+        plan.contains("accepted by") && !plan.contains("migrate approve prod master1"),
+        "{plan}"
+    );
+    // It is no item of the others.
+    let other = typed(dir, &approve("master2", &[])).await;
+    assert!(other.err.contains("nothing of master2 that could be accepted"), "{}", other.err);
 }

@@ -1767,6 +1767,9 @@ pub mod intent {
         /// From now on; 0 for a day.
         #[prost(uint32, tag = "4")]
         pub valid_seconds: u32,
+        /// The node's name once more, as a person has typed it; needed for the first control plane.
+        #[prost(string, tag = "5")]
+        pub typed: ::prost::alloc::string::String,
     }
     /// Takes approvals back.
     #[derive(serde::Serialize)]
@@ -1922,6 +1925,9 @@ pub struct NodeStatus {
     /// When the deadline of the state is over; empty if it has none.
     #[prost(string, tag = "8")]
     pub deadline: ::prost::alloc::string::String,
+    /// Whether it is the first control plane of the inventory: approvals for it need its name, typed.
+    #[prost(bool, tag = "9")]
+    pub first_control_plane: bool,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

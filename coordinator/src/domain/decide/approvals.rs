@@ -9,10 +9,25 @@ use crate::domain::{
     approval::Item,
     command::Refusal,
     event::Event,
+    plan::Role,
     state::{Migration, Subject},
 };
 
 impl Desk<'_> {
+    /// Whoever approves something of the first control plane must mean it, and not one of the others.
+    pub(super) fn means(&self, subject: &Subject, typed: &str) -> Result<(), Refusal> {
+        let Subject::Node(node) = subject else { return Ok(()) };
+        let first = self.known()?.bench(subject).role == Role::FirstControlPlane;
+        if first && typed != node.as_str() {
+            let phase = self.phase_of(subject)?;
+            let why = format!(
+                "it is the first control plane, so its name must be typed for this: --typed {node}"
+            );
+            return Err(not_now(subject, phase, &why));
+        }
+        Ok(())
+    }
+
     /// A person accepts items, until a time. Accepting one again moves its end.
     pub(super) fn approve(
         &mut self,

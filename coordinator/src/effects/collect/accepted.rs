@@ -7,7 +7,8 @@ use super::super::{Pass, api::few};
 use crate::{
     domain::{
         approval::{Approval, Item},
-        state::Subject,
+        plan::PlannedNode,
+        state::{Node, Subject},
     },
     items,
 };
@@ -50,6 +51,22 @@ impl Pass<'_> {
                 plan.control_planes.len()
             )),
             false => Verdict::fail(few(open.iter().map(Item::words))),
+        }
+    }
+
+    /// A person's word for the first control plane: nothing else lets it go.
+    pub(super) fn first_approved(&self, node: Option<&Node>) -> Verdict {
+        let Some(Node { planned: PlannedNode { name, .. }, .. }) = node else {
+            return Verdict::unknown("it is asked of the first control plane alone");
+        };
+        match self.unaccepted(&Subject::Node(name.clone()), vec![items::of_first(name)]) {
+            (open, accepted) if open.is_empty() => {
+                Verdict::pass(format!("{name} may go{accepted}"))
+            }
+            (open, _) => Verdict::fail(format!(
+                "nobody has approved that {}",
+                few(open.iter().map(Item::words))
+            )),
         }
     }
 

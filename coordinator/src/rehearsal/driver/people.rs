@@ -86,7 +86,8 @@ impl Driver {
         let subject = deed.subject.clone();
         let (why, by) = ("it is rehearsed".to_owned(), "operator".to_owned());
         let until = self.clock().now() + APPROVED_FOR;
-        let approve = Request::Approve { subject, items, why, until, by };
+        let typed = deed.node().map(ToString::to_string).unwrap_or_default();
+        let approve = Request::Approve { subject, items, why, until, by, typed };
         self.submit(Command::Of(deed.cluster.clone(), approve)).await
     }
 
