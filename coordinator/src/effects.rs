@@ -47,6 +47,8 @@ mod stage;
 mod testing;
 mod workload;
 
+pub(crate) use control_planes::host_of;
+pub(crate) use endpoints::PLACES;
 pub use installers::{Exit, Invocation, RunProgram, run_program};
 pub use runner::{Troubles, run};
 pub(crate) use snapshots::EXPORTED;

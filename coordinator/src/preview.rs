@@ -35,6 +35,8 @@ use crate::{
     items, projection,
 };
 
+mod control_planes;
+
 /// Subjects that are asked at the same time.
 const AT_ONCE: usize = 8;
 
@@ -57,10 +59,11 @@ pub(crate) async fn preview(
     let now = (context.clock)();
     let running = fleet.migrations.get(&plan.cluster).map(Arc::as_ref);
     let running = running.filter(|migration| migration.is_whole() && !migration.is_finished());
-    let (runs, mut blockers, (found, left_out), etcd) = tokio::join!(
+    let (runs, mut blockers, (found, left_out), control_planes, etcd) = tokio::join!(
         os_images(plan, context),
         blockers(plan, nodes, running.is_some(), fleet, context),
         found(plan, nodes, context),
+        control_planes::lines(plan, nodes, context),
         etcd::ask(&context.agents, fleet, &plan.cluster, now, Stores::Compared)
     );
     if !plan.control_planes_excluded && context.backups.is_none() {
@@ -80,6 +83,7 @@ pub(crate) async fn preview(
         address: node.address.clone(),
         canary: node.canary,
         os_image: runs.get(node.name.as_str()).cloned().unwrap_or_default(),
+        role: node.role.words().to_owned(),
     };
     let found = found.into_iter().map(|found| shown(found, running, now));
     let found: Vec<Found> = found.chain(first(nodes, running, now)).collect();
@@ -101,6 +105,7 @@ pub(crate) async fn preview(
         found,
         calendar: calendar(plan),
         schedule,
+        control_planes,
     }
 }
 
@@ -285,10 +290,6 @@ fn warnings(
             plan.policy.fragility_limit(Loudness::Warning),
             plan.policy.fragility_limit(Loudness::Page)
         ));
-        warnings.push(
-            "clients that hold a connection to an API server open it anew when that server goes"
-                .to_owned(),
-        );
     }
     if plan.protection.is_some() {
         let words =

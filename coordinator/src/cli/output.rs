@@ -187,13 +187,13 @@ pub(super) fn plan(plan: &PlanResponse) -> String {
     let rows: Vec<_> = (1..)
         .zip(&plan.nodes)
         .map(|(place, node)| {
-            let canary = if node.canary { "canary" } else { "" };
+            let role = if node.canary { "canary" } else { &node.role };
             [
                 format!("  {place}"),
                 node.name.clone(),
                 node.address.clone(),
                 node.os_image.clone(),
-                canary.to_owned(),
+                role.to_owned(),
             ]
         })
         .collect();
@@ -207,6 +207,7 @@ pub(super) fn plan(plan: &PlanResponse) -> String {
     out += &schedule(plan);
     out += &found(&plan.found);
     for (title, lines) in [
+        ("Control planes, and who may notice", &plan.control_planes),
         ("In the way now", &plan.blockers),
         ("Warnings", &plan.warnings),
         ("Under the floor", &plan.under_floor),

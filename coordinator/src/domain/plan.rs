@@ -98,6 +98,15 @@ impl Role {
     pub const fn is_control_plane(self) -> bool {
         matches!(self, Role::ControlPlane | Role::FirstControlPlane)
     }
+
+    /// What it is, as people say it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Role::Worker => "worker",
+            Role::ControlPlane => "control plane",
+            Role::FirstControlPlane => "first control plane",
+        }
+    }
 }
 
 /// What the pods of a join canary are made of.

@@ -237,7 +237,7 @@ impl Pass<'_> {
 }
 
 /// The host of an address or a URL, without brackets of IPv6.
-pub(super) fn host_of(server: &str) -> String {
+pub(crate) fn host_of(server: &str) -> String {
     let uri: Option<http::Uri> = server.parse().ok();
     let host = uri.as_ref().and_then(http::Uri::host).unwrap_or(server);
     host.trim_start_matches('[').trim_end_matches(']').to_owned()

@@ -8,13 +8,13 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use crate::yaml::Tree;
 
 /// One of them.
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Its namespace.
-    pub(super) namespace: &'static str,
+    pub(crate) namespace: &'static str,
     /// Its name.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// The key of its data that holds the YAML.
-    pub(super) key: &'static str,
+    pub(crate) key: &'static str,
     /// The field in it, as it stands at the beginning of its line.
     field: &'static str,
     /// The way to it.
@@ -22,13 +22,13 @@ pub(super) struct Place {
     /// What stands before `host:port` in it.
     scheme: &'static str,
     /// Every cluster has it.
-    pub(super) everywhere: bool,
+    pub(crate) everywhere: bool,
 }
 
 /// `cluster-info` is what a node reads that joins by a token (F57), `kubeadm-config` what kubeadm reads
 /// when it joins or upgrades a control plane (F56): domain reference 3.4. `kube-proxy` is what the next
 /// kube-proxy that starts asks; an upgrade limited to control planes makes that the last of them.
-pub(super) const PLACES: [Place; 3] = [
+pub(crate) const PLACES: [Place; 3] = [
     Place {
         namespace: "kube-public",
         name: "cluster-info",
@@ -69,7 +69,7 @@ impl Place {
     ///
     /// # Errors
     /// If it is not understood, in words.
-    pub(super) fn leads_to(&self, map: &ConfigMap) -> Result<Option<String>, String> {
+    pub(crate) fn leads_to(&self, map: &ConfigMap) -> Result<Option<String>, String> {
         let text = self.text(map)?;
         let tree = Tree::parse(text).map_err(|fault| format!("{}: {fault}", self.key))?;
         let Some(found) = at(&tree, self.path)? else { return Ok(None) };
@@ -80,7 +80,7 @@ impl Place {
     ///
     /// # Errors
     /// If the field is not on one line of its own, so that this cannot be proved.
-    pub(super) fn led_to(&self, map: &ConfigMap, to: &str) -> Result<String, String> {
+    pub(crate) fn led_to(&self, map: &ConfigMap, to: &str) -> Result<String, String> {
         let text = self.text(map)?;
         let is_field =
             |line: &&str| line.trim_start().trim_start_matches("- ").starts_with(self.field);

@@ -4,6 +4,7 @@
 
 mod agents;
 mod backups;
+mod control_planes;
 mod house;
 mod operators;
 mod typed;

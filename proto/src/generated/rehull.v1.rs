@@ -1604,6 +1604,9 @@ pub struct PlanResponse {
     /// When nodes would begin and be done; absent if no node is left to begin, or none ever could.
     #[prost(message, optional, tag = "15")]
     pub schedule: ::core::option::Option<Schedule>,
+    /// How the control planes go, and which clients of the API may notice; empty if none goes.
+    #[prost(string, repeated, tag = "16")]
+    pub control_planes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What is expected of a plan if it begins now and nothing is held.
 #[derive(serde::Serialize)]
@@ -1685,6 +1688,9 @@ pub struct PlannedNode {
     /// What it runs now.
     #[prost(string, tag = "4")]
     pub os_image: ::prost::alloc::string::String,
+    /// "worker", "control plane" or "first control plane".
+    #[prost(string, tag = "5")]
+    pub role: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
