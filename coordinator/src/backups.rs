@@ -169,6 +169,23 @@ impl Backups {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The name of the backup of a cluster whose snapshot of etcd has this hash, if it is kept.
+    ///
+    /// # Errors
+    /// If a directory or a manifest cannot be read.
+    pub fn with_snapshot(
+        &self,
+        cluster: &ClusterName,
+        sha256: &str,
+    ) -> Result<Option<String>, Error> {
+        let all = list(&self.dir, Some(cluster))?;
+        let is = |manifest: &Manifest| {
+            let mut files = manifest.files.iter();
+            files.any(|file| file.path == SNAPSHOT && file.sha256 == sha256)
+        };
+        Ok(all.into_iter().find(|(_, manifest)| is(manifest)).map(|(name, _)| name))
+    }
+
     /// Waits for a backup of this id from this agent: how many bytes have come, and what came of it.
     pub fn expect(
         &self,

@@ -398,6 +398,9 @@ enum Backup {
         /// The directory of etcdutl, etcd and etcdctl.
         #[arg(long, default_value = "/usr/local/bin")]
         programs: PathBuf,
+        /// Tell it to the coordinator, so that control planes of its cluster may go.
+        #[arg(long)]
+        record: bool,
     },
     /// Decrypts a backup into a new directory. Needs no coordinator.
     Restore {
@@ -574,6 +577,7 @@ mod tests {
             "backup list prod",
             "backup verify /b/prod/x --identity key.txt",
             "backup prove /b/prod/x --identity key.txt --programs /opt/etcd",
+            "backup prove /b/prod/x --identity key.txt --record",
             "backup restore /b/prod/x --identity key.txt --out /tmp/x",
             "agent token prod worker1 --valid 2h",
             "agent list prod",

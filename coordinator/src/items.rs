@@ -40,9 +40,10 @@ pub(crate) async fn of(
     let management = context.clients.get(plan, Endpoint::Management).await?;
     let mut items = of_inventory(&stored(&management, &plan.namespace, &plan.cluster).await?)?;
     items.extend(of_image(plan).into_iter().chain(of_members(plan)));
+    let role = migration.bench(subject).role;
+    items.extend(role.is_control_plane().then(|| of_unproved(plan)));
     if let Subject::Node(node) = subject {
-        let first = migration.bench(subject).role == Role::FirstControlPlane;
-        items.extend(first.then(|| of_first(node)));
+        items.extend((role == Role::FirstControlPlane).then(|| of_first(node)));
         let workload = context.clients.get(plan, Endpoint::Workload).await?;
         let model = objects::model(&workload).await;
         let model = model.map_err(|failure| failure.with("what runs in the cluster"))?;
@@ -85,6 +86,16 @@ pub(crate) fn of_members(plan: &Plan) -> Vec<Item> {
         ),
     };
     mistaken.map(item).collect()
+}
+
+/// That control planes of a cluster go although nobody knows whether a backup can be restored.
+pub(crate) fn of_unproved(plan: &Plan) -> Item {
+    let cluster = &plan.cluster;
+    Item {
+        check: Check::BackupProved,
+        identity: format!("backups of {cluster}"),
+        what: format!("control planes of {cluster} go although no backup was proved"),
+    }
 }
 
 /// That the first control plane of a cluster goes.

@@ -77,7 +77,6 @@ pub(crate) async fn preview(
         None
     });
     let policy = &plan.policy;
-    let highest = nodes.iter().map(|node| node.role).max().unwrap_or_default();
     let node = |node: &PlannedNode| Shown {
         name: node.name.to_string(),
         address: node.address.clone(),
@@ -85,10 +84,13 @@ pub(crate) async fn preview(
         os_image: runs.get(node.name.as_str()).cloned().unwrap_or_default(),
         role: node.role.words().to_owned(),
     };
+    let highest = nodes.iter().map(|node| node.role).max().unwrap_or_default();
     let found = found.into_iter().map(|found| shown(found, running, now));
     let found: Vec<Found> = found.chain(first(nodes, running, now)).collect();
     let mut warnings = warnings(plan, nodes, left_out, etcd.as_ref());
     warnings.extend(found.iter().filter_map(|found| asks_for_first(&plan.cluster, found)));
+    let proved = running.is_some_and(|migration| migration.proved.is_some());
+    warnings.extend((highest.is_control_plane() && !proved).then(|| asks_for_proof(&plan.cluster)));
     PlanResponse {
         cluster: plan.cluster.to_string(),
         source: plan.source.to_string(),
@@ -262,6 +264,15 @@ fn asks_for_first(
              rehull migrate approve {cluster} {node} --item {item} --for 72h --why '...'"
         )
     })
+}
+
+/// What a person must do once for the backups of a cluster.
+fn asks_for_proof(cluster: &ClusterName) -> String {
+    format!(
+        "no control plane goes until a backup was proved once: `rehull backup take {cluster}`, and as soon \
+         as the migration runs `rehull backup prove DIRECTORY --identity KEY --record`, where the key may \
+         be; or until a person accepts that none was"
+    )
 }
 
 fn warnings(

@@ -295,6 +295,8 @@ pub enum Check {
     IdentityRecorded,
     /// All other control planes run the target OS.
     OtherControlPlanesDone,
+    /// A person has made an etcd of a backup of this cluster, and looked at what it holds.
+    BackupProved,
     /// A person has approved that the first control plane goes, and has typed its name for it.
     FirstControlPlaneApproved,
     // -- the site

@@ -6,7 +6,7 @@ use rehull::domain::{
     approval::Item,
     command::{Command, Request},
     gate::Gate,
-    state::Subject,
+    state::{BackupProof, Subject},
 };
 use rehull_shared::{
     evidence::Check,
@@ -123,4 +123,27 @@ fn whoever_approves_something_of_the_first_control_plane_types_its_name() {
         approve(&mut story, on(other), until).unwrap();
     }
     approve(&mut story, Subject::Cluster, until).unwrap();
+}
+
+#[test]
+fn a_proof_of_a_backup_counts_until_the_migration_is_over() {
+    let mut story = Story::with(plan_with_control_planes(), &WITH_CONTROL_PLANES);
+    let proof = BackupProof {
+        backup: "prod/b".into(),
+        snapshot_sha256: "ab".into(),
+        objects: 90,
+        nodes: 5,
+    };
+    let prove = || Request::ProveBackup { proof: proof.clone(), by: "ann".into() };
+    assert_eq!(story.migration().proved, None);
+    story.asks(prove());
+    assert_eq!(story.migration().proved.as_ref().map(|(proof, _)| proof), Some(&proof));
+    story.waits(Span::from_mins(60));
+    assert!(story.migration().proved.is_some());
+    story.aborts(Subject::Cluster);
+    story.waits(Span::from_secs(10));
+    story.passes(&Subject::Cluster);
+    story.waits(Span::from_secs(10));
+    let refused = story.tries(Command::Of(prod(), prove())).unwrap_err().to_string();
+    assert!(refused.contains("nothing of it needs a proof"), "{refused}");
 }

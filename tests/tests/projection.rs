@@ -11,7 +11,8 @@ use rehull::{
         gate::{Blocker, Gate},
         plan::Plan,
         state::{
-            BackupTaken, ClusterIdentity, Extent, Fleet, Member, Outcome, Phase, Step, Subject,
+            BackupProof, BackupTaken, ClusterIdentity, Extent, Fleet, Member, Outcome, Phase, Step,
+            Subject,
         },
     },
     etcd::Looks,
@@ -489,6 +490,15 @@ fn every_event_of_a_whole_migration_is_a_sentence() {
             since: at,
             limit: Span::from_mins(60),
             page: true,
+        },
+        Event::BackupProved {
+            proof: BackupProof {
+                backup: "prod/b".into(),
+                snapshot_sha256: "ab".into(),
+                objects: 90,
+                nodes: 5,
+            },
+            by: "ann".into(),
         },
     ] {
         let epoch = story.fleet.epoch;

@@ -170,7 +170,11 @@ fn type_twice(
     }
 }
 
-async fn submit(reach: &Reach, cluster: ClusterName, wish: Wish) -> Result<ExitCode, Failure> {
+pub(super) async fn submit(
+    reach: &Reach,
+    cluster: ClusterName,
+    wish: Wish,
+) -> Result<ExitCode, Failure> {
     let intent = Intent { cluster: cluster.into(), by: String::new(), wish: Some(wish) };
     let receipt = connect(reach).await?.submit(intent).await?.into_inner();
     output::print(reach.output, &receipt, output::receipt)

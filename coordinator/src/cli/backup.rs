@@ -5,12 +5,15 @@ use std::{fs, io::IsTerminal, path::Path, process::ExitCode};
 
 use age::x25519::Identity;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rehull_proto::v1::{BackupProgress, BackupRequest};
+use rehull_proto::v1::{
+    BackupProgress, BackupRequest,
+    intent::{ProveBackup, Wish},
+};
 use rehull_shared::ids::{ClusterName, NodeName};
 use serde::Serialize;
 
 use super::{
-    Backup, Failure, Reach,
+    Backup, Failure, Reach, ask,
     client::connect,
     output::{self, few},
 };
@@ -44,9 +47,12 @@ pub(super) async fn run(reach: &Reach, command: Backup) -> Result<ExitCode, Fail
                 format!("{} is what it was{opened}: {words}\n", backup.display())
             })
         }
-        Backup::Prove { backup, identity, programs } => {
+        Backup::Prove { backup, identity, programs, record } => {
             let proof = backups::prove(&backup, &key(&identity)?, &programs).await;
             let proof = proof.map_err(|why| Failure::new(why).of(backup.display()))?;
+            if record {
+                return recorded(reach, &backup, &proof).await;
+            }
             output::print(reach.output, &proof, |Proof { keys, nodes }| {
                 let (count, some) = (nodes.len(), few(nodes));
                 format!(
@@ -64,6 +70,18 @@ pub(super) async fn run(reach: &Reach, command: Backup) -> Result<ExitCode, Fail
             })
         }
     }
+}
+
+/// Tells the coordinator what was proved.
+async fn recorded(reach: &Reach, backup: &Path, proof: &Proof) -> Result<ExitCode, Failure> {
+    let Manifest { cluster, files, .. } = backups::read_manifest(backup).map_err(Failure::new)?;
+    let snapshot = files.into_iter().find(|file| file.path == backups::SNAPSHOT);
+    let wish = Wish::ProveBackup(ProveBackup {
+        snapshot_sha256: snapshot.map(|file| file.sha256).unwrap_or_default(),
+        objects: proof.keys as u64,
+        nodes: u32::try_from(proof.nodes.len()).unwrap_or(u32::MAX),
+    });
+    ask::submit(reach, cluster, wish).await
 }
 
 async fn take(

@@ -12,8 +12,8 @@ use super::{
     event::CopiedPart,
     plan::{Plan, PlannedNode},
     state::{
-        BackupTaken, ClusterIdentity, Drain, Extent, HostIdentity, Inputs, Member, Outcome,
-        Process, Snapshot, Subject, Token,
+        BackupProof, BackupTaken, ClusterIdentity, Drain, Extent, HostIdentity, Inputs, Member,
+        Outcome, Process, Snapshot, Subject, Token,
     },
 };
 
@@ -52,6 +52,8 @@ pub enum Request {
         by: String,
         typed: String,
     },
+    /// A backup of the cluster was proved.
+    ProveBackup { proof: BackupProof, by: String },
     /// Take approvals back, by the numbers of their items.
     Disapprove { subject: Subject, items: Vec<String>, by: String },
     /// Give a node up and put it back to what it was, or all of them and the migration with them;
@@ -139,6 +141,7 @@ impl Request {
             Request::Retry { .. } => "retry",
             Request::Hold { .. } => "hold",
             Request::Approve { .. } => "approve",
+            Request::ProveBackup { .. } => "prove-backup",
             Request::Disapprove { .. } => "disapprove",
             Request::Abort { .. } => "abort",
             Request::DeleteNode { .. } => "delete-node",

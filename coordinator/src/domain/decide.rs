@@ -127,6 +127,7 @@ impl Desk<'_> {
                 self.means(subject, typed)?;
                 self.approve(subject, items, why, *until, by)?;
             }
+            Request::ProveBackup { proof, by } => self.prove_backup(proof, by)?,
             Request::Disapprove { subject, items, by } => self.disapprove(subject, items, by)?,
             Request::Abort { subject, by } => self.abort(subject, by)?,
             Request::DeleteNode { node, by } => self.want_deletion(node, by)?,

@@ -17,8 +17,8 @@ use super::{
     gate::{Blocker, Gate, Proof},
     plan::{Plan, PlannedNode},
     state::{
-        BackupTaken, ClusterIdentity, Drain, Extent, HostIdentity, Inputs, Member, OperationIntent,
-        Outcome, Process, Snapshot, Step, Subject, Token,
+        BackupProof, BackupTaken, ClusterIdentity, Drain, Extent, HostIdentity, Inputs, Member,
+        OperationIntent, Outcome, Process, Snapshot, Step, Subject, Token,
     },
 };
 
@@ -194,6 +194,9 @@ pub enum Event {
     NodeFinished { node: NodeName },
     /// A node that was given up is as it was before.
     NodeAborted { node: NodeName },
+
+    /// A person has made an etcd of a backup of the cluster, and says what it held.
+    BackupProved { proof: BackupProof, by: String },
 }
 
 /// Which piece of an operation was copied.
@@ -272,6 +275,7 @@ impl Event {
             Event::FragilityExceeded { .. } => "FragilityExceeded",
             Event::NodeFinished { .. } => "NodeFinished",
             Event::NodeAborted { .. } => "NodeAborted",
+            Event::BackupProved { .. } => "BackupProved",
         }
     }
 
@@ -297,6 +301,7 @@ impl Event {
             | Event::ProtectionIntended { .. }
             | Event::ProtectionAnswered { .. }
             | Event::ClusterIdentified { .. }
+            | Event::BackupProved { .. }
             | Event::WorkBegun
             | Event::MigrationCompleted
             | Event::MigrationAborted => None,

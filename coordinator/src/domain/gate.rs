@@ -445,6 +445,7 @@ impl Gate {
                         once(ApiServersListed, ApiServers),
                         once(KubeconfigElsewhere, Management),
                         once(BackupFresh, Coordinator),
+                        once(BackupProved, Coordinator),
                     ]
                 }
             }

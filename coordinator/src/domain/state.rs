@@ -20,7 +20,7 @@ mod evolve;
 mod hosts;
 mod node;
 mod operations;
-pub use control_planes::{BackupTaken, ClusterIdentity, Member, MemberRemoval};
+pub use control_planes::{BackupProof, BackupTaken, ClusterIdentity, Member, MemberRemoval};
 pub use evolve::Corrupt;
 pub use hosts::{Host, HostIdentity, Snapshot, Token};
 pub use node::Node;
@@ -73,6 +73,8 @@ pub struct Migration {
     pub protection: Protection,
     /// What tells the cluster from any other; known where control planes are migrated.
     pub identity: Option<ClusterIdentity>,
+    /// The last proof that a backup of the cluster makes an etcd again, and when it was recorded.
+    pub proved: Option<(BackupProof, Timestamp)>,
 }
 
 /// What was done about the deletion protection of a cluster.

@@ -190,6 +190,9 @@ impl Pass<'_> {
             let verdict = match check {
                 Check::ImageManagesSystems => self.image_manages_systems(),
                 Check::MembersDistinct => self.members_distinct(),
+                Check::BackupProved => {
+                    self.backup_proved(&Subject::of(node.map(|node| &node.planned.name)))
+                }
                 Check::FirstControlPlaneApproved => self.first_approved(node),
                 // Every old host is asked for it: not at every look.
                 Check::OldRepositoriesServe if self.is_fresh(node, check, now) => continue,

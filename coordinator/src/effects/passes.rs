@@ -31,8 +31,8 @@ use crate::{
 };
 
 mod changes;
-mod first;
 mod join_canary;
+mod people;
 
 fn subject(gate: Gate) -> Subject {
     match gate {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rehull_proto::v1::intent::{Approve, Disapprove, Wish};
+use rehull_proto::v1::intent::{Approve, Disapprove, ProveBackup, Wish};
 use rehull_shared::{
     ids::{ClusterName, NodeName},
     text::{SEEN_BYTES_MAX, bounded},
@@ -18,7 +18,7 @@ use crate::{
     domain::{
         approval::{Item, is_id},
         command::Request as Rule,
-        state::Subject,
+        state::{BackupProof, Subject},
     },
     items,
 };
@@ -65,6 +65,7 @@ pub(super) async fn rule_of(
             (Rule::Hold { subject, why, by }, said)
         }
         Wish::Approve(wish) => approve(desk, cluster, wish, by).await?,
+        Wish::ProveBackup(wish) => proved(desk, cluster, wish, by).await?,
         Wish::Disapprove(Disapprove { node, items }) => {
             let subject = subject(&node)?;
             let said = format!("{subject}: {} taken back", counted(items.len()));
@@ -110,6 +111,36 @@ pub(super) async fn rule_of(
 /// The cluster, or a node of it if one is named.
 fn subject(node: &str) -> Result<Subject, Status> {
     if node.is_empty() { Ok(Subject::Cluster) } else { parsed(node).map(Subject::Node) }
+}
+
+/// A proof counts only of a backup of this cluster that is kept, by the hash of its snapshot.
+async fn proved(
+    desk: &Desk,
+    cluster: &ClusterName,
+    ProveBackup { snapshot_sha256, objects, nodes }: ProveBackup,
+    by: String,
+) -> Result<(Rule, String), Status> {
+    let backups = desk.context.backups.clone().ok_or_else(|| {
+        Status::failed_precondition("backup is not set in the coordinator's config.yaml")
+    })?;
+    let (of, hash) = (cluster.clone(), snapshot_sha256.clone());
+    let found = tokio::task::spawn_blocking(move || backups.with_snapshot(&of, &hash)).await;
+    let found = found.map_err(|why| Status::internal(why.to_string()))?;
+    let backup = found.map_err(|why| Status::unavailable(why.to_string()))?.ok_or_else(|| {
+        Status::not_found(format!(
+            "no backup of {cluster} is kept whose snapshot is {snapshot_sha256}: `rehull backup list \
+             {cluster}` shows those that are"
+        ))
+    })?;
+    if objects == 0 || nodes == 0 {
+        return Err(Status::invalid_argument("an etcd without objects and Nodes proves nothing"));
+    }
+    let said = format!(
+        "{backup} is proved, and that is recorded: an etcd that was made of it held {objects} objects \
+         and {nodes} Nodes"
+    );
+    let proof = BackupProof { backup, snapshot_sha256, objects, nodes };
+    Ok((Rule::ProveBackup { proof, by }, said))
 }
 
 /// Items are accepted by what they are: each number must be that of something that is there now, or

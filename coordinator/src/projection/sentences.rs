@@ -192,6 +192,10 @@ fn of_control_plane(event: &Event) -> Option<String> {
             backup.snapshot_bytes,
             short(&backup.snapshot_sha256)
         ),
+        Event::BackupProved { proof, by } => format!(
+            "{by} has proved backup {}: an etcd that was made of it held {} objects and {} Nodes.",
+            proof.backup, proof.objects, proof.nodes
+        ),
         Event::LeaderMoved { node, seen } => format!("{node}: it leads etcd no more: {seen}."),
         Event::EndpointMoved { node, object, from, to } => {
             format!("{node}: {object} leads to {to} instead of {from}.")

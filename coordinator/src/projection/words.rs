@@ -98,6 +98,7 @@ pub const fn of_check(check: Check) -> Words {
         | Check::BackupFresh
         | Check::IdentityRecorded
         | Check::OtherControlPlanesDone
+        | Check::BackupProved
         | Check::FirstControlPlaneApproved => of_control_plane(check),
         Check::NodesReady
         | Check::AnswersFresh
@@ -232,6 +233,14 @@ const fn of_control_plane(check: Check) -> Words {
             "what tells this cluster from any other is recorded",
             "F52, F53",
             &["rehull etcd {cluster}"],
+        ),
+        Check::BackupProved => words(
+            "a person has made an etcd of a backup of this cluster, and looked at what it holds",
+            "",
+            &[
+                "rehull backup list {cluster}  # and prove one where its key may be",
+                "rehull backup prove DIRECTORY --identity KEY --record  # once a migration",
+            ],
         ),
         Check::FirstControlPlaneApproved => words(
             "a person has approved that the first control plane goes, and has typed its name for it",

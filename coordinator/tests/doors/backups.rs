@@ -3,11 +3,16 @@
 
 use std::fs;
 
+use rehull::backups::read_manifest;
 use rehull_proto::v1::{
     BackupFile, BackupPart, BackupProgress, BackupReceived, BackupRequest, Etcd, EtcdMember,
     EtcdRequest, FromAgent, Hello, OrderDone, PlanRequest, Report, ToAgent,
-    agent_link_client::AgentLinkClient, backup_part::Part, from_agent::Message,
-    order_done::Outcome, to_agent::Order,
+    agent_link_client::AgentLinkClient,
+    backup_part::Part,
+    from_agent::Message,
+    intent::{ProveBackup, Wish},
+    order_done::Outcome,
+    to_agent::Order,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -16,7 +21,7 @@ use tonic::{Code, Status, Streaming, transport::Channel};
 
 use crate::{
     house::{Coordinator, coordinator},
-    operators::{DOCUMENT, register},
+    operators::{DOCUMENT, intent, register, start},
 };
 
 /// The agent of worker1, linked.
@@ -191,4 +196,32 @@ async fn etcd_is_asked_twice_through_its_agents_and_judged() {
     let health = health.unwrap().into_inner();
     assert_eq!((health.voters, health.tolerance), (2, 0));
     assert_eq!(health.problems, ["nobody speaks for member 8 ()"]);
+}
+
+#[tokio::test]
+async fn a_proof_is_recorded_only_of_a_backup_of_the_cluster_that_is_kept() {
+    let coordinator = coordinator().await;
+    register(&coordinator);
+    let mut agent = Linked::new(&coordinator).await;
+    let (told, _) = tokio::join!(taken(&coordinator), agent.obey(whole()));
+    let name = told.unwrap().pop().unwrap().name;
+    let manifest = read_manifest(&coordinator.dir.path().join("backups").join(&name)).unwrap();
+    let hash = manifest.files.iter().find(|file| file.path == "etcd.db").unwrap().sha256.clone();
+    let mut operator = coordinator.operator().await;
+    let mut prove = async |snapshot_sha256: &str, objects| {
+        let snapshot_sha256 = snapshot_sha256.to_owned();
+        let wish = Wish::ProveBackup(ProveBackup { snapshot_sha256, objects, nodes: 3 });
+        operator.submit(intent(wish)).await.map(|receipt| receipt.into_inner().said)
+    };
+    let refused = prove(&hash, 9).await.unwrap_err();
+    assert_eq!(refused.code(), Code::NotFound, "no migration runs: {refused}");
+    coordinator.operator().await.start(start()).await.unwrap();
+    for (hash, objects, code) in
+        [(&"0".repeat(64), 9, Code::NotFound), (&hash, 0, Code::InvalidArgument)]
+    {
+        let refused = prove(hash, objects).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+    }
+    let said = prove(&hash, 9).await.unwrap();
+    assert!(said.starts_with(&format!("{name} is proved, and that is recorded")), "{said}");
 }

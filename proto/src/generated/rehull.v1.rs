@@ -1720,7 +1720,7 @@ pub struct Intent {
     pub cluster: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub by: ::prost::alloc::string::String,
-    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(oneof = "intent::Wish", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
     pub wish: ::core::option::Option<intent::Wish>,
 }
 /// Nested message and enum types in `Intent`.
@@ -1776,6 +1776,19 @@ pub mod intent {
         /// The node's name once more, as a person has typed it; needed for the first control plane.
         #[prost(string, tag = "5")]
         pub typed: ::prost::alloc::string::String,
+    }
+    /// Says what an etcd held that was made of a backup, once that person has looked.
+    #[derive(serde::Serialize)]
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct ProveBackup {
+        /// SHA-256 of etcd's snapshot in it, hexadecimal: it must be a backup that the coordinator keeps.
+        #[prost(string, tag = "1")]
+        pub snapshot_sha256: ::prost::alloc::string::String,
+        /// Objects of Kubernetes, and Nodes among them.
+        #[prost(uint64, tag = "2")]
+        pub objects: u64,
+        #[prost(uint32, tag = "3")]
+        pub nodes: u32,
     }
     /// Takes approvals back.
     #[derive(serde::Serialize)]
@@ -1841,6 +1854,8 @@ pub mod intent {
         Approve(Approve),
         #[prost(message, tag = "13")]
         Disapprove(Disapprove),
+        #[prost(message, tag = "14")]
+        ProveBackup(ProveBackup),
     }
 }
 #[derive(serde::Serialize)]

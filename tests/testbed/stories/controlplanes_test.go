@@ -56,6 +56,7 @@ func TestControlPlanes(t *testing.T) {
 	write(t, testbed, "/root/migration.yaml", controlPlanes)
 	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
 	approveFirst(t, testbed)
+	proveBackup(t, testbed)
 	await(t, testbed, "worker1", "Done")
 	await(t, testbed, "worker2", "Done")
 	// Clients through a worker's proxy notice when that worker is reinstalled, so they come now.
@@ -104,6 +105,17 @@ func approveFirst(t *testing.T, testbed *hosts.Testbed) {
 	item, _, _ := strings.Cut(offered, " ")
 	rehull(t, testbed, "migrate", "approve", "prod", "master1", "--item", item, "--why", "the story",
 		"--typed", "master1")
+}
+
+// proveBackup makes an etcd of a backup, and has that recorded: else no control plane goes.
+func proveBackup(t *testing.T, testbed *hosts.Testbed) {
+	t.Helper()
+	name, _, _ := strings.Cut(rehull(t, testbed, "backup", "take", "prod"), ":")
+	said := rehull(t, testbed, "backup", "prove", "/var/backups/rehull/"+name, "--identity",
+		"/root/key.txt", "--programs", hosts.BinDir, "--record")
+	if !strings.Contains(said, name+" is proved, and that is recorded") {
+		t.Error(said)
+	}
 }
 
 // keepBackups lets rehull take backups that the stories can open.

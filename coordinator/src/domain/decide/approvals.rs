@@ -1,4 +1,4 @@
-//! What people accept, for how long, and its end.
+//! What people accept, for how long, and its end; and what they have proved.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::domain::{
     command::Refusal,
     event::Event,
     plan::Role,
-    state::{Migration, Subject},
+    state::{BackupProof, Migration, Subject},
 };
 
 impl Desk<'_> {
@@ -48,6 +48,20 @@ impl Desk<'_> {
             let (subject, item, by, why) = (subject.clone(), item.clone(), by.into(), why.into());
             self.write(Event::Approved { subject, item, by, why, until });
         }
+        Ok(())
+    }
+
+    /// A person has proved a backup of the cluster: that counts until the migration is over.
+    pub(super) fn prove_backup(&mut self, proof: &BackupProof, by: &str) -> Result<(), Refusal> {
+        let phase = &self.known()?.track.phase;
+        if phase.is_over() {
+            return Err(not_now(
+                &Subject::Cluster,
+                phase,
+                "it is over: nothing of it needs a proof",
+            ));
+        }
+        self.write(Event::BackupProved { proof: proof.clone(), by: by.to_owned() });
         Ok(())
     }
 

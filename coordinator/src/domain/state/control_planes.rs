@@ -27,6 +27,19 @@ pub struct BackupTaken {
     pub snapshot_bytes: u64,
 }
 
+/// What a person has seen of a backup: an etcd was made of its snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupProof {
+    /// Its name in the store of backups.
+    pub backup: String,
+    /// SHA-256 of etcd's snapshot in it.
+    pub snapshot_sha256: String,
+    /// How many objects of Kubernetes that etcd held.
+    pub objects: u64,
+    /// How many of them were Nodes.
+    pub nodes: u32,
+}
+
 /// What was done about a member of etcd that outlived the removal of its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum MemberRemoval {

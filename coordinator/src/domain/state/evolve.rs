@@ -68,6 +68,7 @@ impl Fleet {
                     export: None,
                     protection: Protection::default(),
                     identity: None,
+                    proved: None,
                 };
                 match self.migrations.insert(cluster.clone(), Arc::new(migration)) {
                     Some(old) if old.is_whole() && !old.is_finished() => {
@@ -117,6 +118,7 @@ impl Migration {
             Event::MigrationResumed { .. } => self.paused_by = None,
             Event::ObjectsExported { sha256 } => self.export = Some(sha256.clone()),
             Event::ClusterIdentified { identity } => self.identity = Some(identity.clone()),
+            Event::BackupProved { proof, .. } => self.proved = Some((proof.clone(), at)),
             Event::ProtectionIntended { on } => {
                 let gate = match &self.track.phase {
                     Phase::Asking { gate, .. } => gate.protects(),

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         approval::{Approval, Item},
         plan::PlannedNode,
-        state::{Node, Subject},
+        state::{BackupProof, Node, Subject},
     },
     items,
 };
@@ -51,6 +51,24 @@ impl Pass<'_> {
                 plan.control_planes.len()
             )),
             false => Verdict::fail(few(open.iter().map(Item::words))),
+        }
+    }
+
+    /// Whether a backup of the cluster was proved; or a person goes on without that.
+    pub(super) fn backup_proved(&self, subject: &Subject) -> Verdict {
+        if let Some((BackupProof { backup, objects, nodes, .. }, at)) = &self.migration.proved {
+            return Verdict::pass(format!(
+                "{backup} was proved, {at}: an etcd that was made of it held {objects} objects and \
+                 {nodes} Nodes"
+            ));
+        }
+        let item = items::of_unproved(&self.migration.plan);
+        match self.unaccepted(subject, vec![item]) {
+            (open, accepted) if open.is_empty() => Verdict::pass(format!("none was{accepted}")),
+            (open, _) => Verdict::fail(format!(
+                "no backup was proved; a person may accept that {}",
+                few(open.iter().map(Item::words))
+            )),
         }
     }
 
