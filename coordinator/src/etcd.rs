@@ -31,6 +31,8 @@ pub struct Heard {
     pub said: Result<Etcd, String>,
     /// What makes its host a control plane; why nobody knows, in words.
     pub control_plane: Result<ControlPlane, String>,
+    /// The addresses of its host; why nobody knows, in words.
+    pub addresses: Result<Vec<String>, String>,
 }
 
 /// What tells the cluster of a control plane from any other.

@@ -265,6 +265,8 @@ pub enum Check {
     QuorumKept,
     /// Another member leads etcd.
     LeaderElsewhere,
+    /// The address that stands before the API servers, if it moves between hosts, is not on this one.
+    EndpointNotHere,
     /// No member of etcd has the node's address (F5, F7).
     MemberAbsent,
     /// Certificate authorities and etcd are those that were recorded, on every control plane (F52, F53).

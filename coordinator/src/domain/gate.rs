@@ -441,6 +441,7 @@ impl Gate {
                         once(QuorumKept, ControlPlanes),
                         once(IdentityKept, ControlPlanes),
                         once(LeaderElsewhere, ControlPlanes),
+                        once(EndpointNotHere, ControlPlanes),
                         once(EndpointsElsewhere, ApiServers),
                         once(ApiServersListed, ApiServers),
                         once(KubeconfigElsewhere, Management),
@@ -454,6 +455,7 @@ impl Gate {
                     &[
                         once(EtcdHealthy, ControlPlanes),
                         once(LeaderElsewhere, ControlPlanes),
+                        once(EndpointNotHere, ControlPlanes),
                         once(ApiServerStopped, Agent),
                         once(ApiServersListed, ApiServers),
                     ]

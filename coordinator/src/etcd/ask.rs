@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::join_all;
-use rehull_proto::v1::{Collect, EtcdResponse, to_agent};
+use rehull_proto::v1::{Collect, EtcdResponse, Identity, to_agent};
 use rehull_shared::{ids::ClusterName, time::Timestamp};
 
 use super::{Heard, health};
@@ -74,6 +74,10 @@ fn may_be_control_plane(agent: &Connected) -> bool {
     agent.beat.as_ref().is_none_or(|(_, beat)| !beat.apiservers.is_empty())
 }
 
+fn addresses(host: &Identity) -> Vec<String> {
+    host.nics.iter().flat_map(|nic| nic.addresses.iter().cloned()).collect()
+}
+
 async fn round(
     agents: &Agents,
     fleet: &Fleet,
@@ -106,7 +110,12 @@ async fn round(
         };
         let node = node.clone();
         match report {
-            Err(why) => Heard { node, said: Err(why.clone()), control_plane: Err(why) },
+            Err(why) => Heard {
+                node,
+                said: Err(why.clone()),
+                control_plane: Err(why.clone()),
+                addresses: Err(why),
+            },
             Ok(mut report) => {
                 let (said, control_plane) = (report.etcd.take(), report.control_plane.take());
                 let gap = |part: &str| {
@@ -118,7 +127,9 @@ async fn round(
                 let known = !report.unread.iter().any(|gap| gap.part == "control_plane");
                 let control_plane =
                     control_plane.filter(|_| known).ok_or_else(|| gap("control_plane"));
-                Heard { node, said, control_plane }
+                let addresses = report.identity.as_ref().map(addresses);
+                let addresses = addresses.ok_or_else(|| gap("identity"));
+                Heard { node, said, control_plane, addresses }
             }
         }
     });

@@ -83,6 +83,7 @@ pub const fn of_check(check: Check) -> Words {
         Check::EtcdHealthy
         | Check::QuorumKept
         | Check::LeaderElsewhere
+        | Check::EndpointNotHere
         | Check::MemberAbsent
         | Check::MembersDistinct
         | Check::IdentityKept
@@ -152,6 +153,16 @@ const fn of_control_plane(check: Check) -> Words {
         Check::LeaderElsewhere => {
             words("another member leads etcd", "F54", &["rehull etcd {cluster}"])
         }
+        Check::EndpointNotHere => words(
+            "the address of spec.workload.endpoint is not on this host: clients would lose it",
+            "",
+            &[
+                "ssh {address} mv /etc/kubernetes/manifests/kube-vip.yml /root/  # kube-vip: another \
+                 control plane takes the address",
+                "ssh {address} systemctl stop keepalived  # keepalived, which would take it back",
+                "ssh {address} ip -br address  # who holds it",
+            ],
+        ),
         Check::MemberAbsent => words(
             "no member of etcd has the node's address",
             "F5, F7",

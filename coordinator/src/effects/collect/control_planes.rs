@@ -1,7 +1,7 @@
 //! What the agents of control planes say together: of etcd, of their authorities, and of whom their
 //! API servers ask.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use rehull_proto::v1::{Etcd, EtcdMember, EtcdResponse};
 use rehull_shared::{
@@ -32,6 +32,8 @@ struct Looked<'a> {
     /// Them, and those that are away.
     planned: &'a [ControlPlane],
     recorded: Option<&'a ClusterIdentity>,
+    /// What stands before the API servers, and its addresses; why nobody knows them, in words.
+    endpoint: Option<(&'a str, Result<Vec<IpAddr>, String>)>,
 }
 
 impl Pass<'_> {
@@ -52,8 +54,14 @@ impl Pass<'_> {
         let health = etcd::health(&self.effect.cluster, &heard);
         let standing = self.migration.standing().collect();
         let recorded = self.migration.identity.as_ref();
+        let endpoint = match &self.migration.plan.endpoint {
+            Some(host) if wanted.contains(&Check::EndpointNotHere) => {
+                Some((host.as_str(), resolved(host).await))
+            }
+            _ => None,
+        };
         let planned = &self.migration.plan.control_planes;
-        let looked = Looked { heard: &heard, health, standing, planned, recorded };
+        let looked = Looked { heard: &heard, health, standing, planned, recorded, endpoint };
         let target = node.and_then(|node| self.migration.plan.control_plane(&node.planned.name));
         let answer = |check| {
             let verdict = looked.judge(check, target);
@@ -90,6 +98,7 @@ impl Looked<'_> {
             Check::IdentityKept => Ok(self.identity_kept()),
             Check::EtcdServersRight => Ok(self.etcd_servers()),
             Check::LeaderElsewhere => aimed().map(|target| self.leader_elsewhere(target)),
+            Check::EndpointNotHere => aimed().map(|target| self.endpoint_not_here(target)),
             Check::MemberAbsent => aimed().map(|target| self.member_absent(target)),
             other => Err(Verdict::unknown(format!("control planes cannot answer {other}"))),
         };
@@ -156,6 +165,35 @@ impl Looked<'_> {
                 Verdict::fail(format!("{} leads etcd (member {})", target.name, leader.id))
             }
             Some(leader) => Verdict::pass(format!("{} leads (member {})", leader.node, leader.id)),
+        }
+    }
+
+    /// An address that moves between the hosts must have left this one before its API server goes:
+    /// whoever moves it may notice that late, or not at all.
+    fn endpoint_not_here(&self, target: &ControlPlane) -> Verdict {
+        let Some((host, addresses)) = &self.endpoint else {
+            return Verdict::pass("spec.workload.endpoint is not given");
+        };
+        let addresses = match addresses {
+            Ok(addresses) => addresses,
+            Err(why) => return Verdict::unknown(format!("{host}: {why}")),
+        };
+        let carries = |one: &Heard| -> Result<bool, String> {
+            let own = one.addresses.as_ref().map_err(|why| format!("{}: {why}", one.node))?;
+            let mut own = own.iter().filter_map(|own| own.parse().ok());
+            Ok(own.any(|own| addresses.contains(&own)))
+        };
+        let Some(own) = self.heard.iter().find(|one| one.node == target.name) else {
+            return Verdict::unknown(format!("{} was not asked", target.name));
+        };
+        match carries(own) {
+            Err(why) => Verdict::unknown(why),
+            Ok(true) => Verdict::fail(format!("{host} is on {}, which goes", target.name)),
+            Ok(false) => {
+                let there = self.heard.iter().find(|one| carries(one) == Ok(true));
+                let there = there.map_or("no control plane", |one| one.node.as_str());
+                Verdict::pass(format!("{host} is on {there}"))
+            }
         }
     }
 
@@ -266,6 +304,14 @@ impl Looked<'_> {
 }
 
 /// What is other than recorded.
+/// The addresses of a host, as this machine knows them.
+async fn resolved(host: &str) -> Result<Vec<IpAddr>, String> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let found = tokio::net::lookup_host((host, 0)).await;
+    let found: Vec<IpAddr> = found.map_err(|why| why.to_string())?.map(|at| at.ip()).collect();
+    if found.is_empty() { Err("it has no address".to_owned()) } else { Ok(found) }
+}
+
 fn differences(
     node: &NodeName,
     recorded: &ClusterIdentity,
@@ -328,6 +374,7 @@ mod tests {
                 authorities: vec![Authority { name: "ca.crt".into(), sha256: "aa".into() }],
                 etcd_servers: vec![URL.into()],
             }),
+            addresses: Ok(vec![format!("10.0.0.{number}"), format!("fd00::{number}")]),
         };
         planes.iter().map(one).collect()
     }
@@ -346,8 +393,40 @@ mod tests {
             standing: planned[..standing.len()].iter().collect(),
             planned: &planned,
             recorded: Some(&recorded),
+            endpoint: None,
         };
         looked.judge(check, Some(&plane(target)))
+    }
+
+    #[tokio::test]
+    async fn an_address_that_moves_between_hosts_must_have_left_the_one_that_goes() {
+        let mut all = heard(&[1, 2, 3], &[1, 2, 3]);
+        let ip = async |host| Some((host, resolved(host).await));
+        let judge = |heard: &[Heard], endpoint, target| {
+            let health = etcd::health(&"prod".parse().unwrap(), heard);
+            let looked = Looked {
+                heard,
+                health,
+                standing: Vec::new(),
+                planned: &[],
+                recorded: None,
+                endpoint,
+            };
+            looked.judge(Check::EndpointNotHere, Some(&plane(target)))
+        };
+        says(&judge(&all, None, 1), "pass", "spec.workload.endpoint is not given");
+        let vip = ip("10.0.0.100").await;
+        says(&judge(&all, vip.clone(), 1), "pass", "10.0.0.100 is on no control plane");
+        all[1].addresses.as_mut().unwrap().push("10.0.0.100".into());
+        says(&judge(&all, vip.clone(), 1), "pass", "10.0.0.100 is on m2");
+        says(&judge(&all, vip.clone(), 2), "fail", "10.0.0.100 is on m2, which goes");
+        // By what it is, not by how it is written.
+        says(&judge(&all, ip("[fd00:0::3]").await, 3), "fail", "is on m3, which goes");
+        all[0].addresses = Err("no agent".into());
+        says(&judge(&all, vip.clone(), 1), "unknown", "m1: no agent");
+        says(&judge(&all, vip.clone(), 3), "pass", "10.0.0.100 is on m2");
+        let unknown = Some(("lb.example", Err("no such host".to_owned())));
+        says(&judge(&all, unknown, 3), "unknown", "lb.example: no such host");
     }
 
     #[test]
