@@ -108,7 +108,7 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Stored {
-    /// Where it lies on the host; [`SNAPSHOT`] for that of etcd.
+    /// Where it lies on the host; [`SNAPSHOT`] for that of etcd, and below `/kubean` what Kubean keeps.
     pub path: String,
     /// Permission bits.
     pub mode: u32,
@@ -135,6 +135,7 @@ pub struct Backups {
 struct Awaited {
     whom: Whom,
     by: String,
+    beside: Vec<Beside>,
     bytes: Arc<AtomicU64>,
     done: oneshot::Sender<Result<Taken, String>>,
 }
@@ -186,16 +187,18 @@ impl Backups {
         Ok(all.into_iter().find(|(_, manifest)| is(manifest)).map(|(name, _)| name))
     }
 
-    /// Waits for a backup of this id from this agent: how many bytes have come, and what came of it.
+    /// Waits for a backup of this id from this agent: how many bytes have come, and what came of it. Some
+    /// files are put beside what it sends.
     pub fn expect(
         &self,
         id: &str,
         whom: Whom,
         by: String,
+        beside: Vec<Beside>,
     ) -> (Arc<AtomicU64>, oneshot::Receiver<Result<Taken, String>>) {
         let (done, outcome) = oneshot::channel();
         let bytes = Arc::<AtomicU64>::default();
-        let awaited = Awaited { whom, by, bytes: bytes.clone(), done };
+        let awaited = Awaited { whom, by, beside, bytes: bytes.clone(), done };
         self.awaited().insert(id.to_owned(), awaited);
         (bytes, outcome)
     }
@@ -214,6 +217,15 @@ impl Backups {
         let awaited = all.remove(id)?;
         Some(Incoming { backups: self.clone(), awaited })
     }
+}
+
+/// A file that the coordinator puts into a backup beside those of the host. It may be a secret, so it cannot
+/// be printed.
+pub struct Beside {
+    /// Its path in the backup, below a directory that no host has.
+    pub path: String,
+    /// What it holds.
+    pub content: Vec<u8>,
 }
 
 /// A part of a backup, as it comes in.
@@ -244,7 +256,10 @@ impl Incoming {
         parts: impl Iterator<Item = Part>,
         now: impl FnOnce() -> Timestamp,
     ) -> Result<Manifest, String> {
-        let Self { backups, awaited: Awaited { whom, by, bytes, done } } = self;
+        let Self { backups, awaited: Awaited { whom, by, beside, bytes, done } } = self;
+        let file =
+            |Beside { path, content }| [Part::File { path, mode: 0o600 }, Part::Content(content)];
+        let parts = beside.into_iter().flat_map(file).chain(parts);
         let stored =
             backups.store(&whom, by, parts, &bytes, now).map_err(|error| error.to_string());
         let answer = stored.as_ref().map(|taken| taken.manifest.clone()).map_err(Clone::clone);
@@ -316,6 +331,9 @@ impl Backups {
                     }
                     if path != SNAPSHOT && below(Path::new("/"), &path).is_none() {
                         return unusable(format!("{path:?} is no path of a file"));
+                    }
+                    if files.iter().any(|file: &Stored| file.path == path) {
+                        return unusable(format!("it has {path} twice"));
                     }
                     let name = format!("{:03}.age", files.len());
                     open = Some(Writing::begin(dir, name, path, mode & 0o777, &self.recipients)?);

@@ -16,7 +16,7 @@ pub use arguments::{Arg, BadArg, KubeVersion, RepoLine, line};
 pub use build::{Identity, annotation, expected};
 pub use images::{manages, mistakes};
 pub use meaning::{same_meaning, spec_hash};
-pub use stored::{Stored, stored};
+pub use stored::{Stored, stored, texts};
 
 /// Key of the inventory in its ConfigMap.
 pub const INVENTORY_KEY: &str = "hosts.yml";

@@ -8,7 +8,7 @@ use std::{
 
 use rehull_proto::v1::{BackUp, to_agent};
 
-use super::{Backups, Taken};
+use super::{Backups, Beside, Taken};
 use crate::{
     agents::{Agents, Answer, Whom, addressed},
     domain::state::Fleet,
@@ -34,7 +34,8 @@ impl Drop for Expected {
     }
 }
 
-/// Orders a backup from the agent of a node, for somebody. The id must be new each time.
+/// Orders a backup from the agent of a node, for somebody, with some files beside what it sends. The id
+/// must be new each time.
 ///
 /// # Errors
 /// If no agent speaks for the node, in words.
@@ -44,13 +45,14 @@ pub fn order(
     fleet: &Fleet,
     whom: &Whom,
     (id, by): (String, String),
+    beside: Vec<Beside>,
 ) -> Result<Ordered, String> {
     let (cluster, node) = whom;
     let generation = fleet.agent_of(cluster, node).ok_or_else(|| {
         format!("no agent has enrolled as {node}: `rehull agent token {cluster} {node}`")
     })?;
     let id = format!("backup/{id}");
-    let (bytes, outcome) = backups.expect(&id, whom.clone(), by);
+    let (bytes, outcome) = backups.expect(&id, whom.clone(), by, beside);
     let order = to_agent::Order::BackUp(BackUp { id: id.clone() });
     let order = addressed(fleet.epoch, generation, order);
     let (agents, whom) = (agents.clone(), whom.clone());

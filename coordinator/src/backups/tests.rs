@@ -51,7 +51,9 @@ impl Place {
     fn take(&mut self, parts: Vec<Part>) -> Result<Taken, String> {
         self.taken += 1;
         let at = Timestamp::from_millis(1_700_000_000_000 + self.taken);
-        let (bytes, mut outcome) = self.backups.expect("id", whom("m1"), "ada".to_owned());
+        let (path, content) = ("/kubean/prod-kubeconf/config".to_owned(), b"hunter2".to_vec());
+        let beside = vec![Beside { path, content }];
+        let (bytes, mut outcome) = self.backups.expect("id", whom("m1"), "ada".to_owned(), beside);
         let incoming = self.backups.accept("id", &whom("m1")).unwrap();
         let answer = incoming.store(parts.into_iter(), || at);
         let taken = outcome.try_recv().unwrap();
@@ -83,8 +85,9 @@ fn what_was_sent_comes_back_and_nobody_else_can_read_it() {
         let path = entry.unwrap().path();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let content = fs::read(&path).unwrap();
-        let secret = b"a secret of";
-        assert!(!content.windows(secret.len()).any(|window| window == secret), "{path:?}");
+        for secret in [&b"a secret of"[..], b"hunter2"] {
+            assert!(!content.windows(secret.len()).any(|window| window == secret), "{path:?}");
+        }
     }
     assert_eq!(verify(&dir, Some(&place.identity)).unwrap(), manifest);
     let out = place.dir.path().join("out");
@@ -93,6 +96,7 @@ fn what_was_sent_comes_back_and_nobody_else_can_read_it() {
     assert_eq!(fs::read(&key).unwrap(), b"a secret of the cluster");
     assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(fs::read(out.join("etc/kubernetes/empty")).unwrap(), b"");
+    assert_eq!(fs::read(out.join("kubean/prod-kubeconf/config")).unwrap(), b"hunter2");
     assert_eq!(fs::read(out.join(SNAPSHOT)).unwrap(), snapshot());
     let again = restore(&dir, &place.identity, &out).unwrap_err();
     assert!(again.to_string().contains("exists"), "{again}");
@@ -144,12 +148,12 @@ fn what_a_dead_coordinator_left_half_done_goes_when_the_next_one_starts() {
 #[test]
 fn a_backup_is_taken_from_whom_it_was_ordered_and_once() {
     let place = Place::new(3);
-    let _waits = place.backups.expect("id", whom("m1"), String::new());
+    let _waits = place.backups.expect("id", whom("m1"), String::new(), Vec::new());
     assert!(place.backups.accept("id", &whom("m2")).is_none());
     assert!(place.backups.accept("other", &whom("m1")).is_none());
     assert!(place.backups.accept("id", &whom("m1")).is_some());
     assert!(place.backups.accept("id", &whom("m1")).is_none());
-    let _waits = place.backups.expect("id", whom("m1"), String::new());
+    let _waits = place.backups.expect("id", whom("m1"), String::new(), Vec::new());
     place.backups.forget("id");
     assert!(place.backups.accept("id", &whom("m1")).is_none());
 }

@@ -18,12 +18,14 @@ use serde_json::json;
 use super::{Pass, Requests, Trouble, api, endpoints::PLACES, hosts::words};
 use crate::{
     backups::{self, SNAPSHOT},
+    clients::Endpoint,
     domain::{
         command::{Report, Request},
         plan::ControlPlane,
         state::{BackupTaken, ClusterIdentity, Member},
     },
     etcd::{self, Heard, Stores},
+    kubean,
 };
 
 /// How long a kubelet may take to end an API server: its own grace, and the requests that are open.
@@ -57,13 +59,17 @@ impl Pass<'_> {
     }
 
     /// Has another control plane than the one that goes send a backup: one that does not lead etcd,
-    /// if there is one. All of them have the same keys and the same store.
+    /// if there is one. All of them have the same keys and the same store. What Kubean keeps of the cluster
+    /// is put beside it.
     pub(super) async fn take_backup(&self, node: &NodeName) -> Result<Requests, Trouble> {
         let what = format!("the backup before {node} goes");
         let Some(backups) = &self.context.backups else {
             let why = "backup is not set in the coordinator's config.yaml (deploy/backup.md)";
             return Err(Trouble::new(what, why));
         };
+        let management =
+            self.context.clients.get(&self.migration.plan, Endpoint::Management).await?;
+        let beside = kubean::texts(&management, &self.effect.cluster).await?;
         let heard = self.control_planes(Stores::Left).await;
         let others = || heard.iter().filter(|one| one.node != *node && one.said.is_ok());
         let follows = |one: &&Heard| {
@@ -74,7 +80,8 @@ impl Pass<'_> {
         let whom = (self.effect.cluster.clone(), from.node.clone());
         let by = format!("migration {}", self.migration.id);
         let id = (self.context.draw)().iter().map(|byte| format!("{byte:02x}")).collect();
-        let order = backups::order(backups, &self.context.agents, self.fleet, &whom, (id, by));
+        let agents = &self.context.agents;
+        let order = backups::order(backups, agents, self.fleet, &whom, (id, by), beside);
         let order = order.map_err(|why| Trouble::new(&what, why))?;
         let taken = order.outcome.await.map_err(|why| Trouble::new(&what, why))?;
         let snapshot = taken.manifest.files.iter().find(|file| file.path == SNAPSHOT);

@@ -115,8 +115,9 @@ impl Pass<'_> {
         })
     }
 
-    /// Exports what a recovery of the cluster would start from. Of inventory and vars only the
-    /// names and hashes: they may hold passwords, and Kubean's own backups hold them.
+    /// Exports what a recovery of the cluster would start from. Of inventory, vars and kubeconfig only
+    /// the names and hashes: they hold passwords and keys. Backups of control planes hold their texts,
+    /// encrypted.
     pub(super) async fn export(&self) -> Result<Requests, Trouble> {
         let plan = &self.migration.plan;
         let management = self.context.clients.get(plan, Endpoint::Management).await?;
@@ -129,6 +130,9 @@ impl Pass<'_> {
         let mut inputs = Vec::new();
         for field in ["hostsConfRef", "varsConfRef"] {
             inputs.push(fingerprint(&management, &cluster, field).await?);
+        }
+        if !cluster.data["spec"]["kubeconfRef"].is_null() {
+            inputs.push(fingerprint(&management, &cluster, "kubeconfRef").await?);
         }
         let nodes = Api::<NodeObject>::all(workload.clone());
         let nodes = list(&nodes, ListParams::default(), |node| Some(cleaned(&node))).await;

@@ -57,8 +57,8 @@ async fn taken(
     };
     let fleet = desk.handle.published().fleet;
     let whom = (cluster, node.clone());
-    let ordered =
-        backups::order(backups, &desk.context.agents, &fleet, &whom, (new_id().to_string(), by));
+    let (whose, agents) = ((new_id().to_string(), by), &desk.context.agents);
+    let ordered = backups::order(backups, agents, &fleet, &whom, whose, Vec::new());
     let Ordered { bytes, mut outcome } = ordered.map_err(Status::failed_precondition)?;
     let mut beat = tokio::time::interval(PROGRESS);
     let Taken { name, manifest, deleted } = loop {

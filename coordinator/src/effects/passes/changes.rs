@@ -19,7 +19,7 @@ use crate::{
         gate::Gate,
         state::Drain,
     },
-    items,
+    items, kubean,
     rehearsal::api::Turn,
 };
 
@@ -294,12 +294,14 @@ async fn a_node_gets_back_what_its_snapshot_holds() {
 async fn an_export_holds_hashes_of_what_may_be_secret() {
     let world = with_nodes();
     let reference = |name: &str| json!({"namespace": "kubean-system", "name": name});
-    let spec = json!({"hostsConfRef": reference("hosts"), "varsConfRef": reference("vars")});
+    let spec = json!({"hostsConfRef": reference("hosts"), "varsConfRef": reference("vars"),
+        "kubeconfRef": reference("kubeconf")});
     {
         let mut store = world.management.store();
         let cluster = json!({"metadata": {"name": "prod"}, "spec": spec});
         store.put(stored("kubean.io/v1alpha1", "Cluster", cluster));
-        for (name, key) in [("hosts", "hosts.yml"), ("vars", "group_vars.yml")] {
+        let keys = [("hosts", "hosts.yml"), ("vars", "group_vars.yml"), ("kubeconf", "config")];
+        for (name, key) in keys {
             let metadata = json!({"name": name, "namespace": "kubean-system"});
             let map = json!({"metadata": metadata, "data": {key: "ansible_password: hunter2"}});
             store.put(stored("v1", "ConfigMap", map));
@@ -311,7 +313,19 @@ async fn an_export_holds_hashes_of_what_may_be_secret() {
     };
     let export = world.blob(sha256);
     let hash = rehull_shared::text::sha256_hex(b"ansible_password: hunter2");
-    assert!(export.contains(&hash) && !export.contains("hunter2"));
+    assert!(export.matches(&hash).count() == 3 && !export.contains("hunter2"));
+    // A backup holds the texts themselves, since it is encrypted.
+    let cluster = world.migration.plan.cluster.clone();
+    let texts = kubean::texts(&world.management.client(), &cluster).await.unwrap();
+    let secret: Vec<_> = texts
+        .iter()
+        .filter(|file| file.content == b"ansible_password: hunter2")
+        .map(|file| file.path.as_str())
+        .collect();
+    let kept =
+        ["/kubean/hosts/hosts.yml", "/kubean/vars/group_vars.yml", "/kubean/kubeconf/config"];
+    assert_eq!(secret, kept);
+    assert_eq!((texts.len(), texts[0].path.as_str()), (4, "/kubean/cluster.json"));
     world.management.store().remove("configmaps", "kubean-system", "vars");
     let trouble = world.pass(Work::Export).await.unwrap_err();
     assert_eq!(trouble.0, "kubean-system/vars: does not exist");
