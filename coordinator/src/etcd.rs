@@ -267,6 +267,7 @@ mod tests {
             node: format!("m{id}").parse().unwrap(),
             said: Ok(said(id)),
             control_plane: Err(String::new()),
+            addresses: Err(String::new()),
         };
         (1..=3).map(heard).collect()
     }

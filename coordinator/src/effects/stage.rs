@@ -306,6 +306,7 @@ fn fleet() -> Fleet {
         export: None,
         protection: Default::default(),
         identity: None,
+        proved: None,
     };
     Fleet {
         epoch: Epoch(3),

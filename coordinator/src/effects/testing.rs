@@ -123,6 +123,7 @@ pub(super) fn migration() -> Migration {
         export: None,
         protection: Default::default(),
         identity: None,
+        proved: None,
     }
 }
 

@@ -214,7 +214,7 @@ async fn a_proof_is_recorded_only_of_a_backup_of_the_cluster_that_is_kept() {
         operator.submit(intent(wish)).await.map(|receipt| receipt.into_inner().said)
     };
     let refused = prove(&hash, 9).await.unwrap_err();
-    assert_eq!(refused.code(), Code::NotFound, "no migration runs: {refused}");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "no migration runs: {refused}");
     coordinator.operator().await.start(start()).await.unwrap();
     for (hash, objects, code) in
         [(&"0".repeat(64), 9, Code::NotFound), (&hash, 0, Code::InvalidArgument)]

@@ -39,7 +39,6 @@ func TestControlPlaneFaults(t *testing.T) {
 	n.killAlongTheWay("master3", controlPlanePoints)
 	awaitWithin(t, testbed, controlPlaneTime, "master3", "Done")
 	n.on("mgmt", hostsConf+"-o yaml >/root/before.yaml")
-	n.killAlongTheWay("master1", handOverPoints)
 	n.suffer(handOverFaults, func() {})
 	awaitWithin(t, testbed, controlPlaneTime, "master1", "Done")
 	await(t, testbed, "", "Completed")
@@ -111,6 +110,11 @@ var controlPlaneFaults = []fault{
 		},
 		check: "InventoryUnderstood", seen: "etcd_member_name",
 		off: func(n *night) { n.inventory("/etcd_member_name/d") },
+	},
+	{
+		name: "a backup that nobody has proved", node: "master2", gate: "Quorum",
+		check: "BackupProved", seen: "no backup was proved", advice: "rehull backup ",
+		off: func(n *night) { proveBackup(n.T, n.testbed) },
 	},
 	{
 		name: "certificate authority of another cluster (F52)", node: "master2", gate: "Quorum",
@@ -204,8 +208,15 @@ var controlPlaneFaults = []fault{
 // handOverFaults are those of the first of the inventory.
 var handOverFaults = []fault{
 	{
+		name: "nobody has typed its name", node: "master1", gate: "KubeconfigAdmission",
+		check: "FirstControlPlaneApproved", seen: "nobody has approved that master1",
+		advice: "rehull migrate approve prod master1 --item",
+		off:    func(n *night) { approveFirst(n.T, n.testbed) },
+	},
+	{
 		name: "another writer who puts the order back (F62)", node: "master1", gate: "Reorder",
 		during: func(n *night) {
+			n.killAlongTheWay("master1", handOverPoints)
 			n.happens("master1", point{"InventoryReordered", 1})
 			n.on("mgmt", hostsConf+"-o yaml >/root/after.yaml; "+
 				"sed /resourceVersion:/d /root/before.yaml | kubectl replace -f -")
@@ -291,8 +302,8 @@ func fillStore(n *night) {
 func emptyStore(n *night) {
 	n.Helper()
 	n.manifest("master2", "etcd", "/quota-backend-bytes/d")
-	n.on("master1", "for i in $(seq 300); do "+etcdctlLine+"del --prefix filler- && break; sleep 0.2; done; "+
-		"for i in $(seq 300); do "+etcdctlLine+"alarm disarm && exit; sleep 0.2; done; exit 1")
+	n.on("master2", "for i in $(seq 300); do ! pgrep -f [q]uota-backend && "+etcdctlLine+
+		"endpoint health && break; sleep 0.2; done; "+etcdctlLine+"del --prefix filler-; "+etcdctlLine+"alarm disarm; "+etcdctlLine+"put room enough")
 }
 
 // lieAboutMembers lets etcdctl find no member, so the playbook removes none, and succeeds.

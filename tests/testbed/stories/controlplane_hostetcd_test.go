@@ -32,6 +32,8 @@ func TestControlPlaneHostEtcd(t *testing.T) {
 	operations, quorum := watchOperations(t, testbed), watchQuorum(t, testbed)
 	write(t, testbed, "/root/migration.yaml", controlPlanes)
 	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
+	approveFirst(t, testbed)
+	proveBackup(t, testbed)
 	recorded(t, testbed, "master2", "G5 Removal was passed")
 	// Nobody tells the others that it is gone, and that is no reason to wait.
 	asks(t, testbed, "master1", "10.77.0.11", "10.77.0.12", "10.77.0.13")

@@ -273,7 +273,7 @@ func (n *night) irreversible(fault fault) {
 	removals := n.operations.of(node, "remove-node.yml")
 	joins := n.operations.of(node, n.join)
 	switch gate, _, _ := strings.Cut(gate, " "); gate {
-	case "G1", "G2", "G3", "G4", "Cordon", "Quorum", "Withdraw", "Reordered":
+	case "G1", "G2", "G3", "G4", "Cordon", "Quorum", "Withdraw", "KubeconfigAdmission", "Reorder", "Reordered":
 		if len(removals) > 0 {
 			n.Errorf("%s: %s is held at %s, and removed: %q", fault.name, node, gate, removals)
 		}
