@@ -121,7 +121,7 @@ fn half_a_backup_is_none_and_leaves_nothing() {
         (parts, "it was cut off"),
         (whole(&snapshot()[..900]), "snapshot was cut off: it has 900 bytes"),
         (whole(&flipped), "not what its own hash says"),
-        (two(), "2 snapshots"),
+        (two(), "ca.key twice"),
         (vec![Part::End], "0 snapshots"),
         (vec![Part::Content(vec![1]), Part::End], "content comes before"),
         (file("/etc/../root/x", b"x"), "no path of a file"),
