@@ -257,11 +257,8 @@ impl Incoming {
         now: impl FnOnce() -> Timestamp,
     ) -> Result<Manifest, String> {
         let Self { backups, awaited: Awaited { whom, by, beside, bytes, done } } = self;
-        let file =
-            |Beside { path, content }| [Part::File { path, mode: 0o600 }, Part::Content(content)];
-        let parts = beside.into_iter().flat_map(file).chain(parts);
-        let stored =
-            backups.store(&whom, by, parts, &bytes, now).map_err(|error| error.to_string());
+        let stored = backups.store(&whom, by, (parts, beside), &bytes, now);
+        let stored = stored.map_err(|error| error.to_string());
         let answer = stored.as_ref().map(|taken| taken.manifest.clone()).map_err(Clone::clone);
         _ = done.send(stored); // who has asked may have gone
         answer
@@ -273,7 +270,7 @@ impl Backups {
         &self,
         (cluster, node): &Whom,
         by: String,
-        parts: impl Iterator<Item = Part>,
+        (parts, beside): (impl Iterator<Item = Part>, Vec<Beside>),
         bytes: &AtomicU64,
         now: impl FnOnce() -> Timestamp,
     ) -> Result<Taken, Error> {
@@ -286,7 +283,12 @@ impl Backups {
         // Whatever ends this early leaves nothing behind: the directory goes with its guard.
         let fresh = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&of_cluster);
         let fresh = fresh.map_err(io_at(&of_cluster))?;
-        let files = self.write(fresh.path(), parts, bytes)?;
+        let mut files = self.write(fresh.path(), parts, bytes)?;
+        for Beside { path, content } in beside {
+            let mut file = self.begin(fresh.path(), &files, path, 0o600)?;
+            file.write(&content)?;
+            files.push(file.finish()?);
+        }
         let taken_at = now();
         let manifest = Manifest {
             cluster: cluster.clone(),
@@ -326,17 +328,7 @@ impl Backups {
             match part {
                 Part::File { path, mode } => {
                     files.extend(open.take().map(Writing::finish).transpose()?);
-                    if files.len() >= FILES_MAX {
-                        return unusable(format!("it has more than {FILES_MAX} files"));
-                    }
-                    if path != SNAPSHOT && below(Path::new("/"), &path).is_none() {
-                        return unusable(format!("{path:?} is no path of a file"));
-                    }
-                    if files.iter().any(|file: &Stored| file.path == path) {
-                        return unusable(format!("it has {path} twice"));
-                    }
-                    let name = format!("{:03}.age", files.len());
-                    open = Some(Writing::begin(dir, name, path, mode & 0o777, &self.recipients)?);
+                    open = Some(self.begin(dir, &files, path, mode & 0o777)?);
                 }
                 Part::Content(content) => {
                     let Some(file) = &mut open else {
@@ -362,6 +354,27 @@ impl Backups {
             1 => Ok(files),
             count => unusable(format!("it has {count} snapshots of etcd")),
         }
+    }
+
+    /// Begins the file behind those that are written.
+    fn begin(
+        &self,
+        dir: &Path,
+        files: &[Stored],
+        path: String,
+        mode: u32,
+    ) -> Result<Writing, Error> {
+        let unusable = |why: String| Err(Error::Unusable(why));
+        if files.len() >= FILES_MAX {
+            return unusable(format!("it has more than {FILES_MAX} files"));
+        }
+        if path != SNAPSHOT && below(Path::new("/"), &path).is_none() {
+            return unusable(format!("{path:?} is no path of a file"));
+        }
+        if files.iter().any(|file| file.path == path) {
+            return unusable(format!("it has {path} twice"));
+        }
+        Writing::begin(dir, format!("{:03}.age", files.len()), path, mode, &self.recipients)
     }
 
     /// Deletes the oldest ones beyond those that are kept.

@@ -142,8 +142,6 @@ fn a_proof_of_a_backup_counts_until_the_migration_is_over() {
     assert!(story.migration().proved.is_some());
     story.aborts(Subject::Cluster);
     story.waits(Span::from_secs(10));
-    story.passes(&Subject::Cluster);
-    story.waits(Span::from_secs(10));
     let refused = story.tries(Command::Of(prod(), prove())).unwrap_err().to_string();
     assert!(refused.contains("nothing of it needs a proof"), "{refused}");
 }

@@ -121,7 +121,14 @@ fn half_a_backup_is_none_and_leaves_nothing() {
         (parts, "it was cut off"),
         (whole(&snapshot()[..900]), "snapshot was cut off: it has 900 bytes"),
         (whole(&flipped), "not what its own hash says"),
-        (two(), "ca.key twice"),
+        (two(), "it has /etc/kubernetes/ssl/ca.key twice"),
+        (
+            file("/kubean/prod-kubeconf/config", b"x")
+                .into_iter()
+                .chain(whole(&snapshot()))
+                .collect(),
+            "it has /kubean/prod-kubeconf/config twice",
+        ),
         (vec![Part::End], "0 snapshots"),
         (vec![Part::Content(vec![1]), Part::End], "content comes before"),
         (file("/etc/../root/x", b"x"), "no path of a file"),

@@ -22,7 +22,7 @@ func TestControlPlaneFaults(t *testing.T) {
 	}
 	keepBackups(t, testbed)
 	healthy(t, testbed)
-	write(t, testbed, "/root/migration.yaml", controlPlanes)
+	write(t, testbed, "/root/migration.yaml", controlPlanesAlone())
 	order := []string{"master2", "master3", "master1"}
 	n := &night{T: t, testbed: testbed, operations: watchOperations(t, testbed),
 		disks: map[string]disk{}, nodes: order, join: "cluster.yml"}

@@ -30,10 +30,7 @@ func TestControlPlaneHostEtcd(t *testing.T) {
 	}
 	authority, etcd := authorities(t, testbed, hostEtcd), etcdCluster(t, testbed)
 	operations, quorum := watchOperations(t, testbed), watchQuorum(t, testbed)
-	// The one worker is there because no inventory is without.
-	migration := strings.Replace(string(controlPlanes), "  controlPlanes:",
-		"  nodes: {exclude: [worker1]}\n  controlPlanes:", 1)
-	write(t, testbed, "/root/migration.yaml", []byte(migration))
+	write(t, testbed, "/root/migration.yaml", controlPlanesAlone())
 	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
 	approveFirst(t, testbed)
 	proveBackup(t, testbed)
@@ -74,6 +71,13 @@ func asks(t *testing.T, testbed *hosts.Testbed, node string, addresses ...string
 	if !strings.Contains(manifest, want+"\n") {
 		t.Errorf("the API server of %s does not say %s:\n%s", node, want, manifest)
 	}
+}
+
+// controlPlanesAlone is the document without the one worker, which is there because no inventory is
+// without.
+func controlPlanesAlone() []byte {
+	return []byte(strings.Replace(string(controlPlanes), "  controlPlanes:",
+		"  nodes: {exclude: [worker1]}\n  controlPlanes:", 1))
 }
 
 // recorded waits until something is in the history of a node.
