@@ -119,9 +119,9 @@ fn lay_aside(host: &Host) -> Result<Option<u32>, Answer> {
 async fn wait(host: &Host, port: u32, patience: Duration) -> Answer {
     let began = Instant::now();
     loop {
+        let waited = began.elapsed();
         // What cannot be read is not proven gone.
         let left = left(host, port).unwrap_or_else(|error| Some(error.to_string()));
-        let waited = began.elapsed();
         if host.exists(MANIFEST).unwrap_or(false) {
             return answer(Outcome::Failed, format!("{MANIFEST} is in place again"));
         }

@@ -4,7 +4,7 @@
 //! Where it is and by which certificates, the API server's manifest says: it needs the same, whether
 //! etcd runs as a service of the host or as a static pod.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
@@ -16,8 +16,9 @@ use rustls::{
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
+use tokio_stream::StreamExt;
 use tonic::{
-    Streaming,
+    Status,
     client::Grpc,
     transport::{Channel, Endpoint},
 };
@@ -29,9 +30,13 @@ use crate::{
 };
 
 mod change;
+mod played;
 #[cfg(test)]
 pub(crate) mod testing;
 mod wire;
+
+pub(crate) use played::Own;
+pub use played::{PlayedEtcd, PlayedMember, State};
 
 pub(crate) use change::{move_leader, remove_member};
 
@@ -79,21 +84,29 @@ struct Access {
 
 /// A connection to the member of this host.
 pub(crate) struct Member {
-    channel: Channel,
+    link: Link,
+}
+
+/// How it is asked.
+enum Link {
+    Etcd(Channel),
+    /// On a directory host.
+    Played(Own),
 }
 
 /// A store that is being sent.
 pub(crate) struct Snapshot {
-    pieces: Streaming<SnapshotResponse>,
+    pieces: Pin<Box<dyn tokio_stream::Stream<Item = Result<SnapshotResponse, Status>> + Send>>,
 }
 
 impl Snapshot {
     /// The next piece; `None` behind the last one.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Silence> {
         let lost = |why: &str| Silence::Lost(format!("Maintenance/Snapshot: {why}"));
-        match timeout(PIECE_PATIENCE, self.pieces.message()).await {
-            Ok(Ok(piece)) => Ok(piece.map(|piece| piece.blob)),
-            Ok(Err(status)) => Err(lost(status.message())),
+        match timeout(PIECE_PATIENCE, self.pieces.next()).await {
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(piece))) => Ok(Some(piece.blob)),
+            Ok(Some(Err(status))) => Err(lost(status.message())),
             Err(_) => Err(lost("the next piece does not come")),
         }
     }
@@ -114,6 +127,9 @@ impl Member {
     /// Connects to the member of a host.
     pub(crate) async fn connect(host: &Host) -> Result<Self, Silence> {
         let access = access(host)?;
+        if let Some(own) = host.played_etcd() {
+            return Ok(Self { link: Link::Played(own.clone()) });
+        }
         let tls = TlsConnector::from(client_config(host, &access)?);
         let address = access.address.clone();
         let dial = move |_| {
@@ -133,7 +149,7 @@ impl Member {
         let connected = endpoint.connect_with_connector(tower::service_fn(dial));
         let lost = |why: String| Silence::Lost(format!("{}: {why}", access.address));
         match timeout(PATIENCE, connected).await {
-            Ok(Ok(channel)) => Ok(Self { channel }),
+            Ok(Ok(channel)) => Ok(Self { link: Link::Etcd(channel) }),
             Ok(Err(error)) => Err(lost(chain(&error))),
             Err(_) => Err(lost(format!("no connection within {} s", PATIENCE.as_secs()))),
         }
@@ -197,8 +213,15 @@ impl Member {
     /// Has the member send its store, piece by piece.
     pub(crate) async fn snapshot(&self) -> Result<Snapshot, Silence> {
         let lost = |why: String| Silence::Lost(format!("Maintenance/Snapshot: {why}"));
+        let channel = match &self.link {
+            Link::Etcd(channel) => channel.clone(),
+            Link::Played(own) => {
+                let whole = played(own, "Maintenance/Snapshot", &SnapshotRequest {})?;
+                return Ok(Snapshot { pieces: Box::pin(tokio_stream::once(Ok(whole))) });
+            }
+        };
         let path = PathAndQuery::from_static("/etcdserverpb.Maintenance/Snapshot");
-        let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(PIECE_BYTES_MAX);
+        let mut client = Grpc::new(channel).max_decoding_message_size(PIECE_BYTES_MAX);
         let asked = async {
             client.ready().await.map_err(|error| lost(chain(&error)))?;
             let codec: ProstCodec<SnapshotRequest, SnapshotResponse> = ProstCodec::default();
@@ -209,7 +232,7 @@ impl Member {
                 .map_err(|status| lost(status.message().to_owned()))
         };
         match timeout(PATIENCE, asked).await {
-            Ok(pieces) => Ok(Snapshot { pieces: pieces? }),
+            Ok(pieces) => Ok(Snapshot { pieces: Box::pin(pieces?) }),
             Err(_) => Err(lost(format!("no answer within {} s", PATIENCE.as_secs()))),
         }
     }
@@ -224,11 +247,14 @@ impl Member {
         Q: prost::Message + Send + Sync + 'static,
         A: prost::Message + Default + Send + Sync + 'static,
     {
+        let channel = match &self.link {
+            Link::Etcd(channel) => channel.clone(),
+            Link::Played(own) => return played(own, method, &request),
+        };
         let lost = |why: String| Silence::Lost(format!("{method}: {why}"));
         let path: PathAndQuery =
             format!("/etcdserverpb.{method}").parse().map_err(|why| lost(format!("{why}")))?;
-        let mut client =
-            Grpc::new(self.channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let mut client = Grpc::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         let asked = async {
             client.ready().await.map_err(|error| lost(chain(&error)))?;
             let codec: ProstCodec<Q, A> = ProstCodec::default();
@@ -242,6 +268,17 @@ impl Member {
             Err(_) => Err(lost(format!("no answer within {} s", patience.as_secs()))),
         }
     }
+}
+
+/// What a played member answers.
+fn played<A: prost::Message + Default>(
+    own: &Own,
+    method: &str,
+    question: &impl prost::Message,
+) -> Result<A, Silence> {
+    let answer = own.answer(method, &question.encode_to_vec());
+    let answer = answer.and_then(|bytes| A::decode(&*bytes).map_err(|why| why.to_string()));
+    answer.map_err(|why| Silence::Lost(format!("{method}: {why}")))
 }
 
 fn words(all: Vec<String>) -> Vec<String> {

@@ -9,6 +9,7 @@
 //! | `proc/<pid>/{stat,comm,cgroup}` | a process, in the kernel's own format; all three are needed |
 //! | `proc/<pid>/exe` | its program: a symbolic link or a file that holds the path |
 //! | `proc/<pid>/immortal` | it survives every signal; without this file any signal ends it |
+//! | `proc/<pid>/manifest` | of which manifest it is a static pod: it ends when that gets another name |
 //! | `proc/net/tcp`, `proc/net/tcp6` | listening ports, in the kernel's own format |
 //! | `proc/statvfs` | lines `path free_bytes total_bytes free_inodes total_inodes` |
 //! | `proc/sys/kernel/{osrelease,arch}` | `uname -r` and `uname -m` |
@@ -17,7 +18,8 @@
 //! | `net/http/any` | what every web server answers to every other GET |
 //! | a lock file | held if it contains the pid of a process that exists |
 //!
-//! [`directory::Directory`] writes such a host.
+//! [`directory::Directory`] writes such a host. Its member of etcd, if it has one, is a
+//! [`PlayedEtcd`].
 
 use std::{
     ffi::OsString,
@@ -28,6 +30,8 @@ use std::{
 
 use rehull_proto::v1::{Disk, Process};
 use rustix::process::{Pid, Signal};
+
+use crate::etcd::{Own, PlayedEtcd};
 
 pub mod directory;
 mod machine;
@@ -68,6 +72,7 @@ impl Unreadable {
 pub struct Host {
     root: PathBuf,
     kind: Kind,
+    etcd: Option<Own>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,20 +89,30 @@ pub struct Handle(machine::Handle);
 impl Host {
     /// The machine that the program runs on.
     pub fn machine() -> Self {
-        Self { root: PathBuf::from("/"), kind: Kind::Machine }
+        Self { root: PathBuf::from("/"), kind: Kind::Machine, etcd: None }
     }
 
     /// A directory that looks like a machine; `/` is the machine itself.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         let kind = if root == Path::new("/") { Kind::Machine } else { Kind::Directory };
-        Self { root, kind }
+        Self { root, kind, etcd: None }
+    }
+
+    /// The same, whose member of etcd is that of its address.
+    pub fn with_etcd(self, etcd: PlayedEtcd, address: &str) -> Self {
+        Self { etcd: Some(etcd.of(address)), ..self }
+    }
+
+    /// The member of etcd that is played here; on a machine none is.
+    pub(crate) fn played_etcd(&self) -> Option<&Own> {
+        self.etcd.as_ref()
     }
 
     /// The machine, but only what links below `root` show of it.
     #[cfg(test)]
     pub(crate) fn machine_through(root: &Path) -> Self {
-        Self { root: root.to_owned(), kind: Kind::Machine }
+        Self { root: root.to_owned(), kind: Kind::Machine, etcd: None }
     }
 
     /// Whether it is the machine itself: only there time must pass until a signal has worked.
@@ -223,9 +238,12 @@ impl Host {
     /// Gives a file another name in the same file system, in one step and for good: after a crash it has
     /// one of the two. A file that has that name is replaced.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let (from, to) = (self.path(from), self.path(to));
-        fs::rename(&from, &to)?;
-        for dir in [to.parent(), from.parent()].into_iter().flatten() {
+        let (old, new) = (self.path(from), self.path(to));
+        fs::rename(&old, &new)?;
+        if self.kind == Kind::Directory {
+            return directory::end_static_pods(self, from);
+        }
+        for dir in [new.parent(), old.parent()].into_iter().flatten() {
             fs::File::open(dir)?.sync_all()?; // or the rename itself may be lost
         }
         Ok(())

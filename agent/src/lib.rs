@@ -18,7 +18,7 @@ pub mod host;
 mod api_server;
 mod backup;
 pub mod checks;
-mod etcd;
+pub mod etcd;
 mod kill;
 
 mod carry_out;

@@ -16,6 +16,7 @@
 pub mod api;
 mod clock;
 mod cluster;
+mod control_planes;
 mod coordinator;
 mod copy;
 pub mod demo;

@@ -181,3 +181,13 @@ async fn a_manifest_that_cannot_be_moved_is_named() {
     let words = not_moved(MANIFEST, ASIDE, &read_only);
     assert!(words.contains("restart rehull-agent.service"), "{words}");
 }
+
+#[tokio::test]
+async fn a_process_that_names_its_manifest_ends_when_that_goes() {
+    let (_dir, host) = host();
+    host.file("proc/41/manifest", MANIFEST).unwrap();
+    let answer = stop_within(&host, 0).await;
+    assert_eq!(answer.outcome, Outcome::Done, "{}", answer.seen);
+    assert!(answer.seen.starts_with("ended within 0.0 s, port 6443 is free"), "{}", answer.seen);
+    assert!(!host.host().exists("/proc/41").unwrap() && host.host().exists("/proc/40").unwrap());
+}

@@ -130,6 +130,18 @@ pub(super) fn end(process: &Path) -> io::Result<()> {
     close_ports(process)
 }
 
+/// Static pods end with their manifest, as a kubelet has it.
+pub(super) fn end_static_pods(host: &Host, manifest: &str) -> io::Result<()> {
+    for process in fs::read_dir(host.path("/proc"))? {
+        let process = process?.path();
+        let of = fs::read_to_string(process.join("manifest"));
+        if of.is_ok_and(|of| of.trim_end() == manifest) {
+            end(&process)?;
+        }
+    }
+    Ok(())
+}
+
 /// What a process has listened on ends with it.
 fn close_ports(process: &Path) -> io::Result<()> {
     let pid = process.file_name().map(|pid| pid.to_string_lossy().into_owned());

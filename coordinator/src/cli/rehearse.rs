@@ -76,10 +76,6 @@ pub(super) async fn rehearse(
         |fault: Fault| ask::of_file(file, tonic::Status::invalid_argument(fault.to_string()));
     let clients = Clients::new(clients::real());
     let (plan, nodes) = planned(&document, &clients).await.map_err(wrong)?;
-    if !plan.control_planes_excluded {
-        let why = "control planes cannot be rehearsed yet: with Exclude, the workers are";
-        return Err(wrong(Fault::of("spec.controlPlanes", why)));
-    }
     let Wanted { chosen, drawn, seed, keep } = wanted;
     let drawn = drawn.unwrap_or(if chosen.is_empty() { DRAWN } else { 0 });
     let begin = rehull_shared::time::now();

@@ -82,6 +82,11 @@ impl Api {
         Client::new(self.clone(), "default")
     }
 
+    /// The same server, of which `whim` has the requests first that come this way.
+    pub fn behind(&self, whim: Whim) -> Self {
+        Self { whim: Arc::new(Mutex::new(whim)), ..self.clone() }
+    }
+
     /// Has `whim` look at every request from here on.
     pub fn before(&self, whim: Whim) {
         *self.whim.lock().unwrap_or_else(PoisonError::into_inner) = whim;

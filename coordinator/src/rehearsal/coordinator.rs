@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use age::x25519::Recipient;
 use rehull_shared::time::Span;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
@@ -21,6 +22,7 @@ use super::{clock::Clock, driver::Error, installer, world::Shared};
 use crate::{
     agents::Agents,
     authority::Authority,
+    backups::Backups,
     blobs::Blobs,
     clients::Clients,
     effects::{Context, Draw, Troubles},
@@ -33,6 +35,9 @@ use crate::{
 const BACKDATED: Duration = Duration::from_secs(20 * 365 * 86_400);
 const LIFE: Span = Span::from_secs(100 * 365 * 86_400);
 
+/// Directory of the backups of control planes, below that of the log.
+pub(super) const BACKUPS: &str = "backups";
+
 /// What outlives a coordinator that dies.
 pub(super) struct Parts {
     pub(super) dir: PathBuf,
@@ -42,6 +47,8 @@ pub(super) struct Parts {
     /// Programs that the documents have reinstall hosts.
     installers: Vec<String>,
     listener: TcpListener,
+    /// Who could read the backups, if anybody kept the key.
+    recipient: Recipient,
     draw: Draw,
 }
 
@@ -73,7 +80,8 @@ impl Parts {
             Sha256::digest(format!("{seed}/secret/{number}")).into()
         });
         let authority = Arc::new(Authority::create_backdated(BACKDATED)?);
-        Ok(Self { dir, clock, world, authority, installers, listener, draw })
+        let recipient = age::x25519::Identity::generate().to_public();
+        Ok(Self { dir, clock, world, authority, installers, listener, recipient, draw })
     }
 
     /// Where agents find the coordinator.
@@ -98,7 +106,7 @@ impl Coordinator {
             clients: Clients::new(parts.world.connect()),
             agents: Agents::default(),
             blobs: Blobs::open(parts.dir.join("blobs")).map_err(io::Error::other)?,
-            backups: None,
+            backups: Some(Backups::new(parts.dir.join(BACKUPS), vec![parts.recipient.clone()], 3)),
             run_program: installer::program(parts.world.clone()),
             protection: Some(installer::PROTECTION.to_owned()),
             installers: parts.installers.clone(),

@@ -74,7 +74,9 @@ pub(super) async fn copy(
         let maps = Api::<ConfigMap>::namespaced(client.clone(), namespace);
         workload.extend(config_map(&maps, name).await?);
     }
-    let mut workers = Vec::new();
+    if !plan.control_planes.is_empty() {
+        workload.extend(control_planes(&client, tell).await?);
+    }
     for node in nodes {
         let is_there = |object: &&Value| {
             object["kind"] == "Node" && object["metadata"]["name"] == node.name.as_str()
@@ -83,17 +85,27 @@ pub(super) async fn copy(
             let why = "the inventory has it, and the cluster has no Node of this name";
             return Err(Trouble::new(&node.name, why));
         }
-        workers.push((node.name.clone(), node.address.clone()));
     }
     Ok(Original {
         name: plan.cluster.clone(),
         document: document.to_owned(),
-        workers,
+        nodes: nodes.to_vec(),
+        control_planes: plan.control_planes.clone(),
         servers: plan.api_servers.clone(),
         systems,
         management,
         workload,
     })
+}
+
+/// What leads to the API servers, beside what is exported.
+async fn control_planes(client: &Client, tell: Tell<'_>) -> Result<Vec<Value>, Trouble> {
+    let maps = Api::<ConfigMap>::namespaced(client.clone(), SYSTEM);
+    let mut found = Vec::from_iter(config_map(&maps, "kube-proxy").await?);
+    let (kind, resource) = kind("endpointslices");
+    let slices = Api::<DynamicObject>::namespaced_with(client.clone(), "default", &resource);
+    found.extend(listed(&slices, kind, &mut |object| slim(object), tell).await?);
+    Ok(found)
 }
 
 /// What Kubean has of the cluster, and who uses it.
@@ -150,13 +162,8 @@ async fn config_map(maps: &Api<ConfigMap>, name: &str) -> Result<Option<Value>, 
     }))
 }
 
-/// What `keep` keeps of every object of a kind.
-async fn all(
-    client: &Client,
-    plural: &'static str,
-    keep: &mut (dyn FnMut(Value) -> Option<Value> + Send),
-    tell: Tell<'_>,
-) -> Result<Vec<Value>, Trouble> {
+/// A kind by its plural, as it is asked for.
+fn kind(plural: &str) -> (&'static Kind, ApiResource) {
     let kind = KINDS.iter().find(|kind| kind.plural == plural);
     let kind: &Kind = kind.expect("the kinds above are rows");
     let resource = ApiResource {
@@ -166,7 +173,27 @@ async fn all(
         kind: kind.kind.to_owned(),
         plural: plural.to_owned(),
     };
-    let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+    (kind, resource)
+}
+
+/// What `keep` keeps of every object of a kind.
+async fn all(
+    client: &Client,
+    plural: &'static str,
+    keep: &mut (dyn FnMut(Value) -> Option<Value> + Send),
+    tell: Tell<'_>,
+) -> Result<Vec<Value>, Trouble> {
+    let (kind, resource) = kind(plural);
+    listed(&Api::<DynamicObject>::all_with(client.clone(), &resource), kind, keep, tell).await
+}
+
+async fn listed(
+    api: &Api<DynamicObject>,
+    kind: &Kind,
+    keep: &mut (dyn FnMut(Value) -> Option<Value> + Send),
+    tell: Tell<'_>,
+) -> Result<Vec<Value>, Trouble> {
+    let plural = kind.plural;
     let mut count = 0;
     let kept = |object: DynamicObject| {
         count += 1;
@@ -179,7 +206,7 @@ async fn all(
         value["kind"] = json!(kind.kind);
         keep(value)
     };
-    let listed = calls::list(&api, ListParams::default(), kept).await;
+    let listed = calls::list(api, ListParams::default(), kept).await;
     listed.map_err(|failure| failure.with(format!("the list of {plural}")))
 }
 

@@ -9,13 +9,17 @@ use rehull_shared::{text::sha256_hex, time::Span};
 
 use super::{
     clock::BEGIN,
+    cluster::Original,
     driver::Script,
     faults::Faults,
     play::{Played, directory, play},
     prepared::Layout,
 };
 pub use super::{driver::Error, faults::Fault, play::Scene, record::Caught};
-use crate::log;
+use crate::{
+    domain::plan::{PlannedNode, Role},
+    log,
+};
 
 mod screen;
 
@@ -73,7 +77,7 @@ pub async fn rehearse(
         played;
     violations.extend(idle.iter().map(|(node, fault)| format!("{fault} never struck {node}")));
     if !as_wished {
-        violations.push("not every worker is Ready with the new OS and its labels".to_owned());
+        violations.push("not every node is Ready with the new OS and its labels".to_owned());
     }
     let faults = record.verdicts(&faults, &deeds);
     let head = log::verify(&dir.join("log"), |_, _| ())?;
@@ -81,19 +85,31 @@ pub async fn rehearse(
     Ok(Outcome { dir, head, faults, violations, took, evidence, operations })
 }
 
-/// The clusters of the demo: as many workers as there are faults.
+/// The clusters of the demo: as many workers as there are faults of workers.
 const LAYOUTS: [Layout; 3] = [
-    Layout { name: "north", control_planes: 3, workers: 3, network: 1 },
-    Layout { name: "south", control_planes: 1, workers: 5, network: 2 },
-    Layout { name: "east", control_planes: 1, workers: 5, network: 3 },
+    Layout { name: "north", control_planes: 3, include: true, workers: 3, network: 1 },
+    Layout { name: "south", control_planes: 1, include: false, workers: 5, network: 2 },
+    Layout { name: "east", control_planes: 1, include: false, workers: 5, network: 3 },
 ];
 
-/// Every fault on a node of its own, which one the seed says.
+/// Every fault of a worker on a worker of its own, which one the seed says; those of control planes in
+/// turn.
 fn script(seed: u64) -> Script {
     let seed = seed.to_string();
-    let mut order: Vec<String> = LAYOUTS.iter().flat_map(Layout::worker_names).collect();
-    order.sort_by_key(|node| sha256_hex(format!("{seed}/fault/{node}").as_bytes()));
-    let faults: Faults = order.into_iter().zip(Fault::ALL).collect();
-    let originals = LAYOUTS.iter().map(Layout::original).collect();
+    let originals: Vec<Original> = LAYOUTS.iter().map(Layout::original).collect();
+    let (planes, mut workers): (Vec<&PlannedNode>, Vec<&PlannedNode>) = originals
+        .iter()
+        .flat_map(|original| &original.nodes)
+        .partition(|node| node.role.is_control_plane());
+    workers.sort_by_key(|node| sha256_hex(format!("{seed}/fault/{}", node.name).as_bytes()));
+    let (mut workers, mut planes) = (workers.into_iter(), planes.into_iter().cycle());
+    let place = |fault: Fault| {
+        let node = match fault.strikes(Role::Worker) {
+            true => workers.next(),
+            false => planes.find(|node| fault.strikes(node.role)),
+        };
+        Some((node?.name.to_string(), fault))
+    };
+    let faults: Faults = Fault::ALL.into_iter().filter_map(place).collect();
     Script { seed, begin: BEGIN, originals, faults }
 }

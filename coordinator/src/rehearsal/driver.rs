@@ -32,6 +32,7 @@ use crate::{
         command::{Command, Request},
         effect::{Effect, due},
         gate::Gate,
+        plan::Role,
         state::Phase,
     },
     effects, engine, log,
@@ -149,17 +150,17 @@ impl Driver {
         let hosts: Vec<(ClusterName, NodeName)> = {
             let world = self.parts.world.lock();
             let of = |site: &super::cluster::Site| {
-                let names = site.workers.iter().map(|worker| worker.machine.name.clone());
+                let names = site.hosts.iter().map(|host| host.machine.name.clone());
                 names.map(|name| (site.name.clone(), name)).collect::<Vec<_>>()
             };
             world.sites.iter().flat_map(of).collect()
         };
         for (cluster, node) in hosts {
             let secret = self.invite(&cluster, &node).await?;
-            if let Some(worker) =
-                self.parts.world.lock().site(cluster.as_str()).and_then(|s| s.worker(node.as_str()))
+            if let Some(host) =
+                self.parts.world.lock().site(cluster.as_str()).and_then(|s| s.host(node.as_str()))
             {
-                worker.machine.put_token(&secret)?;
+                host.machine.put_token(&secret)?;
             }
             self.start_agent((cluster, node)).await?;
         }
@@ -176,9 +177,15 @@ impl Driver {
         let (plan, nodes) =
             planned.map_err(|fault| Error::Stuck(format!("the document of {cluster}: {fault}")))?;
         let id = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{seed}/{cluster}").as_bytes());
-        let (cluster, by) = (cluster.clone(), "operator".to_owned());
+        let first = nodes.iter().find(|node| node.role == Role::FirstControlPlane);
+        let first = first.map(|node| node.name.clone());
+        let by = "operator".to_owned();
         let start = Request::Start { id, plan: Box::new(plan), nodes, by };
-        self.submit(Command::Of(cluster, start)).await
+        self.submit(Command::Of(cluster.clone(), start)).await?;
+        match first {
+            Some(first) => self.promise(cluster, first).await,
+            None => Ok(()),
+        }
     }
 
     async fn submit(&self, command: Command) -> Result<(), Error> {
@@ -230,9 +237,11 @@ impl Driver {
         let mut world = self.parts.world.lock();
         for (cluster, migration) in &fleet.migrations {
             for node in &migration.nodes {
-                let asked = matches!(node.track.phase, Phase::Asking { gate: Gate::Preflight, .. });
-                if asked {
-                    world.meet_turn(cluster.as_str(), node.planned.name.as_str());
+                let Phase::Asking { gate, .. } = node.track.phase else { continue };
+                let (cluster, name) = (cluster.as_str(), node.planned.name.as_str());
+                match gate {
+                    Gate::Preflight => world.meet_turn(cluster, name),
+                    gate => world.meet_gate(cluster, name, gate),
                 }
             }
         }

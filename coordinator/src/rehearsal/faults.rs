@@ -4,9 +4,10 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use rehull_shared::evidence::Check;
 
-use crate::domain::gate::Gate;
+use crate::domain::{gate::Gate, plan::Role};
 
-/// One way in which the world lies or fails. The order is that of a worker's way.
+/// One way in which the world lies or fails. The order is that of a worker's way, and behind it that
+/// of a control plane's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// The agent of the host is lost before anything is touched (F16).
@@ -35,6 +36,16 @@ pub enum Fault {
     MovedAddress,
     /// The node comes back Ready, and its pods do not start (F49).
     PodsDoNotStart,
+    /// Somebody puts the inventory back in the order that it had (F62).
+    OrderPutBack,
+    /// The Service `kubernetes` leads to an API server that has ended (F8).
+    AddressStays,
+    /// The removal leaves the host's member in etcd (F5).
+    MemberOutlives,
+    /// A second member ails while a control plane is away (F54).
+    SecondAils,
+    /// The playbook makes new authorities on the host that is joined (F52).
+    NewAuthority,
 }
 
 /// A part of the failure catalogue.
@@ -61,8 +72,8 @@ pub(super) enum Sign {
     NeverRan(Gate),
     /// The node is held, because no new system enrols.
     NobodyEnrolled,
-    /// The gate sees it, and rehull has the agent resolve it.
-    Killed(Gate, Check),
+    /// The gate sees it, and rehull has an agent resolve it.
+    Mended(Gate, Check),
     /// The gate passes by evidence, whatever the operation says of itself.
     Accepted(Gate),
 }
@@ -72,7 +83,7 @@ pub(super) type Faults = BTreeSet<(String, Fault)>;
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 13] = [
+    pub const ALL: [Fault; 18] = [
         Fault::AgentLost,
         Fault::BudgetAtZero,
         Fault::VolumeAttached,
@@ -86,6 +97,11 @@ impl Fault {
         Fault::WrongOs,
         Fault::MovedAddress,
         Fault::PodsDoNotStart,
+        Fault::OrderPutBack,
+        Fault::AddressStays,
+        Fault::MemberOutlives,
+        Fault::SecondAils,
+        Fault::NewAuthority,
     ];
 
     /// Name, family, what happens in a sentence, and how it shows.
@@ -137,7 +153,7 @@ impl Fault {
                 "surviving-process",
                 Family::Removal,
                 "the removal leaves a kube-proxy and its shim running",
-                Sign::Killed(Gate::Removal, Check::NoLeftovers),
+                Sign::Mended(Gate::Removal, Check::NoLeftovers),
             ),
             Fault::SurvivingKubelet => (
                 "surviving-kubelet",
@@ -169,6 +185,36 @@ impl Fault {
                 "the node is back and Ready, but no pod starts on it",
                 Sign::Held(Gate::Join, Check::DaemonPodsReady),
             ),
+            Fault::OrderPutBack => (
+                "order-put-back",
+                Family::Automation,
+                "somebody puts the inventory back, in which the first control plane came last",
+                Sign::Held(Gate::Reordered, Check::InventoryReordered),
+            ),
+            Fault::AddressStays => (
+                "address-stays",
+                Family::Removal,
+                "the API server ends, and the Service kubernetes still leads to it",
+                Sign::Held(Gate::Withdraw, Check::ApiServersListed),
+            ),
+            Fault::MemberOutlives => (
+                "member-outlives",
+                Family::Removal,
+                "the removal leaves the member of the host in etcd",
+                Sign::Mended(Gate::Removal, Check::MemberAbsent),
+            ),
+            Fault::SecondAils => (
+                "second-ails",
+                Family::Join,
+                "a second member of etcd ails while the control plane is away",
+                Sign::Held(Gate::JoinAdmission, Check::EtcdHealthy),
+            ),
+            Fault::NewAuthority => (
+                "new-authority",
+                Family::Join,
+                "the re-add makes new authorities on the host, and not those of the cluster",
+                Sign::Held(Gate::Join, Check::IdentityKept),
+            ),
         }
     }
 
@@ -185,6 +231,18 @@ impl Fault {
     /// What happens, in a sentence.
     pub fn story(self) -> &'static str {
         self.row().2
+    }
+
+    /// Whether it can strike a node of this role.
+    pub fn strikes(self, role: Role) -> bool {
+        match self {
+            Fault::OrderPutBack => role == Role::FirstControlPlane,
+            Fault::AddressStays
+            | Fault::MemberOutlives
+            | Fault::SecondAils
+            | Fault::NewAuthority => role.is_control_plane(),
+            _ => true,
+        }
     }
 
     /// How it must show.

@@ -131,18 +131,18 @@ pub(super) fn step(world: &mut World, now: Timestamp) -> io::Result<()> {
         let fault = world.strike(&node, &wrong);
         let Some(site) = world.site(&cluster) else { continue };
         let target = site.target;
-        let Some(worker) = site.worker(&node) else { continue };
-        worker.machine.down = false;
+        let Some(host) = site.host(&node) else { continue };
+        host.machine.down = false;
         if fault == Some(Fault::NotReinstalled) {
             world.chores.push(Chore::Restart { cluster, node });
             continue;
         }
         let os = if fault == Some(Fault::WrongOs) { &machine::WRONG } else { target };
-        worker.machine.install(os)?;
+        host.machine.install(os)?;
         if fault == Some(Fault::MovedAddress) {
-            worker.machine.take_address(Some("169.254.17.4"))?;
+            host.machine.take_address(Some("169.254.17.4"))?;
         }
-        worker.machine.put_token(&token)?;
+        host.machine.put_token(&token)?;
         world.chores.push(Chore::Start { cluster, node });
     }
     Ok(())

@@ -27,6 +27,7 @@ const REMOVALS: &[Fault] = &[
     Fault::FailedDidAll,
     Fault::SurvivingProcess,
     Fault::SurvivingKubelet,
+    Fault::MemberOutlives,
 ];
 
 /// One operation at work.
@@ -58,6 +59,10 @@ pub(super) struct Operator {
 enum Playbook {
     Remove(String),
     Join(String),
+    /// Join control planes that are none, and name members of etcd by the order of the inventory.
+    ControlPlanes,
+    /// Publish the kubeconfig of the first control plane.
+    Kubeconfig,
 }
 
 impl Operator {
@@ -194,61 +199,139 @@ fn adopt(store: &mut Store, operation: &Value) {
 /// Runs the playbook of an operation. False if it fails.
 fn play(world: &mut World, operation: &Value, now: Timestamp) -> io::Result<bool> {
     let cluster = text(&operation["spec"]["cluster"]);
-    let Some(playbook) = playbook(operation) else { return Ok(false) };
-    let (Playbook::Remove(node) | Playbook::Join(node)) = &playbook;
-    if !is_in_inventory(&world.management.store(), operation, node) {
+    let inventory = inventory(&world.management.store(), operation);
+    let (Some(playbook), Some(inventory)) = (playbook(operation), inventory) else {
         return Ok(false);
-    }
+    };
     match playbook {
-        Playbook::Remove(node) => {
-            let survivors: &[&str] = match world.strike(&node, REMOVALS) {
-                Some(Fault::SucceededDidNothing) => return Ok(true),
-                Some(Fault::FailedDidAll) => {
-                    world.site(&cluster).map_or(Ok(()), |site| site.remove(&node, &[]))?;
-                    return Ok(false);
-                }
-                Some(Fault::SurvivingProcess) => &["/kube-proxy", "/containerd-shim-runc-v2"],
-                Some(Fault::SurvivingKubelet) => &["/kubelet", "/containerd"],
-                _ => &[],
-            };
-            world.site(&cluster).map_or(Ok(()), |site| site.remove(&node, survivors))?;
+        // Ansible knows a host only if the operation's own inventory names it.
+        Playbook::Remove(node) | Playbook::Join(node) if !has(&inventory, &node) => Ok(false),
+        Playbook::Remove(node) => remove(world, &cluster, &node),
+        Playbook::Join(node) => join(world, &cluster, &node, now),
+        Playbook::ControlPlanes => set_up_control_planes(world, operation, &inventory, now),
+        Playbook::Kubeconfig => Ok(publish(world, &cluster, &inventory)),
+    }
+}
+
+fn remove(world: &mut World, cluster: &str, node: &str) -> io::Result<bool> {
+    let fault = world.strike(node, REMOVALS);
+    let survivors: &[&str] = match fault {
+        Some(Fault::SucceededDidNothing) => return Ok(true),
+        Some(Fault::SurvivingProcess) => &["/kube-proxy", "/containerd-shim-runc-v2"],
+        Some(Fault::SurvivingKubelet) => &["/kubelet", "/containerd"],
+        _ => &[],
+    };
+    if let Some(site) = world.site(cluster) {
+        site.remove(node, survivors, fault == Some(Fault::MemberOutlives))?;
+    }
+    Ok(fault != Some(Fault::FailedDidAll))
+}
+
+fn join(world: &mut World, cluster: &str, node: &str, now: Timestamp) -> io::Result<bool> {
+    world.check_join(cluster, node);
+    let stuck = world.strike(node, &[Fault::PodsDoNotStart]).is_some();
+    if let Some(site) = world.site(cluster) {
+        if stuck {
+            site.let_start(node, false);
         }
-        Playbook::Join(node) => {
-            world.check_join(&cluster, &node);
-            let stuck = world.strike(&node, &[Fault::PodsDoNotStart]).is_some();
-            if let Some(site) = world.site(&cluster) {
-                if stuck {
-                    site.let_start(&node, false);
-                }
-                site.join(&node, now)?;
-            }
-        }
+        site.join(node, now)?;
     }
     Ok(true)
 }
 
+/// What `cluster.yml` does to control planes, and `upgrade-cluster.yml` behind it.
+fn set_up_control_planes(
+    world: &mut World,
+    operation: &Value,
+    inventory: &Inventory,
+    now: Timestamp,
+) -> io::Result<bool> {
+    let cluster = text(&operation["spec"]["cluster"]);
+    let is_away = |world: &mut World, name: &str| {
+        let host = world.site(&cluster).and_then(|site| site.host(name));
+        host.is_some_and(|host| host.machine.is_clean())
+    };
+    for (place, name) in inventory.control_planes.iter().enumerate() {
+        if !is_away(world, name.as_str()) {
+            continue;
+        }
+        if place == 0 {
+            // kubeadm init: there is nobody to ask.
+            world.violations.push(format!("{name} is made the first of a new cluster"));
+        }
+        join(world, &cluster, name.as_str(), now)?;
+        world.meet_authorities(&cluster, name.as_str())?;
+    }
+    let address = |name| Some(inventory.host(name)?.address()?.to_owned());
+    let Some(site) = world.site(&cluster) else { return Ok(false) };
+    let members: Vec<String> = inventory.etcd.iter().filter_map(address).collect();
+    site.control_planes.name_members(&members);
+    let hooks = operation["spec"]["postHook"].as_array();
+    if hooks.is_some_and(|hooks| hooks.iter().any(|hook| hook["action"] == "upgrade-cluster.yml")) {
+        let last = inventory.control_planes.last().and_then(address).unwrap_or_default();
+        site.control_planes.upgraded(&mut site.api.store(), &last);
+    }
+    Ok(true)
+}
+
+/// What `kubeconfig.yml` does: the kubeconfig leads to the first control plane.
+fn publish(world: &mut World, cluster: &str, inventory: &Inventory) -> bool {
+    let first = inventory.control_planes.first().and_then(|name| inventory.host(name));
+    let Some(address) = first.and_then(|host| host.address()) else { return false };
+    let store = &mut *world.management.store();
+    let Some((namespace, name)) = kept(store, cluster) else { return false };
+    store.edit("configmaps", &namespace, &name, |map| {
+        let mut config = parsed(map);
+        config["clusters"][0]["cluster"]["server"] = json!(format!("https://{address}:6443"));
+        map["data"]["config"] = json!(config.to_string());
+    })
+}
+
+/// `host:port` to which the kubeconfig leads that Kubean keeps of a cluster.
+pub(super) fn kept_server(store: &Store, cluster: &str) -> Option<String> {
+    let (namespace, name) = kept(store, cluster)?;
+    let config = parsed(store.get("configmaps", &namespace, &name)?);
+    let server = config["clusters"][0]["cluster"]["server"].as_str()?;
+    Some(server.strip_prefix("https://")?.trim_end_matches('/').to_owned())
+}
+
+/// Namespace and name of the ConfigMap with the kubeconfig of a cluster.
+fn kept(store: &Store, cluster: &str) -> Option<(String, String)> {
+    let reference = &store.get("clusters", "", cluster)?["spec"]["kubeconfRef"];
+    Some((text(&reference["namespace"]), text(&reference["name"])))
+}
+
+/// A rehearsal writes kubeconfigs as JSON, which is YAML, too.
+fn parsed(map: &Value) -> Value {
+    let config = map["data"]["config"].as_str().unwrap_or_default();
+    serde_json::from_str(config).unwrap_or_default()
+}
+
 fn playbook(operation: &Value) -> Option<Playbook> {
-    let args = operation["spec"]["extraArgs"].as_str()?;
+    let args = operation["spec"]["extraArgs"].as_str().unwrap_or_default();
     let mut words = args.split_whitespace();
     match operation["spec"]["action"].as_str()? {
+        "kubeconfig.yml" => Some(Playbook::Kubeconfig),
         "remove-node.yml" => {
             words.find_map(|w| w.strip_prefix("node=")).map(|n| Playbook::Remove(n.into()))
         }
         "scale.yml" => {
             words.find_map(|w| w.strip_prefix("--limit=")).map(|n| Playbook::Join(n.into()))
         }
+        "cluster.yml" => Some(Playbook::ControlPlanes),
         _ => None,
     }
 }
 
-/// Ansible knows a host only if the operation's own inventory names it.
-fn is_in_inventory(store: &Store, operation: &Value, node: &str) -> bool {
+/// The inventory that an operation reads.
+fn inventory(store: &Store, operation: &Value) -> Option<Inventory> {
     let name = text(&operation["spec"]["hostsConfRef"]["name"]);
-    let map = store.get("configmaps", &home(operation), &name);
-    let hosts = map.and_then(|map| map["data"][INVENTORY_KEY].as_str());
-    let inventory = hosts.and_then(|hosts| Inventory::parse(hosts).ok());
-    let name = node.parse().ok();
-    name.is_some_and(|name| inventory.is_some_and(|all| all.host(&name).is_some()))
+    let map = store.get("configmaps", &home(operation), &name)?;
+    Inventory::parse(map["data"][INVENTORY_KEY].as_str()?).ok()
+}
+
+fn has(inventory: &Inventory, node: &str) -> bool {
+    node.parse().is_ok_and(|name| inventory.host(&name).is_some())
 }
 
 fn end_pod(store: &mut Store, run: &Run, operation: &Value, ok: bool) {

@@ -5,11 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rehull_agent::host::directory::Directory;
+use rehull_agent::{etcd::PlayedEtcd, host::directory::Directory};
 use rehull_shared::{ids::NodeName, text::sha256_hex};
 use uuid::Uuid;
 
-use crate::domain::profile::ProfileId;
+use crate::domain::{plan::PlannedNode, profile::ProfileId};
 
 /// An operating system that can be installed.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,17 +72,45 @@ impl Os {
     }
 }
 
-/// What runs on a worker: program, whether in a pod, and the ports that it listens on.
-const PROCESSES: &[(&str, bool, &[u16])] = &[
-    ("/usr/local/bin/kubelet", false, &[10248, 10250]),
-    ("/usr/bin/containerd", false, &[]),
-    ("/usr/bin/containerd-shim-runc-v2", false, &[]),
-    ("/usr/local/bin/kube-proxy", true, &[10249, 10256]),
-    ("/usr/bin/calico-node", true, &[9099]),
-    ("/usr/sbin/nginx", true, &[6443, 8081]),
+/// What runs on a node.
+struct Program {
+    exe: &'static str,
+    in_pod: bool,
+    /// What it listens on.
+    ports: &'static [u16],
+    on: On,
+}
+
+/// On which nodes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum On {
+    All,
+    Workers,
+    ControlPlanes,
+}
+
+const fn program(exe: &'static str, in_pod: bool, ports: &'static [u16], on: On) -> Program {
+    Program { exe, in_pod, ports, on }
+}
+
+const PROGRAMS: &[Program] = &[
+    program("/usr/local/bin/kubelet", false, &[10248, 10250], On::All),
+    program("/usr/bin/containerd", false, &[], On::All),
+    program("/usr/bin/containerd-shim-runc-v2", false, &[], On::All),
+    program("/usr/local/bin/kube-proxy", true, &[10249, 10256], On::All),
+    program("/usr/bin/calico-node", true, &[9099], On::All),
+    program("/usr/sbin/nginx", true, &[6443, 8081], On::Workers),
+    program("/usr/local/bin/etcd", true, &[2379, 2380], On::ControlPlanes),
+    program("/usr/local/bin/kube-apiserver", true, &[6443], On::ControlPlanes),
+    program("/usr/local/bin/kube-controller-manager", true, &[10257], On::ControlPlanes),
+    program("/usr/local/bin/kube-scheduler", true, &[10259], On::ControlPlanes),
 ];
 
-/// Files of a worker, beside its certificates.
+/// The program that a kubelet ends and starts with its manifest.
+const API_SERVER: &str = "/usr/local/bin/kube-apiserver";
+const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+
+/// Files of a node, beside its certificates.
 const FILES: &[&str] = &[
     "/etc/kubernetes/kubelet.conf",
     "/etc/cni/net.d/10-calico.conflist",
@@ -93,12 +121,27 @@ const FILES: &[&str] = &[
     "/etc/calico/certs/key.txt",
 ];
 
+/// Files of a control plane beside them.
+const CONTROL_PLANE_FILES: &[&str] =
+    &["/etc/kubernetes/admin.conf", "/var/lib/etcd/member/snap/db"];
+
+/// What the control planes of a cluster have in common.
+const AUTHORITIES: &[&str] = &[
+    "/etc/kubernetes/ssl/front-proxy-ca.crt",
+    "/etc/kubernetes/ssl/etcd/ca.crt",
+    "/etc/kubernetes/ssl/sa.pub",
+];
+
+/// How an API server asks the member of etcd of its own host, as kubeadm has it.
+const ETCD: &str = "--etcd-servers=https://127.0.0.1:2379";
+
 /// Directories that a reset deletes.
 const DIRECTORIES: &[&str] = &[
     "/etc/kubernetes",
     "/etc/cni",
     "/opt/cni",
     "/var/lib/cni",
+    "/var/lib/etcd",
     "/var/lib/kubelet",
     "/var/lib/containerd",
     "/etc/calico",
@@ -121,6 +164,8 @@ pub(super) struct Machine {
     running: Vec<(u32, usize)>,
     /// A certificate for its Kubernetes, PEM.
     certificate: String,
+    /// The etcd of its cluster, if it is a control plane.
+    etcd: Option<PlayedEtcd>,
 }
 
 impl Machine {
@@ -128,9 +173,9 @@ impl Machine {
     pub(super) fn new(
         root: &Path,
         seed: &str,
-        name: NodeName,
-        address: String,
+        PlannedNode { name, address, .. }: PlannedNode,
         certificate: String,
+        etcd: Option<PlayedEtcd>,
         os: &'static Os,
     ) -> io::Result<Self> {
         let mut machine = Self {
@@ -145,6 +190,7 @@ impl Machine {
             started: 0,
             running: Vec::new(),
             certificate,
+            etcd,
         };
         machine.install(os)?;
         Ok(machine)
@@ -157,7 +203,15 @@ impl Machine {
 
     /// As an agent reads it.
     pub(super) fn host(&self) -> rehull_agent::host::Host {
-        self.directory.host()
+        match &self.etcd {
+            Some(etcd) => self.directory.host().with_etcd(etcd.clone(), &self.address),
+            None => self.directory.host(),
+        }
+    }
+
+    /// Whether it is to be a control plane.
+    pub(super) fn is_control_plane(&self) -> bool {
+        self.etcd.is_some()
     }
 
     /// `/etc/machine-id`.
@@ -231,8 +285,8 @@ impl Machine {
         self.directory.file("/sys/class/net/eth0/addresses", format!("{address}\n"))
     }
 
-    /// What kubespray does to make it a worker.
-    pub(super) fn make_worker(&mut self) -> io::Result<()> {
+    /// What kubespray does to make it a node.
+    pub(super) fn make_node(&mut self) -> io::Result<()> {
         for path in FILES {
             self.directory.file(path, "rehearsed")?;
         }
@@ -241,19 +295,56 @@ impl Machine {
         {
             self.directory.file(path, &self.certificate)?;
         }
-        for number in 0..PROCESSES.len() {
-            self.start(number)?;
+        if self.is_control_plane() {
+            for path in CONTROL_PLANE_FILES {
+                self.directory.file(path, "rehearsed")?;
+            }
+            let ssl = "/etc/kubernetes/ssl";
+            let manifest = format!(
+                "    - {ETCD}\n    - --etcd-cafile={ssl}/etcd/ca.crt\n    \
+                 - --etcd-certfile={ssl}/client.crt\n    - --etcd-keyfile={ssl}/client.key\n"
+            );
+            self.directory.file(MANIFEST, manifest)?;
+            self.put_authorities(None)?;
+        }
+        let other = if self.is_control_plane() { On::Workers } else { On::ControlPlanes };
+        for (number, program) in PROGRAMS.iter().enumerate() {
+            if program.on != other {
+                self.start(number)?;
+            }
         }
         self.listen()
     }
 
+    /// Has the authorities of its cluster, or others.
+    pub(super) fn put_authorities(&self, other: Option<&str>) -> io::Result<()> {
+        let content = other.unwrap_or(&self.certificate);
+        let all = AUTHORITIES.iter().chain(&["/etc/kubernetes/ssl/ca.crt"]);
+        all.into_iter().try_for_each(|path| self.directory.file(path, content))
+    }
+
     fn start(&mut self, number: usize) -> io::Result<()> {
-        let (exe, in_pod, _) = PROCESSES[number];
+        let Program { exe, in_pod, .. } = PROGRAMS[number];
         self.started += 1;
         let pid = 1_000 + u32::try_from(self.started * 37).unwrap_or(0);
         self.directory.process(pid, exe, 4_200 + self.started * 113, in_pod)?;
+        if exe == API_SERVER {
+            self.directory.file(&format!("/proc/{pid}/manifest"), MANIFEST)?;
+            self.directory.file(&format!("/proc/{pid}/cmdline"), format!("{exe}\0{ETCD}\0"))?;
+        }
         self.running.push((pid, number));
         Ok(())
+    }
+
+    /// What a kubelet does about the manifest of the API server: it starts that, if it does not run.
+    /// When a manifest goes, the host itself ends what it is of.
+    pub(super) fn start_static_pods(&mut self) -> io::Result<()> {
+        if !self.has_kubelet() || self.runs(API_SERVER) || !self.path(MANIFEST).exists() {
+            return Ok(());
+        }
+        let number = PROGRAMS.iter().position(|program| program.exe == API_SERVER);
+        number.map_or(Ok(()), |number| self.start(number))?;
+        self.listen()
     }
 
     /// What kubespray's reset does, but for the programs whose names end so.
@@ -268,7 +359,7 @@ impl Machine {
     /// Ends the programs that are chosen.
     pub(super) fn stop(&mut self, chosen: impl Fn(&str) -> bool) -> io::Result<()> {
         for (pid, number) in std::mem::take(&mut self.running) {
-            if chosen(PROCESSES[number].0) {
+            if chosen(PROGRAMS[number].exe) {
                 self.directory.remove(&format!("/proc/{pid}"))?;
             } else {
                 self.running.push((pid, number));
@@ -286,7 +377,7 @@ impl Machine {
     fn listen(&self) -> io::Result<()> {
         let of = |(pid, number): &(u32, usize)| {
             let pid = *pid;
-            PROCESSES[*number].2.iter().map(move |port| (*port, pid))
+            PROGRAMS[*number].ports.iter().map(move |port| (*port, pid))
         };
         let ports: Vec<(u16, u32)> = self.running.iter().flat_map(of).collect();
         self.directory.listeners_of(&ports)
@@ -294,8 +385,13 @@ impl Machine {
 
     /// Whether its kubelet runs.
     pub(super) fn has_kubelet(&self) -> bool {
-        !self.down
-            && self.running.iter().any(|(_, number)| PROCESSES[*number].0.ends_with("/kubelet"))
+        self.runs("/kubelet")
+    }
+
+    /// Whether a program runs whose name ends so.
+    pub(super) fn runs(&self, name: &str) -> bool {
+        let is = |(_, number): &(u32, usize)| PROGRAMS[*number].exe.ends_with(name);
+        !self.down && self.running.iter().any(is)
     }
 
     /// Whether anything of Kubernetes runs.

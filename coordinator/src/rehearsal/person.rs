@@ -42,6 +42,14 @@ pub(super) enum Remedy {
     StartPods,
     /// Starts the agent on the host.
     StartAgent,
+    /// Puts the first control plane last in the inventory again.
+    ReorderAgain,
+    /// Takes the address of an API server that has ended out of the Service `kubernetes`.
+    DropAddress,
+    /// Sees that a member of etcd is well again.
+    HealMember,
+    /// Gives the host the authorities of its cluster, from the backup.
+    RestoreAuthorities,
     /// Only asks again.
     Retry,
     /// Accepts what a person may accept.
@@ -85,6 +93,14 @@ const ROWS: &[Row] = &[
     (Reason::No(Check::DisruptionsAllowed), Remedy::ScaleUp, &["get pdb -A", RETRY]),
     (Reason::No(Check::NoForeignOperation), Remedy::EndForeign, &["delete it if nobody", RETRY]),
     (Reason::No(Check::DaemonPodsReady), Remedy::StartPods, &["get pods -A", RETRY]),
+    (
+        Reason::No(Check::InventoryReordered),
+        Remedy::ReorderAgain,
+        &["rehull inventory check hosts.yml", RETRY],
+    ),
+    (Reason::No(Check::ApiServersListed), Remedy::DropAddress, &["get endpointslices", RETRY]),
+    (Reason::No(Check::IdentityKept), Remedy::RestoreAuthorities, &["rehull etcd ", RETRY]),
+    (Reason::No(Check::EtcdHealthy), Remedy::HealMember, &["rehull etcd ", RETRY]),
     (Reason::AgentSilent, Remedy::StartAgent, &["systemctl status rehull-agent", RETRY]),
 ];
 
@@ -255,6 +271,10 @@ impl Deed {
             Remedy::WakeOperator => "Kubean's operator was restarted; ",
             Remedy::FixInstaller => "the installer was given the right settings; ",
             Remedy::StartAgent => "the agent was started; ",
+            Remedy::ReorderAgain => "the first control plane was put last again; ",
+            Remedy::DropAddress => "the address was taken out of the Service; ",
+            Remedy::HealMember => "the member was given the room that it lacked; ",
+            Remedy::RestoreAuthorities => "the authorities were restored from the backup; ",
             _ => "",
         };
         format!("{before}{}", self.lines.join("; "))

@@ -11,6 +11,7 @@ use rehull_shared::{
 };
 
 use super::{
+    coordinator::BACKUPS,
     driver::{Driver, Error, Script, Turn},
     faults::Faults,
     person::Deed,
@@ -43,7 +44,7 @@ pub(super) struct Played {
     pub(super) took: Span,
     /// Operations that Kubean was given.
     pub(super) operations: usize,
-    /// Whether every worker runs what it was to run, and carries what it carried.
+    /// Whether every node that migrates runs what it was to run, and carries what it carried.
     pub(super) as_wished: bool,
     /// Whether every migration came to its end.
     pub(super) finished: bool,
@@ -87,7 +88,9 @@ pub(super) async fn play(
     };
     let deeds = std::mem::take(&mut driver.deeds);
     let dir = driver.end().await?;
-    _ = fs::remove_dir_all(dir.join("tokens")); // used up, and nobody's concern
+    for used_up in ["tokens", BACKUPS] {
+        _ = fs::remove_dir_all(dir.join(used_up)); // and nobody's concern
+    }
     Ok(Played { dir, record, deeds, idle, violations, away, took, operations, as_wished, finished })
 }
 

@@ -5,17 +5,24 @@ use serde_json::{Value, json};
 
 use super::{
     SECRETS,
-    cluster::Original,
+    cluster::{CONTROL_PLANE, Original},
     machine::Os,
     world::{IMAGE, NAMESPACE},
 };
-use crate::effects::EXPORTED;
+use crate::{
+    domain::plan::{ControlPlane, PlannedNode, Role},
+    effects::EXPORTED,
+};
 
 /// The Kubernetes version of every cluster that is made up.
 const KUBERNETES: &str = "v1.27.5";
 
 /// DaemonSets of the system namespace.
 const DAEMON_SETS: &[&str] = &["calico-node", "kube-proxy", "nodelocaldns"];
+
+/// Parts of a control plane, each a static pod.
+const STATIC_PODS: &[&str] =
+    &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /// Deployments: namespace, name, replicas, and how many must stay available.
 const DEPLOYMENTS: &[(&str, &str, u32, u32)] =
@@ -25,18 +32,14 @@ const DEPLOYMENTS: &[(&str, &str, u32, u32)] =
 pub(super) struct Layout {
     pub(super) name: &'static str,
     pub(super) control_planes: u32,
+    /// Whether they are migrated, too. If not, something stands before their API servers.
+    pub(super) include: bool,
     pub(super) workers: u32,
     /// Third number of its addresses.
     pub(super) network: u32,
 }
 
 impl Layout {
-    /// The names of its workers.
-    pub(super) fn worker_names(&self) -> impl Iterator<Item = String> {
-        let name = self.name;
-        (1..=self.workers).map(move |number| format!("{name}-worker{number}"))
-    }
-
     fn address(&self, number: u32) -> String {
         format!("10.20.{}.{number}", self.network)
     }
@@ -47,21 +50,46 @@ impl Layout {
     }
 
     fn workers(&self) -> Vec<(String, String)> {
-        (21..).map(|number| self.address(number)).zip(self.worker_names()).map(flipped).collect()
+        let all = 1..=self.workers;
+        all.map(|n| (format!("{}-worker{n}", self.name), self.address(20 + n))).collect()
+    }
+
+    /// Where clients find the API.
+    fn server(&self) -> String {
+        format!("{}:6443", self.address(if self.include { 11 } else { 10 }))
     }
 
     /// The cluster, with everything that runs in it.
     pub(super) fn original(&self) -> Original {
-        let workers = self.workers().into_iter();
         let parsed = |name: String| name.parse().expect("names of layouts are names");
+        let planned = |role: Role| {
+            move |(name, address): (String, String)| PlannedNode {
+                name: parsed(name),
+                address,
+                canary: false,
+                role,
+            }
+        };
+        let mut nodes: Vec<_> = self.workers().into_iter().map(planned(Role::Worker)).collect();
+        let plane = |(name, address): (String, String)| ControlPlane {
+            name: parsed(name),
+            api_server: format!("{address}:6443"),
+            address,
+        };
+        let included = if self.include { self.control_planes() } else { Vec::new() };
+        if let Some((first, others)) = included.split_first() {
+            nodes.extend(others.iter().cloned().map(planned(Role::ControlPlane)));
+            nodes.push(planned(Role::FirstControlPlane)(first.clone()));
+        }
         let profile = |id: &str| {
             let profile = id.to_owned().try_into().expect("the profiles are rows");
             Os::of(&profile).expect("the profiles can be rehearsed")
         };
         Original {
             name: self.name.parse().expect("names of layouts are names"),
-            document: document(self.name),
-            workers: workers.map(|(name, address)| (parsed(name), address)).collect(),
+            document: document(self.name, self.include),
+            nodes,
+            control_planes: included.into_iter().map(plane).collect(),
             servers: self.control_planes().iter().map(|(_, ip)| format!("{ip}:6443")).collect(),
             systems: (profile("centos-7.9"), profile("ubuntu-22.04")),
             management: self.management(),
@@ -72,7 +100,7 @@ impl Layout {
     /// The management cluster as Kubean has left it.
     fn management(&self) -> Vec<Value> {
         let name = self.name;
-        let server = format!("https://{}:6443", self.address(10));
+        let server = format!("https://{}", self.server());
         let kubeconfig = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "admin",
             "clusters": [{ "name": "c", "cluster": { "server": server } }],
@@ -147,12 +175,15 @@ impl Layout {
                 "data": { "rehearsed": "yes" },
             }));
         }
+        if self.include {
+            objects.extend(self.leading());
+        }
         for (name, address) in self.control_planes() {
             let mut node = node(&name, &address);
-            let role = "node-role.kubernetes.io/control-plane";
-            node["metadata"]["labels"][role] = json!("");
-            node["spec"]["taints"] = json!([{ "key": role, "effect": "NoSchedule" }]);
+            node["metadata"]["labels"][CONTROL_PLANE] = json!("");
+            node["spec"]["taints"] = json!([{ "key": CONTROL_PLANE, "effect": "NoSchedule" }]);
             objects.push(node);
+            objects.extend(STATIC_PODS.iter().map(|part| static_pod(part, &name)));
         }
         for (number, (name, address)) in self.workers().iter().enumerate() {
             let mut node = node(name, address);
@@ -169,6 +200,36 @@ impl Layout {
             objects.extend(self.deployment(namespace, name, *replicas, *available));
         }
         objects
+    }
+
+    /// What leads to its API servers.
+    fn leading(&self) -> [Value; 4] {
+        let server = self.server();
+        let kubeconfig = |server: &str| {
+            format!(
+                "clusters:\n- cluster:\n    server: https://{server}\n  name: \"\"\nkind: Config\n"
+            )
+        };
+        let config = format!("controlPlaneEndpoint: {server}\nkind: ClusterConfiguration\n");
+        let map = |namespace: &str, name: &str, key: &str, text: String| {
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": { "name": name, "namespace": namespace }, "data": { key: text },
+            })
+        };
+        [
+            map("kube-public", "cluster-info", "kubeconfig", kubeconfig(&server)),
+            map("kube-system", "kubeadm-config", "ClusterConfiguration", config),
+            map("kube-system", "kube-proxy", "kubeconfig.conf", kubeconfig("localhost:6443")),
+            json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {
+                    "name": "kubernetes", "namespace": "default",
+                    "labels": { "kubernetes.io/service-name": "kubernetes" },
+                },
+                "addressType": "IPv4", "endpoints": [],
+            }),
+        ]
     }
 
     fn deployment(&self, namespace: &str, name: &str, replicas: u32, available: u32) -> [Value; 3] {
@@ -201,14 +262,28 @@ impl Layout {
     }
 }
 
-fn flipped((address, name): (String, String)) -> (String, String) {
-    (name, address)
-}
-
 fn namespace(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name },
         "status": { "phase": "Active" },
+    })
+}
+
+/// The mirror of a static pod.
+fn static_pod(part: &str, node: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": format!("{part}-{node}"), "namespace": "kube-system",
+            "labels": { "component": part, "tier": "control-plane" },
+            "annotations": { "kubernetes.io/config.mirror": "rehearsed" },
+            "ownerReferences": [{ "apiVersion": "v1", "kind": "Node", "name": node, "uid": node }],
+        },
+        "spec": {
+            "nodeName": node,
+            "containers": [{ "name": part, "image": format!("registry.example/{part}:1") }],
+        },
+        "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": "True" }] },
     })
 }
 
@@ -277,7 +352,8 @@ fn node(name: &str, address: &str) -> Value {
 }
 
 /// The document of a rehearsed migration: production values throughout.
-fn document(cluster: &str) -> String {
+fn document(cluster: &str, include: bool) -> String {
+    let control_planes = if include { "Include" } else { "Exclude" };
     format!(
         "apiVersion: rehull.dev/v1alpha1
 kind: Migration
@@ -290,7 +366,7 @@ spec:
   operations:
     image: {IMAGE}
     kubernetesVersion: {KUBERNETES}
-  controlPlanes: Exclude
+  controlPlanes: {control_planes}
   joinCanary: {{image: registry.example/busybox:1.36}}
   installer:
     command:

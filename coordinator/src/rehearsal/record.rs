@@ -118,7 +118,7 @@ pub(super) struct Record {
 enum Trace {
     Held { why: Vec<Blocker>, resume: Step },
     Denied { words: String, check: Check },
-    Killed { seen: String },
+    Mended { seen: String },
     Accepted { words: String },
 }
 
@@ -181,8 +181,9 @@ impl Record {
             Event::Held { subject, why, resume } => {
                 trace(subject, Trace::Held { why: why.clone(), resume: *resume });
             }
-            Event::LeftoversAnswered { node, seen, .. } => {
-                trace(&Subject::Node(node.clone()), Trace::Killed { seen: seen.clone() });
+            Event::LeftoversAnswered { node, seen, .. }
+            | Event::MemberRemovalAnswered { node, seen, .. } => {
+                trace(&Subject::Node(node.clone()), Trace::Mended { seen: seen.clone() });
             }
             Event::AcceptedByEvidence { node, .. } => {
                 let words = projection::sentence(recorded);
@@ -232,17 +233,17 @@ impl Record {
         let sign = fault.sign();
         let traces = || self.traces_of(node);
         let (at, gate, words, resolved) = match sign {
-            Sign::Killed(gate, check) => {
-                // rehull resolves this one itself: the agent kills what the removal has left.
+            Sign::Mended(gate, check) => {
+                // rehull resolves this one itself: an agent ends what the removal has left.
                 let (at, words) = traces().find_map(|(at, trace)| match trace {
                     Trace::Denied { words, check: of } if *of == check => Some((at, words)),
                     _ => None,
                 })?;
-                let killed = traces().find_map(|(_, trace)| match trace {
-                    Trace::Killed { seen } => Some(seen),
+                let mended = traces().find_map(|(_, trace)| match trace {
+                    Trace::Mended { seen } => Some(seen),
                     _ => None,
                 })?;
-                let resolved = format!("by rehull itself, through the agent: {killed}");
+                let resolved = format!("by rehull itself, through the agent: {mended}");
                 (at, gate_words(Step::Ask(gate)), words.clone(), resolved)
             }
             Sign::Accepted(gate) => {

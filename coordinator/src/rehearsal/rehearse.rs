@@ -33,9 +33,11 @@ use crate::{
 };
 
 /// What holds of every rehearsal: hosts are not read.
-const ASSUMED: [&str; 4] = [
+const ASSUMED: [&str; 6] = [
     "hosts are well but for the faults: clocks, disks, package managers, certificates, addresses",
     "an operation takes 2.5 to 5.5 minutes, a reinstall 11, a person 2 to 6 to come",
+    "backups of control planes are set up, and one is proved; a person has approved the first of them",
+    "etcd is stacked, well, and keeps up",
     "pods start 10 s after they have a node; those that were not well before stay so",
     "nobody else changes anything meanwhile",
 ];
@@ -125,43 +127,68 @@ pub enum Step<'a> {
 
 /// A fault was chosen that cannot strike.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--fault {fault}@{node}: the plan has no such node; it has {known}")]
-pub struct NoSuchNode {
-    fault: Fault,
-    node: NodeName,
-    known: String,
+pub enum Misplaced {
+    /// There is no such node.
+    #[error("--fault {0}@{1}: the plan has no such node; it has {2}")]
+    NoSuchNode(Fault, NodeName, String),
+    /// It strikes nodes of another role.
+    #[error("--fault {0}: it can strike only {1}")]
+    Elsewhere(Fault, String),
 }
 
 /// Which fault strikes which node: the chosen ones, and those that the seed draws.
 ///
 /// # Errors
-/// If a node was named that the plan does not have.
-pub fn faults(options: &Options, nodes: &[PlannedNode]) -> Result<Faults, NoSuchNode> {
+/// If a node was named that the plan does not have, or that the fault cannot strike.
+pub fn faults(options: &Options, nodes: &[PlannedNode]) -> Result<Faults, Misplaced> {
     let mut faults = Faults::new();
-    let names: Vec<&NodeName> = nodes.iter().map(|node| &node.name).collect();
-    let mut turn = names.iter().cycle();
-    for (fault, node) in &options.chosen {
-        if let Some(node) = node.as_ref().filter(|node| !names.contains(node)) {
-            let known: Vec<&str> = names.iter().take(20).map(|name| name.as_str()).collect();
-            let (fault, node, known) = (*fault, node.clone(), known.join(", "));
-            return Err(NoSuchNode { fault, node, known });
+    let mut turn = nodes.iter().cycle();
+    for (fault, name) in &options.chosen {
+        let node = match name {
+            Some(name) => nodes.iter().find(|node| node.name == *name).ok_or_else(|| {
+                let known: Vec<&str> =
+                    nodes.iter().take(20).map(|node| node.name.as_str()).collect();
+                Misplaced::NoSuchNode(*fault, name.clone(), known.join(", "))
+            })?,
+            None => {
+                let mut next = turn.by_ref().take(nodes.len());
+                next.find(|node| fault.strikes(node.role))
+                    .ok_or_else(|| Misplaced::of(*fault, nodes))?
+            }
+        };
+        if !fault.strikes(node.role) {
+            return Err(Misplaced::of(*fault, nodes));
         }
-        let Some(node) = node.as_ref().or_else(|| turn.next().copied()) else { break };
-        faults.insert((node.to_string(), *fault));
+        faults.insert((node.name.to_string(), *fault));
     }
     let order = |what: &str| sha256_hex(format!("{}/drawn/{what}", options.seed).as_bytes());
     let mut drawn = Fault::ALL;
     drawn.sort_by_key(|fault| order(fault.name()));
-    let mut places = names.clone();
-    places.sort_by_key(|node| order(node.as_str()));
+    let mut places: Vec<&PlannedNode> = nodes.iter().collect();
+    places.sort_by_key(|node| order(node.name.as_str()));
     let mut places = places.into_iter().cycle();
     let chosen: Vec<Fault> = faults.iter().map(|(_, fault)| *fault).collect();
-    let left = drawn.into_iter().filter(|fault| !chosen.contains(fault));
+    let can = |fault: &Fault| nodes.iter().any(|node| fault.strikes(node.role));
+    let left = drawn.into_iter().filter(|fault| !chosen.contains(fault) && can(fault));
     for fault in left.take(options.drawn) {
-        let Some(node) = places.next() else { break };
-        faults.insert((node.to_string(), fault));
+        let Some(node) = places.find(|node| fault.strikes(node.role)) else { break };
+        faults.insert((node.name.to_string(), fault));
     }
     Ok(faults)
+}
+
+impl Misplaced {
+    fn of(fault: Fault, nodes: &[PlannedNode]) -> Self {
+        let suited = nodes.iter().filter(|node| fault.strikes(node.role));
+        let suited: Vec<&str> = suited.map(|node| node.name.as_str()).collect();
+        Self::Elsewhere(
+            fault,
+            match suited.as_slice() {
+                [] => "control planes, and the plan has none".to_owned(),
+                suited => suited.join(", "),
+            },
+        )
+    }
 }
 
 /// Reads the cluster of a document that was understood, and rehearses its migration.
@@ -227,7 +254,7 @@ async fn found(original: &Original, now: Timestamp) -> Vec<Notice> {
     let api = Api::new("found", std::sync::Arc::new(move || now));
     api.store().adopt(original.workload.clone());
     let Ok(model) = objects::model(&api.client()).await else { return Vec::new() };
-    let names: Vec<NodeName> = original.workers.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<NodeName> = original.nodes.iter().map(|node| node.name.clone()).collect();
     // Seconds for thousands of nodes: nothing for a thread that others wait for.
     let weighed = tokio::task::spawn_blocking(move || weighed(&model, names)).await;
     let (found, _) = weighed.unwrap_or_default();

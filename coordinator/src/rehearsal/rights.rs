@@ -11,14 +11,14 @@ use super::{
     prepared::Layout,
 };
 
-/// One granted right: where, what, and on which names (all, if there are none).
+/// One granted right: where, what, and on which name (any, if there is none).
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Right {
     namespace: Option<String>,
     group: String,
     resource: String,
     verb: String,
-    names: Vec<String>,
+    name: Option<String>,
 }
 
 /// One request, as the authorizer of an API server sees it.
@@ -31,8 +31,11 @@ struct Asked {
     verb: &'static str,
 }
 
-/// Granted, although a rehearsal without an accident does not need it.
-const FOR_ACCIDENTS: [&str; 2] = [
+/// Granted, although a migration without an accident does not need it.
+const FOR_ACCIDENTS: [&str; 4] = [
+    // A plan says whose parts lead.
+    "coordination.k8s.io/leases kube-controller-manager get",
+    "coordination.k8s.io/leases kube-scheduler get",
     // An operation that does not start is withdrawn.
     "kubean.io/clusteroperations delete",
     // A removal leaves the Node object behind.
@@ -50,16 +53,20 @@ fn granted(file: &str) -> BTreeSet<Right> {
                 let list = rule[field].as_array().into_iter().flatten();
                 list.map(|text| text.as_str().unwrap().to_owned()).collect()
             };
+            let names: Vec<Option<String>> = match texts("resourceNames") {
+                none if none.is_empty() => vec![None],
+                names => names.into_iter().map(Some).collect(),
+            };
             for group in texts("apiGroups") {
                 for resource in texts("resources") {
                     for verb in texts("verbs") {
-                        rights.insert(Right {
+                        rights.extend(names.iter().map(|name| Right {
                             namespace: namespace.clone(),
                             group: group.clone(),
                             resource: resource.clone(),
-                            verb,
-                            names: texts("resourceNames"),
-                        });
+                            verb: verb.clone(),
+                            name: name.clone(),
+                        }));
                     }
                 }
             }
@@ -103,59 +110,90 @@ impl Asked {
 
     fn is_granted_by(&self, right: &Right) -> bool {
         let here = right.namespace.is_none() || right.namespace == self.namespace;
-        let named = right.names.is_empty()
-            || self.name.as_ref().is_some_and(|name| right.names.contains(name));
+        let named = right.name.is_none() || right.name == self.name;
         let what = (&right.group, &right.resource, right.verb.as_str());
         here && named && what == (&self.group, &self.resource, self.verb)
     }
 }
 
-/// Every call must be granted. Gives what was asked for.
+/// All that is granted by some files together.
+fn all_granted(files: &[&str]) -> BTreeSet<Right> {
+    files.iter().flat_map(|file| granted(file)).collect()
+}
+
+/// Every call must be granted by one of the files. Gives what was asked for.
 #[track_caller]
-fn must_grant(rights: &BTreeSet<Right>, file: &str, calls: &[String]) -> BTreeSet<Asked> {
+fn must_grant(files: &[&str], calls: &[String]) -> BTreeSet<Asked> {
+    let rights = all_granted(files);
     let asked: BTreeSet<Asked> = calls.iter().filter_map(|call| Asked::read(call)).collect();
-    assert!(asked.len() > 4, "{file}: almost nothing was called: {asked:?}");
+    assert!(asked.len() > 4, "{files:?}: almost nothing was called: {asked:?}");
     let refused: Vec<&Asked> =
         asked.iter().filter(|call| !rights.iter().any(|right| call.is_granted_by(right))).collect();
-    assert!(refused.is_empty(), "{file} does not grant {refused:#?}");
+    assert!(refused.is_empty(), "{files:?} do not grant {refused:#?}");
     asked
 }
 
 /// Fails if a copy needs a right that the roles do not give.
 #[track_caller]
-pub(super) fn suffice(file: &str, calls: &[String]) {
-    must_grant(&granted(file), file, calls);
+pub(super) fn suffice(files: &[&str], calls: &[String]) {
+    must_grant(files, calls);
 }
 
-/// Every call must be granted, and every right that changes something must be used.
+/// Every right must be used; those to read, only of the files that are `exact`.
 #[track_caller]
-fn hold_against(file: &str, calls: &[String]) {
-    let rights = granted(file);
-    let asked = must_grant(&rights, file, calls);
-    let unused: Vec<String> = rights
+fn all_used(file: &str, asked: &BTreeSet<Asked>, exact: bool) {
+    let unused: Vec<String> = granted(file)
         .iter()
-        .filter(|right| !["get", "list"].contains(&right.verb.as_str()))
+        .filter(|right| exact || !["get", "list"].contains(&right.verb.as_str()))
         .filter(|right| !asked.iter().any(|call| call.is_granted_by(right)))
-        .map(|right| format!("{}/{} {}", right.group, right.resource, right.verb))
+        .map(|right| {
+            let name = right.name.iter().map(|name| format!(" {name}")).collect::<String>();
+            format!("{}/{}{name} {}", right.group, right.resource, right.verb)
+        })
         .filter(|right| !FOR_ACCIDENTS.contains(&right.as_str()))
         .collect();
     assert!(unused.is_empty(), "{file} grants what is never used: {unused:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_whole_migration_needs_no_right_that_the_roles_do_not_give() {
-    let west = Layout { name: "west", control_planes: 2, workers: 2, network: 9 };
-    let faults = [("west-worker1".to_owned(), Fault::SucceededDidNothing)].into();
-    let (seed, originals) = ("rights".to_owned(), vec![west.original()]);
+/// What a whole migration asks of the management cluster, and of its own.
+async fn calls(layout: Layout) -> [Vec<String>; 2] {
+    let faults = [(format!("{}-worker1", layout.name), Fault::SucceededDidNothing)].into();
+    let (seed, originals) = ("rights".to_owned(), vec![layout.original()]);
     let script = Script { seed, begin: BEGIN, originals, faults };
     let dir = tempfile::tempdir().unwrap();
     let mut driver = Driver::begin(dir.path(), script).await.unwrap();
-    while driver.turn(&mut |_, _, _| None).await.unwrap() != Turn::Finished {}
-    let (management, workload) = {
+    loop {
+        match driver.turn(&mut |_, _, _| None).await.unwrap() {
+            Turn::Finished => break,
+            Turn::Goes => (),
+            other => panic!("{other:?}"),
+        }
+    }
+    let calls = {
         let world = driver.world().lock();
-        (world.management.calls(), world.sites[0].api.calls())
+        [world.management.calls(), world.sites[0].api.calls()]
     };
     driver.end().await.unwrap();
-    hold_against("rbac-management.yaml", &management);
-    hold_against("rbac-workload.yaml", &workload);
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_whole_migration_needs_no_right_that_the_roles_do_not_give() {
+    let west = Layout { name: "west", control_planes: 2, include: false, workers: 2, network: 9 };
+    let [management, workload] = calls(west).await;
+    for (file, calls) in [("rbac-management.yaml", management), ("rbac-workload.yaml", workload)] {
+        all_used(file, &must_grant(&[file], &calls), false);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn control_planes_need_some_more_and_nothing_of_that_is_too_much() {
+    let west = Layout { name: "west", control_planes: 3, include: true, workers: 2, network: 9 };
+    let [management, workload] = calls(west).await;
+    for (files, calls) in [
+        (["rbac-management.yaml", "rbac-management-control-planes.yaml"], management),
+        (["rbac-workload.yaml", "rbac-workload-control-planes.yaml"], workload),
+    ] {
+        all_used(files[1], &must_grant(&files, &calls), true);
+    }
 }

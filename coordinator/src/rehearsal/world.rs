@@ -13,6 +13,7 @@ use rehull_shared::{
     text::sha256_hex,
     time::{Span, Timestamp},
 };
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde_json::Value;
 
 use super::{
@@ -61,6 +62,8 @@ pub(super) struct World {
     pub(super) struck: Faults,
     /// Objects that faults have put up, by node: a budget, a volume, an operation.
     marks: BTreeMap<(String, Fault), (String, String)>,
+    /// The certificate of an authority that no cluster has, PEM.
+    stranger: String,
     pub(super) chores: Vec<Chore>,
     /// What must never happen, and did.
     pub(super) violations: Vec<String>,
@@ -80,7 +83,8 @@ impl Shared {
         clock: Clock,
         hosts: &Path,
     ) -> io::Result<Self> {
-        let certificate = certificate(clock.now()).map_err(io::Error::other)?;
+        let [certificate, stranger] = [1, 2].map(|number| certificate(clock.now(), number));
+        let certificate = certificate.map_err(io::Error::other)?;
         let management = Api::new(&format!("{seed}/management"), clock.reader());
         let mut sites = Vec::new();
         for mut original in originals {
@@ -98,6 +102,7 @@ impl Shared {
             pending: faults,
             struck: Faults::new(),
             marks: BTreeMap::new(),
+            stranger: stranger.map_err(io::Error::other)?,
             chores: Vec::new(),
             violations: Vec::new(),
         };
@@ -131,7 +136,12 @@ impl World {
         self.meet_cordons();
         kubean::step(self, now)?;
         installer::step(self, now)?;
-        self.sites.iter_mut().for_each(|site| site.step(now));
+        for site in &mut self.sites {
+            site.step(now)?;
+            let lost = site.control_planes.lost().map(|what| format!("{}: {what}", site.name));
+            let news = lost.filter(|lost| !self.violations.contains(lost));
+            self.violations.extend(news);
+        }
         Ok(())
     }
 
@@ -154,12 +164,17 @@ impl World {
         if api.is_some_and(|api| api.store().get("nodes", "", node).is_some()) {
             self.violations.push(format!("{node} is wiped while it is a node of the cluster"));
         }
-        let worker = self.site(cluster).and_then(|site| site.worker(node));
-        let Some(worker) = worker else { return };
-        let was_clean = worker.machine.is_clean();
-        worker.machine.down = true;
+        let Some(site) = self.site(cluster) else { return };
+        let Some(host) = site.host(node) else { return };
+        let was_clean = host.machine.is_clean();
+        host.machine.down = true;
+        let address = host.machine.address.clone();
+        let is_member = site.control_planes.has_member(&address);
         if !was_clean {
             self.violations.push(format!("{node} is wiped while Kubernetes runs on it"));
+        }
+        if is_member {
+            self.violations.push(format!("{node} is wiped while it is a member of etcd"));
         }
         let (cluster, node) = (cluster.to_owned(), node.to_owned());
         self.chores.push(Chore::Stop { cluster, node });
@@ -169,7 +184,7 @@ impl World {
     pub(super) fn check_join(&mut self, cluster: &str, node: &str) {
         let Some(site) = self.site(cluster) else { return };
         let target = site.target;
-        let Some(os) = site.worker(node).map(|worker| worker.machine.os) else { return };
+        let Some(os) = site.host(node).map(|host| host.machine.os) else { return };
         if os != target {
             self.violations.push(format!("{node} joins with {}", os.pretty));
         }
@@ -180,24 +195,35 @@ impl World {
         let site = site.ok_or_else(|| Trouble::new(&plan.cluster, "nobody rehearses it"))?;
         match endpoint {
             Endpoint::Management => Ok(self.management.clone()),
-            Endpoint::ApiServer(address) if !site.has_server(address) => {
-                Err(Trouble::new(endpoint, "connection refused"))
+            Endpoint::ApiServer(address) => {
+                let server = site.control_planes.server(address, &site.api);
+                server.ok_or_else(|| Trouble::new(endpoint, "connection refused"))
             }
-            Endpoint::Workload | Endpoint::ApiServer(_) => Ok(site.api.clone()),
+            // What does not lead to one of them stands before all.
+            Endpoint::Workload => {
+                let kept = kubean::kept_server(&self.management.store(), site.name.as_str());
+                let server = kept.and_then(|at| site.control_planes.server(&at, &site.api));
+                Ok(server.unwrap_or_else(|| site.api.clone()))
+            }
         }
     }
 
-    /// Whether every worker is a Ready node with the new OS, and carries what it carried.
+    /// Whether every node that migrates is a Ready node with the new OS, and carries what it carried.
     pub(super) fn is_as_wished(&self) -> bool {
         let mut sites = self.sites.iter();
-        sites.all(|site| site.workers.iter().all(|worker| site.is_as_wished(worker)))
+        sites.all(|site| site.hosts.iter().all(|host| site.is_as_wished(host)))
     }
 }
 
-/// A certificate such as a kubelet has: valid for years, so it only shows how long.
-fn certificate(now: Timestamp) -> Result<String, rcgen::Error> {
+/// A certificate such as a kubelet has: valid for years, so it only shows how long. Its hash goes to
+/// the log, so it is always the same.
+fn certificate(now: Timestamp, number: u8) -> Result<String, rcgen::Error> {
     let year = now.to_string().get(..4).and_then(|year| year.parse().ok()).unwrap_or(2025);
-    let key = rcgen::KeyPair::generate()?;
+    // An Ed25519 key in PKCS #8 (RFC 8410), whose signatures need no chance.
+    let mut key = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
+    key.extend([number; 32]);
+    let key = PrivatePkcs8KeyDer::from(key);
+    let key = rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ED25519)?;
     let mut params = rcgen::CertificateParams::default();
     params.not_before = rcgen::date_time_ymd(year - 1, 6, 1);
     params.not_after = rcgen::date_time_ymd(year + 2, 6, 1);

@@ -284,11 +284,10 @@ impl Looked<'_> {
                 host == "localhost"
                     || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
             };
+            let members = there.is_subset(&hosts) && hosts.is_subset(&known);
             if hosts.is_empty() {
                 wrong.push(format!("no API server runs on {node}"));
-            } else if !hosts.iter().all(own)
-                && !(there.is_subset(&hosts) && hosts.is_subset(&known))
-            {
+            } else if !(members || hosts.iter().all(own)) {
                 let hosts = Vec::from_iter(hosts).join(", ");
                 wrong.push(format!("the API server of {node} asks etcd at {hosts}"));
             }

@@ -33,9 +33,9 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let mut out = io::stdout();
     writeln!(
         out,
-        "A fleet of 3 clusters and 13 workers moves from CentOS 7.9 to Ubuntu 22.04.\nEngine, log, \
-         gRPC server, mTLS and agents are the real ones; clusters, hosts, people\nand time are \
-         rehearsed, and 13 things go wrong. Policy: production. Seed: {seed}.\n"
+        "Three clusters move from CentOS 7.9 to Ubuntu 22.04: 13 workers and 3 control planes.\n\
+         Engine, log, gRPC server, mTLS and agents are the real ones; clusters, hosts, people\n\
+         and time are rehearsed, and 18 things go wrong. Policy: production. Seed: {seed}.\n"
     )?;
     let began = Instant::now();
     let mut screen = Screen::new();

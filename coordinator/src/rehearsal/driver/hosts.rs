@@ -63,8 +63,8 @@ impl Driver {
     fn settings(&self, whom: &Whom) -> Result<rehull_agent::config::Settings, Error> {
         let (cluster, node) = whom.clone();
         let mut world = self.parts.world.lock();
-        let worker = world.site(cluster.as_str()).and_then(|site| site.worker(node.as_str()));
-        let machine = &worker.ok_or_else(|| Error::Stuck(format!("there is no {node}")))?.machine;
+        let host = world.site(cluster.as_str()).and_then(|site| site.host(node.as_str()));
+        let machine = &host.ok_or_else(|| Error::Stuck(format!("there is no {node}")))?.machine;
         let ca = self.parts.authority.sha256().parse().map_err(io::Error::other)?;
         Ok(rehull_agent::config::Settings {
             coordinator: self.parts.address()?,

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         command::{Command, Request},
         plan::Installer,
-        state::{Phase, Subject, Token},
+        state::{BackupProof, Phase, Subject, Token},
     },
     items,
     projection::{self, View},
@@ -71,6 +71,33 @@ impl Driver {
             self.deeds.push(deed);
         }
         Ok(true)
+    }
+
+    /// What control planes wait for, and is given as soon as the migration runs: a proof that a backup
+    /// can be restored, and a person's word for the first of them.
+    pub(super) async fn promise(
+        &self,
+        cluster: &ClusterName,
+        first: NodeName,
+    ) -> Result<(), Error> {
+        let by = || "operator".to_owned();
+        let proof = BackupProof {
+            backup: format!("{cluster}/rehearsed"),
+            snapshot_sha256: sha256_hex(cluster.as_str().as_bytes()),
+            objects: 1,
+            nodes: 1,
+        };
+        let prove = Request::ProveBackup { proof, by: by() };
+        self.submit(Command::Of(cluster.clone(), prove)).await?;
+        let approve = Request::Approve {
+            typed: first.to_string(),
+            items: vec![items::of_first(&first)],
+            subject: Subject::Node(first),
+            why: "it is rehearsed".to_owned(),
+            until: self.clock().now() + APPROVED_FOR,
+            by: by(),
+        };
+        self.submit(Command::Of(cluster.clone(), approve)).await
     }
 
     /// Accepts the items that a deed names.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     document::{parse, understand},
+    domain::plan::Role,
     rehearsal::{
         SECRETS,
         clock::{BEGIN, Clock},
@@ -14,7 +15,12 @@ use crate::{
     },
 };
 
-const WEST: Layout = Layout { name: "west", control_planes: 2, workers: 2, network: 8 };
+const WEST: Layout =
+    Layout { name: "west", control_planes: 2, include: false, workers: 2, network: 8 };
+
+/// The same with three control planes, which migrate.
+const WHOLE: Layout =
+    Layout { name: "west", control_planes: 3, include: true, workers: 2, network: 8 };
 
 /// A cluster behind an API, and what a whole rehearsal on a copy of it says. `change` changes the
 /// cluster before it is read.
@@ -23,8 +29,17 @@ async fn rehearsed(
     document: &dyn Fn(String) -> String,
     change: &dyn Fn(&Shared),
 ) -> (Report, Shared) {
+    rehearsed_on(&WEST, chosen, document, change).await
+}
+
+async fn rehearsed_on(
+    layout: &Layout,
+    chosen: &[&str],
+    document: &dyn Fn(String) -> String,
+    change: &dyn Fn(&Shared),
+) -> (Report, Shared) {
     let hosts = tempfile::tempdir().unwrap();
-    let original = WEST.original();
+    let original = layout.original();
     let document = document(original.document.clone());
     let clock = Clock::new(BEGIN);
     let world = Shared::new(vec![original], Faults::new(), "9", clock, hosts.path()).unwrap();
@@ -66,8 +81,8 @@ async fn a_cluster_that_is_read_is_rehearsed_to_its_end_and_not_touched() {
     assert_eq!(report.held.len(), 2, "{:#?}", report.held);
 
     let [management, workload] = calls(&world);
-    rights::suffice("rbac-management.yaml", &management);
-    rights::suffice("rbac-workload.yaml", &workload);
+    rights::suffice(&["rbac-management.yaml"], &management);
+    rights::suffice(&["rbac-workload.yaml"], &workload);
     let calls = [management, workload].concat();
     assert!(calls.iter().all(|call| call.starts_with("GET ")), "{calls:?}");
     assert!(!calls.iter().any(|call| call.contains("/secrets")), "{calls:?}");
@@ -79,6 +94,45 @@ async fn a_cluster_that_is_read_is_rehearsed_to_its_end_and_not_touched() {
     for secret in SECRETS {
         assert!(!told.contains(secret), "{secret} is in the report");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_rehearsed_with_its_control_planes_the_first_one_last() {
+    let (report, world) = rehearsed_on(&WHOLE, &[], &|text| text, &|_| ()).await;
+    assert!(report.is_good() && !report.is_held() && report.finished, "{report:#?}");
+    let went: Vec<_> = report.nodes.iter().map(|went| (went.node.as_str(), went.state)).collect();
+    let order = ["west-worker1", "west-worker2", "west-control2", "west-control3", "west-control1"];
+    assert_eq!(went, order.map(|node| (node, "done")));
+    let [management, workload] = calls(&world);
+    assert!(management.iter().chain(&workload).all(|call| call.starts_with("GET ")));
+    rights::suffice(&["rbac-management.yaml"], &management);
+    rights::suffice(&["rbac-workload.yaml", "rbac-workload-control-planes.yaml"], &workload);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_wrong_with_control_planes_is_caught_at_its_gate() {
+    let faults = [
+        ("address-stays", "west-control2", "Withdraw", "10.20.8.12 is listed, and is not to be"),
+        ("new-authority", "west-control2", "G9 Join", "ca.crt of west-control2 is not the one"),
+        ("member-outlives", "west-control3", "G5 Removal", "west-control1 knows member "),
+        ("second-ails", "west-control3", "G8 JoinAdmission", "database space exceeded"),
+        ("order-put-back", "west-control1", "Reordered", "west-control1 is the first of "),
+    ];
+    let chosen = faults.map(|(fault, node, ..)| format!("{fault}@{node}"));
+    let chosen: Vec<&str> = chosen.iter().map(String::as_str).collect();
+    let (report, _) = rehearsed_on(&WHOLE, &chosen, &|text| text, &|_| ()).await;
+    assert!(report.is_good() && !report.is_held() && report.finished, "{report:#?}");
+    assert!(report.nodes.iter().all(|went| went.state == "done"), "{report:#?}");
+    assert_eq!(report.idle, [""; 0]);
+    for (name, node, gate, words) in faults {
+        let found = report.faults.iter().find(|caught| caught.fault == name).unwrap();
+        assert_eq!(found.node, node);
+        let caught = found.caught.as_ref().unwrap();
+        assert!(caught.gate == gate && caught.words.contains(words), "{name}: {caught:#?}");
+    }
+    // What rehull mends itself holds nothing.
+    let held: Vec<&str> = report.held.iter().map(|hold| hold.fault).collect();
+    assert_eq!(held, ["address-stays", "new-authority", "second-ails", "order-put-back"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,8 +275,21 @@ fn faults_are_drawn_by_the_seed_and_strike_nodes_of_the_plan_only() {
     options.seed = 2;
     assert_ne!(one, faults(&options, &nodes).unwrap());
     options.drawn = 99;
-    assert_eq!(faults(&options, &nodes).unwrap().len(), Fault::ALL.len(), "each of them once");
+    let of_workers = Fault::ALL.into_iter().filter(|fault| fault.strikes(Role::Worker)).count();
+    assert_eq!(faults(&options, &nodes).unwrap().len(), of_workers, "each of them once");
     options.chosen = vec![(Fault::WrongOs, Some("n9".parse().unwrap()))];
     let words = faults(&options, &nodes).unwrap_err().to_string();
     assert_eq!(words, "--fault wrong-os@n9: the plan has no such node; it has n1, n2");
+    options.chosen = vec![(Fault::SecondAils, None)];
+    let words = faults(&options, &nodes).unwrap_err().to_string();
+    assert_eq!(
+        words,
+        "--fault second-ails: it can strike only control planes, and the plan has none"
+    );
+    let [first, second] = nodes;
+    let nodes = [first, PlannedNode { role: Role::FirstControlPlane, ..second }];
+    assert!(faults(&options, &nodes).unwrap().contains(&("n2".to_owned(), Fault::SecondAils)));
+    options.chosen = vec![(Fault::OrderPutBack, Some("n1".parse().unwrap()))];
+    let words = faults(&options, &nodes).unwrap_err().to_string();
+    assert_eq!(words, "--fault order-put-back: it can strike only n2");
 }

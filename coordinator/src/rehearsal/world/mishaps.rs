@@ -5,10 +5,16 @@ use std::io;
 use serde_json::{Value, json};
 
 use super::{Chore, World};
-use crate::rehearsal::{
-    faults::Fault,
-    person::Remedy,
-    workloads::{key, lives, text},
+use crate::{
+    domain::gate::Gate,
+    inventory,
+    kubean::INVENTORY_KEY,
+    rehearsal::{
+        api::store::Store,
+        faults::Fault,
+        person::Remedy,
+        workloads::{key, lives, text},
+    },
 };
 
 impl World {
@@ -32,6 +38,74 @@ impl World {
             self.strike(node, &[Fault::BudgetAtZero]);
             self.marks.insert((node.to_owned(), Fault::BudgetAtZero), budget);
         }
+    }
+
+    /// A control plane is asked whether it may go on through a gate.
+    pub(in crate::rehearsal) fn meet_gate(&mut self, cluster: &str, node: &str, gate: Gate) {
+        let fault = match gate {
+            Gate::Reordered => Fault::OrderPutBack,
+            Gate::Withdraw => Fault::AddressStays,
+            Gate::JoinAdmission => Fault::SecondAils,
+            _ => return,
+        };
+        if self.strike(node, &[fault]).is_none() {
+            return;
+        }
+        match fault {
+            Fault::OrderPutBack => self.put_order_back(cluster),
+            Fault::AddressStays => {
+                let Some(site) = self.site(cluster) else { return };
+                site.control_planes.stale =
+                    site.host(node).map(|host| host.machine.address.clone());
+            }
+            _ => {
+                let Some(site) = self.site(cluster) else { return };
+                if let Some(member) = site.control_planes.etcd.state().members.first_mut() {
+                    member.errors = vec!["etcdserver: mvcc: database space exceeded".to_owned()];
+                }
+            }
+        }
+    }
+
+    /// A playbook makes what it should have taken from the other control planes.
+    pub(in crate::rehearsal) fn meet_authorities(
+        &mut self,
+        cluster: &str,
+        node: &str,
+    ) -> io::Result<()> {
+        if self.strike(node, &[Fault::NewAuthority]).is_none() {
+            return Ok(());
+        }
+        let stranger = self.stranger.clone();
+        let host = self.site(cluster).and_then(|site| site.host(node));
+        host.map_or(Ok(()), |host| host.machine.put_authorities(Some(&stranger)))
+    }
+
+    /// What was kept of the inventory as it was, takes the place of what it is.
+    fn put_order_back(&mut self, cluster: &str) {
+        let store = &mut *self.management.store();
+        let (namespace, name) = inventory_of(store, cluster);
+        let kept = format!("{name}-before-");
+        let before = store
+            .list("configmaps")
+            .find(|map| text(&map["metadata"]["name"]).starts_with(&kept))
+            .map(|map| map["data"].clone());
+        if let Some(data) = before {
+            store.edit("configmaps", &namespace, &name, |map| map["data"] = data);
+        }
+    }
+
+    /// Puts a node last in the inventory of its cluster.
+    fn reorder(&mut self, cluster: &str, node: &str) {
+        let store = &mut *self.management.store();
+        let (namespace, name) = inventory_of(store, cluster);
+        let Ok(node) = node.parse() else { return };
+        store.edit("configmaps", &namespace, &name, |map| {
+            let before = text(&map["data"][INVENTORY_KEY]);
+            if let Ok(edited) = inventory::with_last(&before, &node) {
+                map["data"][INVENTORY_KEY] = json!(edited);
+            }
+        });
     }
 
     /// Somebody asks for as many pods as there are, of a workload on the node.
@@ -68,7 +142,7 @@ impl World {
         let mut cordoned = Vec::new();
         for site in &self.sites {
             let store = site.api.store();
-            let nodes = site.workers.iter().map(|worker| worker.name());
+            let nodes = site.hosts.iter().map(|host| host.name());
             let nodes = nodes.filter(|node| {
                 let node = store.get("nodes", "", node);
                 node.is_some_and(|node| {
@@ -141,6 +215,10 @@ impl World {
             Remedy::EndForeign => Fault::ForeignOperation,
             Remedy::StartPods => Fault::PodsDoNotStart,
             Remedy::StartAgent => Fault::AgentLost,
+            Remedy::ReorderAgain => Fault::OrderPutBack,
+            Remedy::DropAddress => Fault::AddressStays,
+            Remedy::HealMember => Fault::SecondAils,
+            Remedy::RestoreAuthorities => Fault::NewAuthority,
         };
         let mut at = (node.to_owned(), fault);
         if fault == Fault::ForeignOperation {
@@ -161,22 +239,38 @@ impl World {
             let (cluster, node) = (cluster.to_owned(), node.to_owned());
             self.chores.push(Chore::Restart { cluster, node });
         }
+        if fault == Fault::OrderPutBack {
+            self.reorder(cluster, node);
+        }
         let Some(site) = self.site(cluster) else { return Ok(false) };
         match fault {
+            Fault::AddressStays => site.control_planes.stale = None,
+            Fault::SecondAils => {
+                let mut etcd = site.control_planes.etcd.state();
+                etcd.members.iter_mut().for_each(|member| member.errors.clear());
+            }
             Fault::VolumeAttached => site.api.store().remove("volumeattachments", "", &name),
             Fault::PodsDoNotStart => site.let_start(node, true),
             Fault::BudgetAtZero => site.scale_up(&namespace, &name),
-            Fault::SurvivingKubelet | Fault::MovedAddress => {
-                let Some(worker) = site.worker(node) else { return Ok(false) };
+            Fault::SurvivingKubelet | Fault::MovedAddress | Fault::NewAuthority => {
+                let Some(host) = site.host(node) else { return Ok(false) };
                 match fault {
-                    Fault::MovedAddress => worker.machine.take_address(None)?,
-                    _ => worker.machine.stop(|exe| exe.ends_with("/kubelet"))?,
+                    Fault::MovedAddress => host.machine.take_address(None)?,
+                    Fault::NewAuthority => host.machine.put_authorities(None)?,
+                    _ => host.machine.stop(|exe| exe.ends_with("/kubelet"))?,
                 }
             }
             _ => (),
         }
         Ok(true)
     }
+}
+
+/// Namespace and name of the ConfigMap with the inventory of a cluster.
+fn inventory_of(store: &Store, cluster: &str) -> (String, String) {
+    let found = store.get("clusters", "", cluster);
+    let reference = found.map(|found| &found["spec"]["hostsConfRef"]).unwrap_or(&Value::Null);
+    (text(&reference["namespace"]), text(&reference["name"]))
 }
 
 /// The operation that somebody begins.
