@@ -230,9 +230,9 @@ const KEYS: [&str; 5] = ["apiVersion", "kind", "metadata", "spec", "status"];
 pub fn parse(text: &str) -> Result<Migration, Fault> {
     let tree = Tree::parse(text)?;
     for entry in tree.entries() {
-        if !KEYS.contains(&entry.key.as_str()) {
+        if !KEYS.contains(&entry.key.as_ref()) {
             let why = format!("a Migration has only the fields {}", KEYS.join(", "));
-            let (line, column, path) = (entry.line, entry.column, entry.key.clone());
+            let (line, column, path) = (entry.line, entry.column, entry.key.clone().into_owned());
             return Err(Fault { line, column, path, why });
         }
     }

@@ -69,10 +69,10 @@ impl Inventory {
     /// keys, groups that look like a misspelt one (E4), patterns in place of names (F15), names of
     /// etcd members that would come to be given twice (F62).
     pub fn parse(text: &str) -> Result<Self, Fault> {
-        understood(text).map(|(_, inventory)| inventory)
+        understood(text).map(|understood| understood.inventory)
     }
 
-    fn of(tree: &Tree) -> Result<Self, Fault> {
+    fn of(tree: &Tree<'_>) -> Result<Self, Fault> {
         let [all] = tree.entries() else {
             return Err(Fault::of("", "an inventory has the one top-level key \"all\""));
         };
@@ -121,7 +121,12 @@ impl Inventory {
     }
 
     /// Takes one group in, and the groups below it. `filled` are the groups that had hosts.
-    fn group(&mut self, path: &str, group: &Entry, filled: &mut Vec<String>) -> Result<(), Fault> {
+    fn group(
+        &mut self,
+        path: &str,
+        group: &Entry<'_>,
+        filled: &mut Vec<String>,
+    ) -> Result<(), Fault> {
         check_name(path, group)?;
         if group.key.parse().is_ok_and(|name| self.host(&name).is_some()) {
             let why = "a host has the same name: Ansible would take the group for it (F15)";
@@ -131,12 +136,12 @@ impl Inventory {
         for part in group.value.entries() {
             let path = format!("{path}.{}", part.key);
             must_be_mapping(part, &path)?;
-            match part.key.as_str() {
+            match part.key.as_ref() {
                 "vars" => (),
                 "hosts" if path == "all.hosts" => (),
                 "hosts" => self.members(&path, group, part, filled)?,
                 "children" => {
-                    if GROUPS.contains(&group.key.as_str()) && !part.value.is_empty() {
+                    if GROUPS.contains(&group.key.as_ref()) && !part.value.is_empty() {
                         return Err(at(part, &path, "this group must name its hosts itself"));
                     }
                     for child in part.value.entries() {
@@ -155,8 +160,8 @@ impl Inventory {
     fn members(
         &mut self,
         path: &str,
-        group: &Entry,
-        hosts: &Entry,
+        group: &Entry<'_>,
+        hosts: &Entry<'_>,
         filled: &mut Vec<String>,
     ) -> Result<(), Fault> {
         let mut names = Vec::new();
@@ -175,11 +180,11 @@ impl Inventory {
         if names.is_empty() {
             return Ok(());
         }
-        if filled.contains(&group.key) {
+        if filled.iter().any(|other| *other == group.key) {
             return Err(at(hosts, path, "the group has its hosts in two places"));
         }
-        filled.push(group.key.clone());
-        match group.key.as_str() {
+        filled.push(group.key.clone().into_owned());
+        match group.key.as_ref() {
             "kube_control_plane" => self.control_planes = names,
             "kube_node" => self.nodes = names,
             "etcd" => self.etcd = names,
@@ -189,22 +194,27 @@ impl Inventory {
     }
 }
 
-/// What a text means, and the inventory that it is.
-fn understood(text: &str) -> Result<(Tree, Inventory), Fault> {
-    let tree = Tree::parse(text)?;
-    if text.contains("<<") {
-        merges::check(&Layout::parse(text)?)?;
-    }
-    let inventory = Inventory::of(&tree)?;
-    Ok((tree, inventory))
+/// How an inventory is written, what it means, and what it is.
+struct Understood<'t> {
+    layout: Layout<'t>,
+    tree: Tree<'t>,
+    inventory: Inventory,
 }
 
-fn at(entry: &Entry, path: &str, why: impl Into<String>) -> Fault {
+fn understood(text: &str) -> Result<Understood<'_>, Fault> {
+    let layout = Layout::parse(text)?;
+    let tree = layout.meaning()?;
+    merges::check(&layout)?;
+    let inventory = Inventory::of(&tree)?;
+    Ok(Understood { layout, tree, inventory })
+}
+
+fn at(entry: &Entry<'_>, path: &str, why: impl Into<String>) -> Fault {
     let path = rehull_shared::text::bounded(path, 300);
     Fault { line: entry.line, column: entry.column, path, why: why.into() }
 }
 
-fn must_be_mapping(entry: &Entry, path: &str) -> Result<(), Fault> {
+fn must_be_mapping(entry: &Entry<'_>, path: &str) -> Result<(), Fault> {
     match &entry.value {
         Tree::Null | Tree::Map(_) => Ok(()),
         _ => {
@@ -213,13 +223,13 @@ fn must_be_mapping(entry: &Entry, path: &str) -> Result<(), Fault> {
     }
 }
 
-fn hosts_of(group: &Tree) -> &[Entry] {
+fn hosts_of<'a, 't>(group: &'a Tree<'t>) -> &'a [Entry<'t>] {
     group.get("hosts").map_or(&[], Tree::entries)
 }
 
 /// The name of a host. No pattern of Ansible is one, and nothing that it reads as another kind of
 /// value: it skips such hosts.
-fn name(entry: &Entry, path: &str) -> Result<NodeName, Fault> {
+fn name(entry: &Entry<'_>, path: &str) -> Result<NodeName, Fault> {
     if is_no_text(&entry.key) {
         let why = "Ansible reads this as a number, a date or a truth value, not as a name: quotes \
                    would help it, but not the next reader, so rename the host";
@@ -242,7 +252,7 @@ fn is_no_text(word: &str) -> bool {
     let of_base = |prefix: &str, base: u32| {
         word.strip_prefix(prefix).is_some_and(|rest| rest.chars().all(|c| c.is_digit(base)))
     };
-    matches!(word, "yes" | "no" | "true" | "false" | "on" | "off" | "y" | "n")
+    matches!(word, "null" | "yes" | "no" | "true" | "false" | "on" | "off" | "y" | "n")
         || digits(word)
         || word.split_once('.').is_some_and(|(whole, rest)| digits(whole) && digits(rest))
         || of_base("0x", 16)
@@ -250,7 +260,7 @@ fn is_no_text(word: &str) -> bool {
         || date(word)
 }
 
-fn host(entry: &Entry) -> Result<Host, Fault> {
+fn host(entry: &Entry<'_>) -> Result<Host, Fault> {
     let path = format!("all.hosts.{}", entry.key);
     if entry.key == "ungrouped" {
         return Err(at(entry, &path, "Ansible gives this name to a group of its own (F15)"));
@@ -267,7 +277,7 @@ fn host(entry: &Entry) -> Result<Host, Fault> {
 
 /// Refuses a group whose name is nearly that of a group that means something (E4): Ansible would
 /// take it for another group, and the real one would be empty.
-fn check_name(path: &str, group: &Entry) -> Result<(), Fault> {
+fn check_name(path: &str, group: &Entry<'_>) -> Result<(), Fault> {
     let mut known = GROUPS.iter().chain(&OTHER_GROUPS);
     if known.any(|known| *known == group.key) {
         return Ok(());

@@ -1,14 +1,12 @@
 //! YAML as a tree that keeps order and places, for texts whose order is data.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 
-use serde::{
-    Deserialize,
-    de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor},
-};
-use serde_saphyr::{Error, MergeKeyPolicy, Options, Spanned, budget::BudgetBreach};
+use serde::de::DeserializeOwned;
+use serde_saphyr::Error;
 
 pub mod layout;
+mod meaning;
 
 /// What is wrong with a text, where, and what to do about it. Never holds a value of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,22 +22,6 @@ pub struct Fault {
     pub why: String,
 }
 
-/// Nodes of one text: an inventory that fills a ConfigMap (1 MiB) has fewer.
-const NODES_MAX: usize = 1_000_000;
-
-/// Aliases and merges of one text: every host of a large inventory may take its variables from
-/// one anchor.
-const ALIASES_MAX: usize = 50_000;
-
-/// What the aliases of one text may stand for, in nodes: what grows beyond it is no inventory.
-const REPEATED_MAX: usize = 1_000_000;
-
-/// The key that takes the entries of other mappings in.
-const MERGE: &str = "<<";
-
-/// What is said of one that cannot.
-const NO_MERGE: &str = "a merge key (<<) takes a mapping, or several without a key in common";
-
 fn place(line: usize, column: usize) -> String {
     if line == 0 { String::new() } else { format!("line {line}, column {column}: ") }
 }
@@ -48,6 +30,11 @@ impl Fault {
     /// A fault of a field, wherever it stands.
     pub fn of(path: impl Into<String>, why: impl Into<String>) -> Self {
         Self { line: 0, column: 0, path: path.into(), why: why.into() }
+    }
+
+    /// A fault of a place, without a path.
+    fn at(line: usize, column: usize, why: &str) -> Self {
+        Self { line, column, path: String::new(), why: why.to_owned() }
     }
 
     /// The same with the place of its field in `text`, if it had none: of the field itself, or of
@@ -74,57 +61,57 @@ impl Fault {
 
 /// A node of a YAML text. It may hold secrets, so it cannot be printed.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Tree {
+pub enum Tree<'t> {
     /// Nothing.
     Null,
     /// A text.
-    Text(String),
-    /// A number or a truth value, in one spelling.
-    Plain(String),
+    Text(Cow<'t, str>),
+    /// A number or a truth value, as it is written.
+    Plain(Cow<'t, str>),
     /// A sequence.
-    List(Vec<Tree>),
+    List(Vec<Tree<'t>>),
     /// A mapping, in the order of the text.
-    Map(Vec<Entry>),
+    Map(Vec<Entry<'t>>),
 }
 
 /// One key of a mapping and what it holds.
 #[derive(Clone)]
-pub struct Entry {
+pub struct Entry<'t> {
     /// The key.
-    pub key: String,
+    pub key: Cow<'t, str>,
     /// Line of the key, from 1.
     pub line: usize,
     /// Column of the key, from 1.
     pub column: usize,
     /// What it holds.
-    pub value: Tree,
+    pub value: Tree<'t>,
 }
 
-impl PartialEq for Entry {
+impl PartialEq for Entry<'_> {
     /// Places are not part of the meaning.
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key && self.value == other.value
     }
 }
 
-impl Eq for Entry {}
+impl Eq for Entry<'_> {}
 
-impl Tree {
+impl<'t> Tree<'t> {
     /// Reads one document.
     ///
     /// # Errors
     /// A [`Fault`] with the place; a key that is given twice is one.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
-        serde_saphyr::from_str_with_options(text, limits()).map_err(|error| fault(&error))
+    pub fn parse(text: &'t str) -> Result<Self, Fault> {
+        layout::Layout::parse(text)?.meaning()
     }
 
     /// What a key of a mapping holds.
-    pub fn get(&self, key: &str) -> Option<&Tree> {
+    pub fn get(&self, key: &str) -> Option<&Tree<'t>> {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
     /// The entries of a mapping; none for everything else.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[Entry<'t>] {
         match self {
             Tree::Map(entries) => entries,
             _ => &[],
@@ -150,7 +137,7 @@ impl Tree {
     }
 
     /// Calls `see` with the path of every key, and its entry, in the order of the text.
-    pub fn walk<'a>(&'a self, path: &str, see: &mut impl FnMut(&str, &'a Entry)) {
+    pub fn walk<'a>(&'a self, path: &str, see: &mut impl FnMut(&str, &'a Entry<'t>)) {
         match self {
             Tree::Map(entries) => {
                 for entry in entries {
@@ -170,50 +157,6 @@ impl Tree {
     }
 }
 
-/// Room for a large inventory, and a limit on what a small text can grow to.
-fn limits() -> Options {
-    serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_events: 2 * NODES_MAX,
-            max_nodes: NODES_MAX,
-            max_aliases: ALIASES_MAX,
-            max_merge_keys: ALIASES_MAX,
-            enforce_alias_anchor_ratio: false, // thousands of hosts share one anchor
-        },
-        alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: REPEATED_MAX,
-        },
-        merge_keys: MergeKeyPolicy::AsOrdinary, // `merged` keeps their order
-    }
-}
-
-/// What the parser says, without a word of the text but the names of keys: it may hold passwords.
-fn fault(error: &Error) -> Fault {
-    let cause = match error.without_snippet() {
-        Error::AliasError { error, .. } => error.without_snippet(),
-        cause => cause,
-    };
-    let why = match cause {
-        Error::DuplicateMappingKey { key: Some(key), .. } => {
-            format!("the key {:?} is given twice", rehull_shared::text::bounded(key, 80))
-        }
-        Error::DuplicateMappingKey { .. } => "a key is given twice".to_owned(),
-        Error::Eof { .. } => "there is nothing".to_owned(),
-        Error::MultipleDocuments { .. } => "there is more than one document".to_owned(),
-        Error::UnknownAnchor { .. } => "an alias names an anchor that does not exist".to_owned(),
-        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => "it is too deep".to_owned(),
-        Error::AliasReplayLimitExceeded { .. }
-        | Error::AliasReplayStackDepthExceeded { .. }
-        | Error::Budget { .. } => {
-            "it is too large, or its aliases stand for too much: write out what they repeat".into()
-        }
-        cause if cause.to_string().contains(NO_MERGE) => NO_MERGE.to_owned(),
-        _ => "this is not YAML (tabs cannot indent, and quotes and brackets must close)".to_owned(),
-    };
-    let (line, column) = location(error);
-    Fault { line, column, path: String::new(), why }
-}
-
 /// Reads a text as one of our types.
 ///
 /// # Errors
@@ -224,7 +167,7 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
 }
 
 /// What the parser says of a field, with the path that stands at its place.
-fn fault_of_field(tree: &Tree, error: &Error) -> Fault {
+fn fault_of_field(tree: &Tree<'_>, error: &Error) -> Fault {
     let (line, column) = location(error);
     let mut path = String::new();
     tree.walk("", &mut |here, entry| {
@@ -250,108 +193,6 @@ fn location(error: &Error) -> (usize, usize) {
 
 fn index(number: u64) -> usize {
     usize::try_from(number).unwrap_or(0)
-}
-
-/// Resolves merge keys as PyYAML does, and with it Ansible: what is merged comes first, and the
-/// mapping's own keys take its place. Order is data here, and the parser's own merge appends. Which of
-/// several merged mappings wins depends on the version of PyYAML, so they must have no key in common.
-/// Source: `SafeConstructor.flatten_mapping`.
-fn merged(entries: Vec<Entry>) -> Result<Vec<Entry>, &'static str> {
-    if entries.iter().all(|entry| entry.key != MERGE) {
-        return Ok(entries);
-    }
-    let (merges, own): (Vec<_>, Vec<_>) = entries.into_iter().partition(|one| one.key == MERGE);
-    let mut all: Vec<Entry> = Vec::new();
-    for merge in merges {
-        match merge.value {
-            Tree::Map(entries) => all.extend(entries),
-            Tree::List(list) => {
-                for item in list {
-                    let Tree::Map(entries) = item else { return Err(NO_MERGE) };
-                    all.extend(entries);
-                }
-            }
-            _ => return Err(NO_MERGE),
-        }
-    }
-    let keys = all.iter().enumerate().map(|(place, entry)| (entry.key.clone(), place));
-    let places: HashMap<String, usize> = keys.collect();
-    if places.len() < all.len() {
-        return Err(NO_MERGE);
-    }
-    for entry in own {
-        match places.get(&entry.key) {
-            Some(place) => all[*place] = entry,
-            None => all.push(entry),
-        }
-    }
-    Ok(all)
-}
-
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TreeVisitor)
-    }
-}
-
-struct TreeVisitor;
-
-impl<'de> Visitor<'de> for TreeVisitor {
-    type Value = Tree;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("any YAML")
-    }
-
-    fn visit_unit<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
-        Tree::deserialize(deserializer)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Tree, E> {
-        Ok(Tree::Text(text.to_owned()))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
-        Ok(Tree::Plain(value.to_string()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
-        Ok(Tree::Plain(value.to_string()))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
-        Ok(Tree::Plain(value.to_string()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
-        Ok(Tree::Plain(value.to_string()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Tree, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            list.push(item);
-        }
-        Ok(Tree::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Spanned<String>>()? {
-            let place = key.referenced;
-            let (line, column) = (index(place.line()), index(place.column()));
-            entries.push(Entry { key: key.value, line, column, value: map.next_value()? });
-        }
-        merged(entries).map(Tree::Map).map_err(serde::de::Error::custom)
-    }
 }
 
 #[cfg(test)]

@@ -106,7 +106,7 @@ impl Place {
 }
 
 /// The text at a path. A list on the way must have one entry.
-fn at(tree: &Tree, path: &[&str]) -> Result<Option<String>, String> {
+fn at(tree: &Tree<'_>, path: &[&str]) -> Result<Option<String>, String> {
     let Some((key, rest)) = path.split_first() else {
         return Ok(tree.text().map(str::to_owned));
     };

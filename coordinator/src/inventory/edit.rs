@@ -2,7 +2,7 @@
 
 use rehull_shared::ids::NodeName;
 
-use super::{Inventory, understood};
+use super::{Inventory, Understood, understood};
 use crate::yaml::{Entry, Fault, Tree};
 
 /// The inventory without some hosts, for an operation while they are out. Every line that is not
@@ -12,7 +12,7 @@ use crate::yaml::{Entry, Fault, Tree};
 /// A [`Fault`] with the line, if a host cannot be taken out by taking out lines (flow style, an
 /// anchor that others use), or if the inventory is not understood before or after.
 pub fn without(text: &str, out: &[NodeName]) -> Result<String, Fault> {
-    let (tree, _) = understood(text)?;
+    let Understood { tree, .. } = understood(text)?;
     if out.is_empty() {
         return Ok(text.to_owned());
     }
@@ -22,7 +22,7 @@ pub fn without(text: &str, out: &[NodeName]) -> Result<String, Fault> {
     let mut faults = Vec::new();
     each_host_list(&mut meant, &mut |hosts| {
         hosts.retain(|entry| {
-            let goes = out.iter().any(|name| name.as_str() == entry.key);
+            let goes = out.iter().any(|name| entry.key == name.as_str());
             if goes && let Err(fault) = drop_block(&lines, entry, &mut dropped) {
                 faults.push(fault);
             }
@@ -50,12 +50,12 @@ fn after(why: &str) -> Fault {
 
 /// Calls `edit` with every list of hosts, of `all` and of every group below it. A list that is
 /// empty afterwards is nothing, as it is when its lines are gone.
-fn each_host_list(tree: &mut Tree, edit: &mut impl FnMut(&mut Vec<Entry>)) {
+fn each_host_list<'t>(tree: &mut Tree<'t>, edit: &mut impl FnMut(&mut Vec<Entry<'t>>)) {
     let Tree::Map(groups) = tree else { return };
     for group in groups {
         let Tree::Map(parts) = &mut group.value else { continue };
         for part in parts {
-            match part.key.as_str() {
+            match part.key.as_ref() {
                 "hosts" => {
                     if let Tree::Map(hosts) = &mut part.value {
                         edit(hosts);
@@ -72,18 +72,18 @@ fn each_host_list(tree: &mut Tree, edit: &mut impl FnMut(&mut Vec<Entry>)) {
 }
 
 /// Marks the lines of an entry: its key's, and all that are indented more deeply below it.
-fn drop_block(lines: &[&str], entry: &Entry, dropped: &mut [bool]) -> Result<(), Fault> {
+fn drop_block(lines: &[&str], entry: &Entry<'_>, dropped: &mut [bool]) -> Result<(), Fault> {
     let first = entry.line.wrapping_sub(1);
     let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
     let own_line = lines.get(first).is_some_and(|line| {
         let key = line.trim_start_matches([' ', '"', '\'']);
-        indent(line) + 1 == entry.column && key.starts_with(&entry.key)
+        indent(line) + 1 == entry.column && key.starts_with(entry.key.as_ref())
     });
     if !own_line {
         return Err(Fault {
             line: entry.line,
             column: entry.column,
-            path: entry.key.clone(),
+            path: entry.key.clone().into_owned(),
             why: "the host is out and must be left out, but does not stand on a line of its own: \
                   write one host a line"
                 .to_owned(),

@@ -13,14 +13,14 @@ use crate::yaml::{Entry, Fault, Tree};
 const KEY: &str = "etcd_member_name";
 
 /// Refuses member names that are not those of the positions in the group `etcd`.
-pub(super) fn check(all: &Entry, members: &[NodeName]) -> Result<(), Fault> {
+pub(super) fn check(all: &Entry<'_>, members: &[NodeName]) -> Result<(), Fault> {
     for host in super::hosts_of(&all.value) {
         let mut given = host.value.entries().iter().filter(|variable| variable.key == KEY);
         let Some(variable) = given.next() else { continue };
-        let position = members.iter().position(|member| member.as_str() == host.key);
+        let position = members.iter().position(|member| host.key == member.as_str());
         let Some(position) = position else { continue }; // nobody asks it for a name
         let meant = format!("etcd{}", position + 1);
-        if variable.value.text() != Some(&meant) {
+        if variable.value.text() != Some(meant.as_str()) {
             let path = format!("all.hosts.{}.{KEY}", host.key);
             let why = format!(
                 "must be {meant}, after its position in the group etcd, or not be given: \
@@ -33,10 +33,10 @@ pub(super) fn check(all: &Entry, members: &[NodeName]) -> Result<(), Fault> {
 }
 
 /// Refuses a name that is given to a whole group.
-fn in_group(group: &Entry, path: &str) -> Result<(), Fault> {
+fn in_group(group: &Entry<'_>, path: &str) -> Result<(), Fault> {
     for part in group.value.entries() {
         let path = format!("{path}.{}", part.key);
-        match part.key.as_str() {
+        match part.key.as_ref() {
             "vars" => for_all(&part.value, &path)?,
             "children" => {
                 for child in part.value.entries() {
@@ -49,7 +49,7 @@ fn in_group(group: &Entry, path: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn for_all(variables: &Tree, path: &str) -> Result<(), Fault> {
+fn for_all(variables: &Tree<'_>, path: &str) -> Result<(), Fault> {
     match variables.entries().iter().find(|variable| variable.key == KEY) {
         None => Ok(()),
         Some(variable) => {

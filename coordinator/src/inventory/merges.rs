@@ -8,11 +8,11 @@ use crate::yaml::{
 };
 
 /// Refuses lists of merged mappings among groups and hosts.
-pub(super) fn check(layout: &Layout) -> Result<(), Fault> {
+pub(super) fn check(layout: &Layout<'_>) -> Result<(), Fault> {
     groups(layout, layout.root())
 }
 
-fn groups(layout: &Layout, part: Number) -> Result<(), Fault> {
+fn groups(layout: &Layout<'_>, part: Number) -> Result<(), Fault> {
     no_list(layout, part)?;
     for (_, group) in values(layout, part) {
         no_list(layout, group)?;
@@ -27,16 +27,17 @@ fn groups(layout: &Layout, part: Number) -> Result<(), Fault> {
     Ok(())
 }
 
-fn values(layout: &Layout, part: Number) -> impl Iterator<Item = (&str, Number)> {
+fn values<'a>(layout: &'a Layout<'_>, part: Number) -> impl Iterator<Item = (&'a str, Number)> {
     let pairs = layout.map(part).map_or(&[][..], |(_, pairs)| pairs);
-    pairs.iter().map(|pair| (pair.key.as_str(), pair.value))
+    pairs.iter().map(|pair| (pair.key.text.as_ref(), pair.value))
 }
 
-fn no_list(layout: &Layout, part: Number) -> Result<(), Fault> {
-    match layout.get(part, "<<") {
+fn no_list(layout: &Layout<'_>, part: Number) -> Result<(), Fault> {
+    let pairs = layout.map(part).map_or(&[][..], |(_, pairs)| pairs);
+    match pairs.iter().find(|pair| pair.key.merges) {
         Some(merge) if layout.is_list(merge.value) => Err(Fault {
-            line: merge.line,
-            column: 1,
+            line: merge.key.line,
+            column: merge.key.column,
             path: "<<".to_owned(),
             why: "the order of several merged mappings depends on the version of PyYAML below \
                   Ansible: write the hosts out"

@@ -2,14 +2,14 @@
 //!
 //! Serialisers sort or rewrite (E13), so nothing is serialised: in a list of one host a line, the
 //! host's line moves below the last one; in braces, the names change places. Comments on lines of
-//! their own stay where they are. Then the result is read again: if anything but the order of these
-//! groups has changed, it is refused.
+//! their own stay where they are. Then what was edited is read again: if anything but the order of
+//! these groups has changed, it is refused.
 
 use std::{collections::BTreeSet, ops::Range};
 
 use rehull_shared::ids::NodeName;
 
-use super::{GROUPS, Inventory, understood};
+use super::{GROUPS, Inventory, Understood, understood};
 use crate::yaml::{
     Fault, Tree,
     layout::{Layout, Number, Pair, Style},
@@ -26,13 +26,12 @@ type Edit = (Range<usize>, String);
 /// the text cannot be edited so that nothing else changes: a host that comes by a merge key, a list
 /// that other groups share by an anchor, an anchor that would come to stand behind its alias.
 pub fn with_last(text: &str, last: &NodeName) -> Result<String, Fault> {
-    let (mut meant, inventory) = understood(text)?;
+    let Understood { layout, tree: mut meant, inventory } = understood(text)?;
     if !inventory.control_planes.contains(last) {
         let known: Vec<&str> = inventory.control_planes.iter().map(NodeName::as_str).collect();
         let why = format!("{last} is not in it: it has {}", known.join(", "));
         return Err(Fault::of("kube_control_plane", why));
     }
-    let layout = Layout::parse(text)?;
     let mut edits: Vec<Edit> = Vec::new();
     let mut first = None;
     let mut shared = BTreeSet::new();
@@ -42,7 +41,7 @@ pub fn with_last(text: &str, last: &NodeName) -> Result<String, Fault> {
         }
         let list = find(&layout, layout.root(), group);
         let list = list.ok_or_else(|| refused(0, group, "it comes by a merge key (<<)"))?;
-        let _ = first.get_or_insert((list.line, group));
+        let _ = first.get_or_insert((list.key.line, group));
         // Groups may share a list by an anchor: it is edited once.
         if shared.insert(list.value) {
             let edit = moved(text, &layout, list, last);
@@ -52,14 +51,38 @@ pub fn with_last(text: &str, last: &NodeName) -> Result<String, Fault> {
     Inventory::of(&meant)?; // names of etcd members may be those of the old positions (F62)
     edits.sort_by_key(|(bytes, _)| (bytes.start, bytes.end));
     let mut edited = text.to_owned();
-    for (bytes, with) in edits.into_iter().rev() {
-        edited.replace_range(bytes, &with);
+    for (bytes, with) in edits.iter().rev() {
+        edited.replace_range(bytes.clone(), with);
     }
-    let proved = Tree::parse(&edited).is_ok_and(|found| found == meant);
     let why = "other things would change with it: give each group a list of its own, one host a \
                line, without anchors";
     let (line, group) = first.unwrap_or_default();
-    if proved { Ok(edited) } else { Err(refused(line, group, why)) }
+    match means(&edited, &meant, text, &layout) {
+        true => Ok(edited),
+        false => Err(refused(line, group, why)),
+    }
+}
+
+/// Whether an edited text means what is meant. The lines of `all.children` are read by themselves if
+/// they can be: thousands of hosts need not be read again whose bytes are the same.
+fn means(edited: &str, meant: &Tree<'_>, text: &str, layout: &Layout<'_>) -> bool {
+    let Some(lines) = children_alone(text, layout) else {
+        return Tree::parse(edited).is_ok_and(|found| found == *meant);
+    };
+    let end = edited.len() - (text.len() - lines.end);
+    let same = edited[..lines.start] == text[..lines.start] && edited[end..] == text[lines.end..];
+    let children = meant.get("all").and_then(|all| all.get("children"));
+    let found = Tree::parse(&edited[lines.start..end]);
+    same && found.is_ok_and(|found| found.entries().len() == 1 && found.get("children") == children)
+}
+
+/// The lines of `all.children`, if they mean by themselves what they mean in their text: whole lines
+/// of a block, without anchors and aliases.
+fn children_alone(text: &str, layout: &Layout<'_>) -> Option<Range<usize>> {
+    let all = layout.get(layout.root(), "all")?.value;
+    let (Style::Block, _) = layout.map(all)? else { return None };
+    let lines = lines(text, layout.get(all, "children")?).ok()?;
+    (!text[lines.clone()].contains(['&', '*'])).then_some(lines)
 }
 
 fn refused(line: usize, group: &str, why: &str) -> Fault {
@@ -68,13 +91,13 @@ fn refused(line: usize, group: &str, why: &str) -> Fault {
 }
 
 /// Puts a host last in a group. Says whether that has changed anything.
-fn put_last(groups: &mut Tree, group: &str, last: &NodeName) -> bool {
+fn put_last(groups: &mut Tree<'_>, group: &str, last: &NodeName) -> bool {
     let Tree::Map(groups) = groups else { return false };
     let mut changed = false;
     for entry in groups {
         let Tree::Map(parts) = &mut entry.value else { continue };
         for part in parts {
-            match (part.key.as_str(), &mut part.value) {
+            match (part.key.as_ref(), &mut part.value) {
                 ("children", below) => changed |= put_last(below, group, last),
                 ("hosts", Tree::Map(hosts)) if entry.key == group => {
                     let place = hosts.iter().position(|host| host.key == last.as_str());
@@ -91,9 +114,9 @@ fn put_last(groups: &mut Tree, group: &str, last: &NodeName) -> bool {
 }
 
 /// Where the hosts of a group are written.
-fn find<'a>(layout: &'a Layout, groups: Number, group: &str) -> Option<&'a Pair> {
+fn find<'a, 't>(layout: &'a Layout<'t>, groups: Number, group: &str) -> Option<&'a Pair<'t>> {
     layout.map(groups)?.1.iter().find_map(|pair| {
-        let hosts = layout.get(pair.value, "hosts").filter(|_| pair.key == group);
+        let hosts = layout.get(pair.value, "hosts").filter(|_| pair.key.text == group);
         let hosts = hosts
             .filter(|hosts| layout.map(hosts.value).is_some_and(|(_, pairs)| !pairs.is_empty()));
         hosts.or_else(|| find(layout, layout.get(pair.value, "children")?.value, group))
@@ -103,22 +126,22 @@ fn find<'a>(layout: &'a Layout, groups: Number, group: &str) -> Option<&'a Pair>
 /// The edits that move a host to the end of a list; else a line and what is wrong there.
 fn moved(
     text: &str,
-    layout: &Layout,
-    list: &Pair,
+    layout: &Layout<'_>,
+    list: &Pair<'_>,
     last: &NodeName,
 ) -> Result<Vec<Edit>, (usize, &'static str)> {
     let Some((style, pairs)) = layout.map(list.value) else {
-        return Err((list.line, "it is no list"));
+        return Err((list.key.line, "it is no list"));
     };
-    let place = pairs.iter().position(|pair| pair.key == last.as_str());
-    let place = place.ok_or((list.line, "the host comes by a merge key (<<)"))?;
+    let place = pairs.iter().position(|pair| pair.key.text == last.as_str());
+    let place = place.ok_or((list.key.line, "the host comes by a merge key (<<)"))?;
     let [host, .., end] = &pairs[place..] else { return Ok(Vec::new()) };
     match style {
         Style::Flow => {
-            let taken = |pair: &Pair| pair.at.start..flow_end(text, pair);
+            let taken = |pair: &Pair<'_>| pair.key.at.start..flow_end(text, pair);
             let (slots, others) = (&pairs[place..], &pairs[place + 1..]);
             let rotated = others.iter().chain([host]);
-            let edit = |(slot, pair): (&Pair, &Pair)| {
+            let edit = |(slot, pair): (&Pair<'_>, &Pair<'_>)| {
                 let (slot, mut with) = (taken(slot), text[taken(pair)].to_owned());
                 // What libyaml takes for a part of the name, or for an error: "name:,".
                 if with.ends_with(':') && !text[slot.end..].starts_with(char::is_whitespace) {
@@ -143,17 +166,17 @@ fn moved(
 }
 
 /// The whole lines of a pair.
-fn lines(text: &str, pair: &Pair) -> Result<Range<usize>, (usize, &'static str)> {
-    let start = text[..pair.at.start].rfind('\n').map_or(0, |at| at + 1);
-    if !text[start..pair.at.start].chars().all(|c| c == ' ') {
-        return Err((pair.line, "the host does not begin a line"));
+fn lines(text: &str, pair: &Pair<'_>) -> Result<Range<usize>, (usize, &'static str)> {
+    let start = text[..pair.key.at.start].rfind('\n').map_or(0, |at| at + 1);
+    if !text[start..pair.key.at.start].chars().all(|c| c == ' ') {
+        return Err((pair.key.line, "the host does not begin a line"));
     }
     let end = text[pair.end..].find('\n').map_or(text.len(), |at| pair.end + at + 1);
     Ok(start..end)
 }
 
 /// The end of a pair in braces, with its colon where nothing follows that.
-fn flow_end(text: &str, pair: &Pair) -> usize {
+fn flow_end(text: &str, pair: &Pair<'_>) -> usize {
     let rest = &text[pair.end..];
     let gap = rest.len() - rest.trim_start().len();
     match rest[gap..].starts_with(':') {
@@ -248,6 +271,13 @@ mod tests {
         for (groups, line, words) in [
             (
                 format!(
+                    "    kube_control_plane: {{hosts: &a {{m1: , m2: , m3: }}}}\n{nodes}    etcd: {{hosts: {{m1: }}}}\n  vars: {{again: *a}}\n"
+                ),
+                8,
+                "other things would change",
+            ),
+            (
+                format!(
                     "    kube_control_plane: {{hosts: &a {{m1: , m2: , m3: }}}}\n    other: {{hosts: *a}}\n{nodes}    etcd: {{hosts: {{m1: }}}}\n"
                 ),
                 8,
@@ -283,6 +313,28 @@ mod tests {
         let why =
             reordered(&with(&format!("{masters}{nodes}    etcd: {{hosts: {{m1: }}}}\n")), "w1");
         assert_eq!(why.unwrap_err(), "kube_control_plane: w1 is not in it: it has m1, m2, m3");
+    }
+
+    #[test]
+    fn an_edit_is_proved_to_change_the_order_and_nothing_else() {
+        let text = with(BLOCK);
+        let layout = Layout::parse(&text).unwrap();
+        let edited = reordered(&text, "m1").unwrap();
+        let meant = Tree::parse(&edited).unwrap();
+        assert!(children_alone(&text, &layout).is_some());
+        assert!(means(&edited, &meant, &text, &layout));
+        for (from, to) in [
+            ("m2: null", "m4: null"),
+            ("    etcd:\n", "  etcd:\n"),
+            ("        w1: # last\n", ""),
+            ("        w1: # last\n", "        w1: # last\n        w2:\n"),
+            ("m1: {ip: 10.0.0.1}", "m1: {ip: 10.0.0.2}"),
+            ("m3: ~\n        m1: ~", "m3: ~\n        m1: ~\n  more: {}"),
+        ] {
+            let wrong = edited.replacen(from, to, 1);
+            assert_ne!(wrong, edited);
+            assert!(!means(&wrong, &meant, &text, &layout), "{from:?} is now {to:?}");
+        }
     }
 
     #[test]

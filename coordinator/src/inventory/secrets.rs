@@ -44,7 +44,7 @@ pub fn passwords(text: &str) -> Result<Vec<Password>, Fault> {
         let key = entry.key.to_lowercase();
         let of_host = key.starts_with("ansible_") && key.contains("pass");
         if of_host && entry.value.text().is_some_and(is_plain) {
-            let (variable, line) = (entry.key.clone(), entry.line);
+            let (variable, line) = (entry.key.clone().into_owned(), entry.line);
             found.push(Password { variable, place: format!("{path} (line {line})") });
         }
     });
@@ -78,13 +78,13 @@ impl Secrets {
         self.0.dedup();
     }
 
-    fn learn_all(&mut self, tree: &Tree) {
+    fn learn_all(&mut self, tree: &Tree<'_>) {
         match tree {
             Tree::Text(value) => self.learn_text(value),
             Tree::Plain(value) => {
                 let digits = value.bytes().filter(u8::is_ascii_digit).count();
                 if digits >= DIGITS_MIN {
-                    self.0.push(value.clone());
+                    self.0.push(value.clone().into_owned());
                 }
             }
             Tree::List(list) => list.iter().for_each(|item| self.learn_all(item)),

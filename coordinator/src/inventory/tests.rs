@@ -250,15 +250,16 @@ fn what_cannot_be_left_out_line_by_line_is_refused() {
 }
 
 #[test]
-fn hosts_merged_from_an_anchor_are_not_taken_out_by_accident() {
+fn hosts_merged_from_an_anchor_go_with_it() {
     let merged = PLAIN
         .replace("    kube_node:\n      hosts:\n", "    kube_node:\n      hosts: &nodes\n")
         .replace(
             "    gpu:\n      hosts:\n        worker1: {}\n",
             "    gpu:\n      hosts:\n        <<: *nodes\n",
         );
-    let fault = without(&merged, &[node("worker1")]).unwrap_err();
-    assert!(fault.line > 0, "{fault}");
+    let edited = without(&merged, &[node("worker1")]).unwrap();
+    assert!(merged.matches("worker1: null").count() == 1 && !edited.contains("worker1: null"));
+    assert_eq!(Inventory::parse(&edited).unwrap().nodes, [node("master1"), node("worker2")]);
 }
 
 #[test]
@@ -271,7 +272,7 @@ fn words_are_as_far_apart_as_they_look() {
 #[test]
 fn names_that_are_no_text_for_ansible_are_refused() {
     let renamed = |name: &str| Inventory::parse(&PLAIN.replace("worker2", name));
-    for name in ["yes", "off", "12", "007", "1.5", "0x1f", "0b1", "2026-01-31"] {
+    for name in ["null", "yes", "off", "12", "007", "1.5", "0x1f", "0b1", "2026-01-31"] {
         let why = renamed(name).unwrap_err();
         assert!(why.line == 8 && why.why.contains("as a number"), "{name}: {why}");
     }

@@ -1,36 +1,46 @@
-//! Where the parts of a YAML text stand, byte by byte, for edits that leave all others as they are.
+//! How a YAML text is written: every part of it and where it stands, byte by byte, for edits that
+//! leave all others as they are.
 //!
-//! A [`Tree`](super::Tree) says what a text means, aliases and merges resolved; a layout says how it
-//! is written.
+//! What it means, aliases and merges resolved, is its [`Tree`](super::Tree).
 
-use std::{collections::HashMap, ops::Range};
+use std::{borrow::Cow, collections::HashMap, ops::Range};
 
-use granit_parser::{Event, Parser, ScanError, Span, StructureStyle};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 
 use super::Fault;
 
+/// The key that takes the entries of other mappings in.
+const MERGE: &str = "<<";
+
+/// The namespace of YAML's own tags.
+const OWN_TAGS: &str = "tag:yaml.org,2002:";
+
 /// How a text is written. Its parts are numbered in the order in which they begin.
-#[derive(Debug)]
-pub struct Layout {
-    parts: Vec<Part>,
+pub struct Layout<'t> {
+    parts: Vec<Part<'t>>,
 }
 
 /// Number of a part. An anchored part has one number, however many aliases stand for it.
 pub type Number = usize;
 
 /// One node, as it is written.
-#[derive(Debug)]
-struct Part {
-    shape: Shape,
+pub(super) struct Part<'t> {
+    pub(super) shape: Shape<'t>,
     /// Just behind its last byte; `None` where nothing is written.
     end: Option<usize>,
 }
 
-#[derive(Debug)]
-enum Shape {
-    Leaf,
-    List,
-    Map(Style, Vec<Pair>),
+pub(super) enum Shape<'t> {
+    Leaf(Leaf<'t>),
+    List(Vec<Number>),
+    Map(Style, Vec<Pair<'t>>),
+}
+
+/// A scalar.
+pub(super) struct Leaf<'t> {
+    pub(super) text: Cow<'t, str>,
+    /// Whether it is a text whatever stands in it: by quotes, or by a tag.
+    pub(super) is_text: bool,
 }
 
 /// How a mapping is written.
@@ -43,32 +53,47 @@ pub enum Style {
 }
 
 /// One key of a mapping, and what it holds.
-#[derive(Debug)]
-pub struct Pair {
+pub struct Pair<'t> {
     /// The key.
-    pub key: String,
-    /// Where it stands, quotes included.
-    pub at: Range<usize>,
-    /// Its line, from 1.
-    pub line: usize,
+    pub key: Key<'t>,
     /// What it holds.
     pub value: Number,
     /// Just behind the last byte of what it holds; of the key itself, if it holds nothing.
     pub end: usize,
 }
 
-impl Layout {
-    /// Finds every part of a text.
+/// A key, as it is written.
+pub struct Key<'t> {
+    /// Its text.
+    pub text: Cow<'t, str>,
+    /// Where it stands, quotes included.
+    pub at: Range<usize>,
+    /// Its line, from 1.
+    pub line: usize,
+    /// Its column, from 1.
+    pub column: usize,
+    /// Whether it takes the entries of what it holds in. In quotes, it is a key like others.
+    pub merges: bool,
+}
+
+impl<'t> Layout<'t> {
+    /// Finds every part of a text of one document.
     ///
     /// # Errors
-    /// A [`Fault`] with the place, if it is no YAML.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
+    /// A [`Fault`] with the place, if it is no YAML, or has keys that are no words or types whose
+    /// order is not that of the text.
+    pub fn parse(text: &'t str) -> Result<Self, Fault> {
         let mut builder = Builder::default();
         for event in Parser::new_from_str(text) {
             let (event, span) = event.map_err(|error| unreadable(&error))?;
-            builder.take(event, span);
+            builder
+                .take(event, span)
+                .map_err(|why| Fault::at(span.start.line(), span.start.col() + 1, why))?;
         }
-        Ok(Self { parts: builder.parts })
+        match builder.parts.is_empty() {
+            true => Err(Fault::of("", "there is nothing")),
+            false => Ok(Self { parts: builder.parts }),
+        }
     }
 
     /// The whole text.
@@ -77,81 +102,99 @@ impl Layout {
     }
 
     /// Style and keys of a mapping; `None` for everything else.
-    pub fn map(&self, part: Number) -> Option<(Style, &[Pair])> {
-        match &self.parts.get(part)?.shape {
+    pub fn map(&self, part: Number) -> Option<(Style, &[Pair<'t>])> {
+        match self.shape(part) {
             Shape::Map(style, pairs) => Some((*style, pairs)),
-            Shape::Leaf | Shape::List => None,
+            Shape::Leaf(_) | Shape::List(_) => None,
         }
     }
 
     /// Whether a part is a sequence.
     pub fn is_list(&self, part: Number) -> bool {
-        matches!(self.parts.get(part), Some(Part { shape: Shape::List, .. }))
+        matches!(self.shape(part), Shape::List(_))
     }
 
     /// What a key of a mapping holds.
-    pub fn get(&self, part: Number, key: &str) -> Option<&Pair> {
-        self.map(part)?.1.iter().find(|pair| pair.key == key)
+    pub fn get(&self, part: Number, key: &str) -> Option<&Pair<'t>> {
+        self.map(part)?.1.iter().find(|pair| pair.key.text == key)
+    }
+
+    pub(super) fn shape(&self, part: Number) -> &Shape<'t> {
+        &self.parts[part].shape
     }
 }
 
+/// What the parser says, without a word of the text: it may hold passwords.
 fn unreadable(error: &ScanError) -> Fault {
+    let why = match error.kind() {
+        ErrorKind::UnknownAnchor => "an alias names an anchor that does not exist",
+        _ => "this is not YAML (tabs cannot indent, and quotes and brackets must close)",
+    };
     let mark = error.marker();
-    let why = "this is not YAML".to_owned();
-    Fault { line: mark.line(), column: mark.col() + 1, path: String::new(), why }
+    Fault::at(mark.line(), mark.col() + 1, why)
 }
 
 /// Puts the parts together as the parser meets them.
 #[derive(Default)]
-struct Builder {
-    parts: Vec<Part>,
+struct Builder<'t> {
+    parts: Vec<Part<'t>>,
     /// Collections that are not closed yet.
-    open: Vec<Open>,
+    open: Vec<Open<'t>>,
     anchors: HashMap<usize, Number>,
 }
 
-struct Open {
+struct Open<'t> {
     part: Number,
     /// A key whose value comes next.
-    key: Option<(String, Range<usize>, usize)>,
+    key: Option<Key<'t>>,
 }
 
-impl Builder {
-    fn take(&mut self, event: Event<'_>, span: Span) {
+impl<'t> Builder<'t> {
+    /// Takes the next event in; else says what is wrong there.
+    fn take(&mut self, event: Event<'t>, span: Span) -> Result<(), &'static str> {
         let bytes = span.byte_range().unwrap_or_default();
         let end = (!bytes.is_empty()).then_some(bytes.end);
         match event {
-            Event::Scalar(text, _, anchor, _) => {
-                let is_key = self.open.last().is_some_and(|open| {
-                    open.key.is_none() && matches!(self.parts[open.part].shape, Shape::Map(..))
-                });
-                if is_key {
-                    let key = Some((text.into_owned(), bytes, span.start.line()));
+            Event::DocumentStart(..) if !self.parts.is_empty() => {
+                return Err("there is more than one document");
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let plain = style == ScalarStyle::Plain && tag.is_none();
+                if self.wants_key() {
+                    if anchor > 0 {
+                        return Err(NO_KEY);
+                    }
+                    let merges = plain && text == MERGE;
+                    let (line, column) = (span.start.line(), span.start.col() + 1);
+                    let key = Some(Key { text, at: bytes, line, column, merges });
                     self.open.last_mut().expect("a mapping is open").key = key;
                 } else {
-                    let part = self.begin(Shape::Leaf, anchor, end);
+                    let is_text = !plain && tag.is_none_or(|tag| !is_of_value(&tag));
+                    let part = self.begin(Shape::Leaf(Leaf { text, is_text }), anchor, end);
                     self.place(part, end);
                 }
             }
+            _ if self.wants_key() && begins_node(&event) => return Err(NO_KEY),
             Event::Alias(anchor) => {
-                // Of an anchor that does not exist, the parser itself complains.
                 let part = self.anchors.get(&anchor).copied().unwrap_or_default();
                 self.place(part, end);
             }
-            Event::SequenceStart(_, anchor, _) => self.enter(Shape::List, anchor),
-            Event::MappingStart(style, anchor, _) => {
+            Event::SequenceStart(_, anchor, tag) => {
+                self.enter(Shape::List(Vec::new()), anchor, tag.as_deref())?;
+            }
+            Event::MappingStart(style, anchor, tag) => {
                 let style = match style {
                     StructureStyle::Flow => Style::Flow,
                     _ => Style::Block,
                 };
-                self.enter(Shape::Map(style, Vec::new()), anchor);
+                self.enter(Shape::Map(style, Vec::new()), anchor, tag.as_deref())?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some(Open { part, .. }) = self.open.pop() else { return };
+                let Some(Open { part, .. }) = self.open.pop() else { return Ok(()) };
                 // The end of a block is where the next part begins: its last pair knows better.
                 let inner = match &self.parts[part].shape {
                     Shape::Map(_, pairs) => pairs.last().map(|pair| pair.end),
-                    Shape::Leaf | Shape::List => self.parts[part].end,
+                    Shape::Leaf(_) | Shape::List(_) => self.parts[part].end,
                 };
                 let end = end.max(inner);
                 self.parts[part].end = end;
@@ -159,9 +202,17 @@ impl Builder {
             }
             _ => (),
         }
+        Ok(())
     }
 
-    fn begin(&mut self, shape: Shape, anchor: usize, end: Option<usize>) -> Number {
+    /// Whether the next node is a key.
+    fn wants_key(&self) -> bool {
+        self.open.last().is_some_and(|open| {
+            open.key.is_none() && matches!(self.parts[open.part].shape, Shape::Map(..))
+        })
+    }
+
+    fn begin(&mut self, shape: Shape<'t>, anchor: usize, end: Option<usize>) -> Number {
         let part = self.parts.len();
         self.parts.push(Part { shape, end });
         if anchor > 0 {
@@ -170,28 +221,50 @@ impl Builder {
         part
     }
 
-    fn enter(&mut self, shape: Shape, anchor: usize) {
+    fn enter(
+        &mut self,
+        shape: Shape<'t>,
+        anchor: usize,
+        tag: Option<&Tag>,
+    ) -> Result<(), &'static str> {
+        let own = tag.and_then(|tag| tag.suffix_in_namespace(OWN_TAGS));
+        if own.is_some_and(|name| name != "map" && name != "seq") {
+            return Err("the order of such a type is not that of the text: leave the tag out");
+        }
         let part = self.begin(shape, anchor, None);
         self.open.push(Open { part, key: None });
+        Ok(())
     }
 
-    /// Puts a part that is whole into the collection around it. A collection that is a key has none.
+    /// Puts a part that is whole into the collection around it.
     fn place(&mut self, value: Number, end: Option<usize>) {
         let Some(open) = self.open.last_mut() else { return };
         let around = &mut self.parts[open.part];
         match &mut around.shape {
             Shape::Map(_, pairs) => {
-                let Some((key, at, line)) = open.key.take() else {
-                    open.key = Some((String::new(), 0..0, 0));
-                    return;
-                };
-                let end = end.unwrap_or(at.end).max(at.end);
-                pairs.push(Pair { key, at, line, value, end });
+                let key = open.key.take().expect("a node that is no key has one");
+                let end = end.unwrap_or(key.at.end).max(key.at.end);
+                pairs.push(Pair { key, value, end });
             }
-            Shape::List => around.end = around.end.max(end),
-            Shape::Leaf => (),
+            Shape::List(items) => {
+                items.push(value);
+                around.end = around.end.max(end);
+            }
+            Shape::Leaf(_) => (),
         }
     }
+}
+
+/// What is said of a key that is a collection, an alias or an anchor.
+const NO_KEY: &str = "a key must be one word, written out";
+
+fn begins_node(event: &Event<'_>) -> bool {
+    matches!(event, Event::Alias(_) | Event::SequenceStart(..) | Event::MappingStart(..))
+}
+
+/// Whether a tag makes a number, a truth value or nothing of a scalar.
+fn is_of_value(tag: &Tag) -> bool {
+    matches!(tag.core_suffix(), Some("int" | "float" | "bool" | "null"))
 }
 
 #[cfg(test)]
@@ -203,9 +276,9 @@ mod tests {
         let layout = Layout::parse(text).unwrap();
         let all = layout.parts.iter().filter_map(|part| match &part.shape {
             Shape::Map(_, pairs) => Some(pairs),
-            Shape::Leaf | Shape::List => None,
+            Shape::Leaf(_) | Shape::List(_) => None,
         });
-        all.flatten().map(|pair| text[pair.at.start..pair.end].to_owned()).collect()
+        all.flatten().map(|pair| text[pair.key.at.start..pair.end].to_owned()).collect()
     }
 
     #[test]
@@ -240,5 +313,20 @@ mod tests {
         assert_eq!(layout.get(c, "d").unwrap().value, a);
         assert_eq!(layout.map(a).unwrap().0, Style::Flow);
         assert!(Layout::parse("a: [").is_err());
+    }
+    #[test]
+    fn what_is_no_plain_word_is_no_key_and_what_has_no_order_is_refused() {
+        for (text, line, why) in [
+            ("a: 1\n? [b]\n: 2\n", 2, NO_KEY),
+            ("a: &x b\n*x : 2\n", 2, NO_KEY),
+            ("&x a: 1\n", 1, NO_KEY),
+            ("{{a: 1}: 2}\n", 1, NO_KEY),
+            ("a:\n  b: !!set {c, d}\n", 2, "leave the tag out"),
+            ("a: !!omap [b: 1]\n", 1, "leave the tag out"),
+        ] {
+            let fault = Layout::parse(text).err().unwrap_or_else(|| panic!("{text:?} was read"));
+            assert!(fault.line == line && fault.why.contains(why), "{text:?}: {fault}");
+        }
+        assert!(Layout::parse("a: !!map {b: !!seq [c], d: !ours [e]}\n").is_ok());
     }
 }
