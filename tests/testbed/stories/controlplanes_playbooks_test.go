@@ -2,9 +2,12 @@ package stories
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"sigs.k8s.io/yaml"
 
 	"rehull.dev/testbed/cluster"
 	"rehull.dev/testbed/hosts"
@@ -45,6 +48,7 @@ func TestControlPlanePlaybooks(t *testing.T) {
 		w.removed("master2", "10.77.0.12")
 		w.survive("master2", "containerd-shim", "kube-apiserver", "kube-controller", "kube-scheduler")
 	})
+	step("what is left is ended by the operation for people", func() { w.clean("master2") })
 	step("master2 is reinstalled", func() { w.reinstall("master2") })
 	step("master2 joins", func() { w.play("ping.yml", joinControlPlane) })
 	w.whole()
@@ -158,6 +162,48 @@ func (w *walk) survive(master string, names ...string) {
 			w.Errorf("%s survived on %s: %s", name, master, after)
 		}
 	}
+}
+
+// clean ends what a removal has left, by the playbook of deploy: on a host that is named, or not at all.
+func (w *walk) clean(master string) {
+	w.Helper()
+	text, err := os.ReadFile("../../../deploy/coordinator/clean-control-plane.yaml")
+	if err != nil {
+		w.Fatal(err)
+	}
+	const name = "clean-control-plane.yml"
+	var config struct {
+		Data map[string]string `json:"data"`
+	}
+	first, _, _ := strings.Cut(string(text), "\n---\n")
+	if err := yaml.Unmarshal([]byte(first), &config); err != nil || config.Data[name] == "" {
+		w.Fatal("no playbook:", err)
+	}
+	if err := w.testbed.Write(w.Context(), "mgmt", "/kubespray/"+name, 0o644, []byte(config.Data[name])); err != nil {
+		w.Fatal(err)
+	}
+	for _, refused := range []struct{ args, words string }{
+		{"", "'node' is undefined"},
+		{" -e node=kube_node", "Assertion failed"},
+		{" -e node=" + master + ",master3", "Assertion failed"},
+		{" -e node=master3", "pgrep"}, // its kubelet lives
+	} {
+		log, err := cluster.Playbook(w.Context(), w.testbed, name+refused.args)
+		if err == nil || !strings.Contains(log, refused.words) {
+			w.Errorf("%q was not refused: %v\n%s", refused.args, err, log)
+		}
+	}
+	w.survive(master, "kube-apiserver", "kube-controller", "kube-scheduler")
+	w.survive("master3", "kubelet", "kube-apiserver")
+	w.play(name + " -e node=" + master)
+	after := programs(w.T, w.testbed, master)
+	for _, gone := range []string{"kube-apiserver", "kube-controller", "kube-scheduler"} {
+		if strings.Contains(after, "\n"+gone+"\n") {
+			w.Errorf("%s is left on %s: %s", gone, master, after)
+		}
+	}
+	w.survive("master1", "kube-apiserver")
+	w.survive("master3", "kube-apiserver")
 }
 
 // whole waits for three healthy voters and Ready nodes, of one and the same cluster as ever.
