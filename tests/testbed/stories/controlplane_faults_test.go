@@ -171,6 +171,17 @@ var controlPlaneFaults = []fault{
 		off: freshAnswers,
 	},
 	{
+		name: "another API server that falls silent (F14)", node: "master2", gate: "G5",
+		on: func(n *night) {
+			n.on("mgmt", "nft add table ip silent; "+
+				"nft 'add chain ip silent out { type filter hook output priority 0; }'; "+
+				"nft add rule ip silent out ip daddr 10.77.0.13 tcp dport 6443 drop")
+		},
+		check: "ApiServersSteady", seen: "10.77.0.13:6443 is not ready since",
+		advice: "rehull status prod",
+		off:    func(n *night) { n.on("mgmt", "nft delete table ip silent") },
+	},
+	{
 		name: "a second member that is lost (F54)", node: "master2", gate: "G5",
 		on: func(n *night) {
 			n.on("master3", "mv /etc/kubernetes/manifests/etcd.yaml /root/etcd.yaml")
@@ -214,10 +225,10 @@ var handOverFaults = []fault{
 		off:    func(n *night) { approveFirst(n.T, n.testbed) },
 	},
 	{
-		name: "another writer who puts the order back (F62)", node: "master1", gate: "Reorder",
+		name: "another writer who puts the order back (F62)", node: "master1", gate: "Reordered",
 		during: func(n *night) {
 			n.killAlongTheWay("master1", handOverPoints)
-			n.happens("master1", point{"InventoryReordered", 1})
+			n.happens("master1", point{"OperationStarted", 2}) // it applies the order
 			n.on("mgmt", hostsConf+"-o yaml >/root/after.yaml; "+
 				"sed /resourceVersion:/d /root/before.yaml | kubectl replace -f -")
 		},
