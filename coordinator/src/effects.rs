@@ -22,6 +22,7 @@ use crate::{
         effect::{Effect, Work},
         state::{Fleet, Migration, Node},
     },
+    readiness::Readiness,
 };
 
 mod collect;
@@ -66,6 +67,8 @@ pub struct Context {
     pub clients: Clients,
     /// Connected agents.
     pub agents: Agents,
+    /// What API servers answer, asked again and again.
+    pub readiness: Readiness,
     /// Stored snapshots.
     pub blobs: Blobs,
     /// Where backups of control planes go, if anywhere.

@@ -22,6 +22,7 @@ pub mod log;
 mod pods;
 mod preview;
 pub mod projection;
+pub mod readiness;
 pub mod rehearsal;
 pub mod telemetry;
 pub mod webhook;

@@ -9,6 +9,7 @@ use crate::{
     domain::{effect::Effect, state::Fleet},
     etcd::Looks,
     history::History,
+    readiness::Readiness,
 };
 
 mod explain;
@@ -58,6 +59,8 @@ pub struct View<'a> {
     pub refused: &'a BTreeMap<Whom, Refused>,
     /// How the etcd of clusters was when it was looked at last.
     pub etcd: &'a Looks,
+    /// What API servers have answered.
+    pub readiness: &'a Readiness,
     /// What time it is.
     pub now: Timestamp,
 }

@@ -309,6 +309,11 @@ pub enum Check {
     // -- control planes, from the plan
     /// The playbooks of the image find the member of etcd of each control plane, and of no other (F7).
     MembersDistinct,
+    // -- control planes, while one of them is away
+    /// No API server of the host renews its lease any more (F5).
+    ApiServerLeaseStopped,
+    /// The API servers that are to serve have answered all the while (F14).
+    ApiServersSteady,
 }
 
 impl fmt::Display for Check {

@@ -43,7 +43,8 @@ fn look<T>(
     let sequence = log.len() as u64;
     let (history, connected, refused) = (&history, &connected, &BTreeMap::new());
     let etcd = &Looks::new();
-    look(&View { fleet, sequence, history, troubles, connected, refused, etcd, now })
+    let readiness = &Default::default();
+    look(&View { fleet, sequence, history, troubles, connected, refused, etcd, readiness, now })
 }
 
 fn status(story: &Story) -> ClusterStatus {
@@ -373,6 +374,7 @@ fn an_old_look_at_etcd_is_not_shown_as_news() {
             connected: &BTreeMap::new(),
             refused: &BTreeMap::new(),
             etcd,
+            readiness: &Default::default(),
             now: story.now + after,
         };
         projection::status(&view, None).clusters.remove(0).etcd
@@ -399,6 +401,7 @@ fn a_host_that_is_refused_is_told_of_with_what_helps_until_it_asks_no_more() {
             connected: &BTreeMap::new(),
             refused: &refused,
             etcd: &Default::default(),
+            readiness: &Default::default(),
             now: at + after,
         };
         projection::explain(&view, &prod(), Some(&node("n1"))).expect("a node").unblock

@@ -62,6 +62,7 @@ fn said_since(story: &Story) -> String {
         connected: &BTreeMap::new(),
         refused: &BTreeMap::new(),
         etcd: &Default::default(),
+        readiness: &Default::default(),
         now: story.now,
     };
     let status = projection::status(&view, None).clusters.remove(0).unprotected_since;

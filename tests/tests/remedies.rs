@@ -33,6 +33,7 @@ fn explain(story: &Story, subject: &Subject) -> ExplainResponse {
         connected: &BTreeMap::new(),
         refused: &BTreeMap::new(),
         etcd: &Default::default(),
+        readiness: &Default::default(),
         now: story.now,
     };
     projection::explain(&view, &prod(), subject.node()).expect("a subject of the story")

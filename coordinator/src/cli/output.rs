@@ -110,6 +110,7 @@ fn cluster(cluster: &ClusterStatus) -> String {
         ("UNSAFE, because", &cluster.r#unsafe),
         ("deletion protection is off since", &seconds(&cluster.unprotected_since)),
         ("etcd is", &cluster.etcd),
+        ("API servers", &cluster.api_servers),
         ("waits for", &cluster.waits_for),
     ] {
         if !value.is_empty() {

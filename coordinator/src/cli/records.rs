@@ -40,6 +40,7 @@ fn picture<T>(reach: &Reach, look: impl FnOnce(&View<'_>) -> T) -> Result<T, Fai
         connected: &Default::default(),
         refused: &Default::default(),
         etcd: &Default::default(),
+        readiness: &Default::default(),
         now: last_moment(&published.fleet, &history),
     }))
 }

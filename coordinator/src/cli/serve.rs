@@ -21,7 +21,7 @@ use crate::{
     engine::{Engine, Handle},
     etcd,
     ingest::{self, Desk},
-    telemetry,
+    readiness, telemetry,
     webhook::{Cursor, Patience, Secret, Webhook},
 };
 
@@ -69,9 +69,11 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let (context, troubles) = (desk.context.clone(), desk.troubles.clone());
     let (agents, clock) = (context.agents.clone(), context.clock.clone());
-    let looks = etcd::watch(handle.clone(), agents, clock, desk.etcd.clone());
+    let (clients, readiness) = (context.clients.clone(), context.readiness.clone());
+    let looks = etcd::watch(handle.clone(), agents, clock.clone(), desk.etcd.clone());
+    let asks = readiness::watch(handle.clone(), clients, clock, readiness);
     let mut looks = tokio::spawn(async move {
-        looks.await;
+        tokio::join!(looks, asks);
         anyhow::Ok(())
     });
     let mut thread = tokio::task::spawn_blocking(move || engine.run());
@@ -85,7 +87,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
         end = &mut doors => (Err(dead("the gRPC server", end)), Some(thread)),
         end = &mut effects => (Err(dead("the effects", end)), Some(thread)),
         end = &mut ticks => (Err(dead("the clock", end)), Some(thread)),
-        end = &mut looks => (Err(dead("the watch of etcd", end)), Some(thread)),
+        end = &mut looks => (Err(dead("the watch of etcd and API servers", end)), Some(thread)),
         end = &mut telling => (Err(dead("the webhook", end)), Some(thread)),
         _ = terminated.recv() => (Ok(()), Some(thread)),
         end = tokio::signal::ctrl_c() => (end.context("no signals can be heard"), Some(thread)),
@@ -138,6 +140,7 @@ fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::R
     let context = effects::Context {
         clients: Clients::new(crate::clients::real()),
         agents: Agents::default(),
+        readiness: Default::default(),
         blobs: Blobs::open(config.dir.join(blobs::DIRECTORY))?,
         backups,
         run_program: effects::run_program(),

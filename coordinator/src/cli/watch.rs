@@ -103,7 +103,11 @@ fn title(cluster: &ClusterStatus) -> String {
         false => " (deletion protection off)",
     };
     let ill = if cluster.etcd.starts_with("NOT") { " (etcd NOT healthy)" } else { "" };
-    format!("{}{off}{ill}  {}", cluster.state, cluster.waits_for)
+    let silent = match cluster.api_servers.starts_with("NOT") {
+        true => " (API servers NOT all ready)",
+        false => "",
+    };
+    format!("{}{off}{ill}{silent}  {}", cluster.state, cluster.waits_for)
 }
 
 struct Bars {

@@ -512,7 +512,9 @@ impl Gate {
                         once(EtcdHealthy, ControlPlanes),
                         once(IdentityKept, ControlPlanes),
                         need(ApiServersListed, ApiServers, Usual, Lease),
+                        need(ApiServerLeaseStopped, ApiServers, Usual, Lease),
                         once(EndpointsElsewhere, ApiServers),
+                        once(ApiServersSteady, Coordinator),
                     ]
                 }
             }

@@ -194,6 +194,7 @@ impl Pass<'_> {
                     self.backup_proved(&Subject::of(node.map(|node| &node.planned.name)))
                 }
                 Check::FirstControlPlaneApproved => self.first_approved(node),
+                Check::ApiServersSteady => self.context.readiness.steady(self.migration, now),
                 // Every old host is asked for it: not at every look.
                 Check::OldRepositoriesServe if self.is_fresh(node, check, now) => continue,
                 Check::OldRepositoriesServe => self.old_repositories(round).await,
@@ -306,7 +307,13 @@ impl Pass<'_> {
             Check::LeaseStopped => {
                 let (lease, window) = (server.lease(name).await?, plan.policy.lease_window);
                 let last = last_pass(node, check, source);
-                return Ok(node::lease_stopped(lease, name, window, now, last));
+                return Ok(node::lease_stopped(lease, name.as_str(), window, now, last));
+            }
+            Check::ApiServerLeaseStopped => {
+                let (leases, window) =
+                    (server.api_server_leases().await?, plan.policy.lease_window);
+                let last = last_pass(node, check, source);
+                return Ok(endpoints::leases_stopped(leases, name, window, now, last));
             }
             Check::NodeDrained => {
                 let open = |pod: &Pod| self.objection(name, pod);

@@ -111,6 +111,7 @@ impl Stage {
         let context = Context {
             clients: clients(management.clone(), workload.clone()),
             agents: Agents::default(),
+            readiness: Default::default(),
             blobs: Blobs::open(dir.path().join("blobs")).unwrap(),
             backups: None,
             run_program: program(&calls, &answers),

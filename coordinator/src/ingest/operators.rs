@@ -79,6 +79,7 @@ impl Desk {
             connected: &self.context.agents.connected(),
             refused: &self.context.agents.refused(),
             etcd: &self.etcd.all(),
+            readiness: &self.context.readiness,
             now: (self.context.clock)(),
         })
     }

@@ -47,6 +47,7 @@ fn of_cluster(view: &View<'_>, name: &ClusterName, migration: &Migration) -> Clu
         waits_for: waits_for(view, migration, &Subject::Cluster),
         unprotected_since: unprotected_since(migration),
         etcd: etcd(view, view.etcd.get(name), migration),
+        api_servers: view.readiness.summary(migration),
     }
 }
 

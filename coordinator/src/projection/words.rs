@@ -94,6 +94,8 @@ pub const fn of_check(check: Check) -> Words {
         | Check::ApiServersListed
         | Check::ControlPlanePodsReady
         | Check::ApiServerStopped
+        | Check::ApiServerLeaseStopped
+        | Check::ApiServersSteady
         | Check::KubeconfigElsewhere
         | Check::InventoryReordered
         | Check::BackupFresh
@@ -219,6 +221,23 @@ const fn of_control_plane(check: Check) -> Words {
             "the pods of the node's control plane are Ready",
             "",
             &["kubectl -n kube-system get pods --field-selector spec.nodeName={node}"],
+        ),
+        Check::ApiServerLeaseStopped => words(
+            "no API server of the host renews its lease any more",
+            "F5",
+            &[
+                "kubectl -n kube-system get leases -l apiserver.kubernetes.io/identity=kube-apiserver \
+                 -o custom-columns=HOST:.metadata.labels.kubernetes\\.io/hostname,\
+                 RENEWED:.spec.renewTime",
+            ],
+        ),
+        Check::ApiServersSteady => words(
+            "the API servers that are to serve have answered all the while, asked each second",
+            "F14",
+            &[
+                "rehull status {cluster}  # which of them is silent, and since when",
+                "kubectl get --raw=/readyz?verbose  # of that API server",
+            ],
         ),
         Check::ApiServerStopped => words(
             "no process of an API server is left on the host, and its port is free",

@@ -105,6 +105,7 @@ impl Coordinator {
         let context = Context {
             clients: Clients::new(parts.world.connect()),
             agents: Agents::default(),
+            readiness: Default::default(),
             blobs: Blobs::open(parts.dir.join("blobs")).map_err(io::Error::other)?,
             backups: Some(Backups::new(parts.dir.join(BACKUPS), vec![parts.recipient.clone()], 3)),
             run_program: installer::program(parts.world.clone()),

@@ -35,7 +35,8 @@ use crate::{
         plan::Role,
         state::Phase,
     },
-    effects, engine, log,
+    effects::{self, Context},
+    engine, log,
 };
 
 /// Virtual time between two turns: as the policy polls, and longer while nothing happens.
@@ -111,6 +112,8 @@ pub(super) struct Driver {
     pub(super) deeds: Vec<Deed>,
     /// When the last event was seen, and its number.
     news: (Timestamp, u64),
+    /// Until when the API servers were asked whether they are ready.
+    asked: Timestamp,
     _hosts: TempDir,
 }
 
@@ -128,7 +131,8 @@ impl Driver {
         let coordinator = Coordinator::open(&parts).await?;
         let (agents, person) = (BTreeMap::new(), Person::new(&seed));
         let (deeds, news) = (Vec::new(), (begin, 0));
-        let mut driver = Self { parts, coordinator, agents, person, deeds, news, _hosts: hosts };
+        let mut driver =
+            Self { parts, coordinator, agents, person, deeds, news, asked: begin, _hosts: hosts };
         driver.enrol_hosts().await?;
         for (cluster, document) in &documents {
             driver.start(cluster, document, &seed).await?;
@@ -201,6 +205,7 @@ impl Driver {
         self.submit(Command::Tick).await?;
         self.meet_turns();
         self.do_chores().await?;
+        self.ask_readiness().await;
         for effect in due(&self.coordinator.handle.published().fleet) {
             let commands = self.pass(&effect).await;
             let is_cut = self.say(&effect, commands, fate).await?;
@@ -229,6 +234,17 @@ impl Driver {
         }
         self.clock().advance(if after.sequence == before { QUIET_STEP } else { STEP });
         Ok(Turn::Goes)
+    }
+
+    /// Asks the API servers for the time that was stepped over, often enough to be no pause.
+    async fn ask_readiness(&mut self) {
+        let fleet = self.coordinator.handle.published().fleet;
+        let Context { clients, readiness, .. } = &self.coordinator.context;
+        let now = self.clock().now();
+        while self.asked < now {
+            self.asked = (self.asked + STEP).min(now);
+            readiness.ask(clients, &fleet, self.asked).await;
+        }
     }
 
     /// Tells the world whose turn it is.

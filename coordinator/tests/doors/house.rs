@@ -60,6 +60,7 @@ pub(crate) async fn coordinator() -> Coordinator {
         backups: Some(backups),
         clients: Clients::new(Arc::new(connect)),
         agents: agents.clone(),
+        readiness: Default::default(),
         blobs: Blobs::open(dir.path().join("blobs")).unwrap(),
         run_program: run_program(),
         protection: None,

@@ -1922,6 +1922,9 @@ pub struct ClusterStatus {
     /// One line: how its etcd is, where agents on its control planes can see it. Empty if none can.
     #[prost(string, tag = "13")]
     pub etcd: ::prost::alloc::string::String,
+    /// One line: whether the API servers that are to serve are ready. Empty if nobody has asked yet.
+    #[prost(string, tag = "14")]
+    pub api_servers: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

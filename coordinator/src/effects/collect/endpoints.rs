@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::{
+    coordination::v1::Lease,
     core::v1::{ConfigMap, Pod},
     discovery::v1::EndpointSlice,
 };
@@ -10,6 +11,7 @@ use kube::{Api, api::ListParams};
 use rehull_shared::{
     evidence::{Check, Source, Verdict, Witness},
     ids::NodeName,
+    time::{Span, Timestamp},
 };
 
 use super::{
@@ -18,7 +20,7 @@ use super::{
         api::{self, few},
         endpoints::{PLACES, Place},
     },
-    Answers, checks,
+    Answers, checks, node,
     server::{Reading, SYSTEM, Server},
 };
 use crate::{
@@ -28,7 +30,11 @@ use crate::{
         state::Node,
     },
     pods,
+    readiness::is_ready,
 };
+
+/// The label of the leases of API servers that names their host.
+const HOST: &str = "kubernetes.io/hostname";
 
 /// The label of the pods of a control plane, and of its parts, as kubeadm has them.
 const TIER: (&str, &str) = ("tier", "control-plane");
@@ -114,13 +120,36 @@ impl Pass<'_> {
             Ok(client) => client,
             Err(trouble) => return Verdict::unknown(trouble.to_string()),
         };
-        let request =
-            http::Request::get("/readyz").body(Vec::new()).expect("the path is a constant");
-        match api::call(client.request_text(request)).await {
-            Ok(answer) if answer.trim() == "ok" => Verdict::pass(format!("{address} is ready")),
-            Ok(answer) => Verdict::fail(format!("{address} is not ready: {answer}")),
-            Err(failure) => Verdict::fail(format!("{address} is not ready: {failure}")),
+        match is_ready(&client).await {
+            Ok(()) => Verdict::pass(format!("{address} is ready")),
+            Err(why) => Verdict::fail(format!("{address} is not ready: {why}")),
         }
+    }
+}
+
+/// No API server of a host renews its lease. Before Kubernetes 1.26, none has one.
+pub(super) fn leases_stopped(
+    leases: &[Lease],
+    host: &NodeName,
+    window: Span,
+    now: Timestamp,
+    last: Option<&str>,
+) -> Verdict {
+    let of_host = |lease: &&Lease| {
+        let label = lease.metadata.labels.as_ref().and_then(|all| all.get(HOST));
+        label.is_some_and(|name| name.eq_ignore_ascii_case(host.as_str()))
+    };
+    let mut stopped = Vec::new();
+    for lease in leases.iter().filter(of_host) {
+        let name = lease.metadata.name.as_deref().unwrap_or_default();
+        match node::lease_stopped(Some(lease), name, window, now, last) {
+            Verdict::Pass(words) => stopped.push(words),
+            other => return other,
+        }
+    }
+    match stopped.is_empty() {
+        true => Verdict::pass(format!("no API server of {host} has a lease")),
+        false => Verdict::pass(stopped.join("; ")),
     }
 }
 

@@ -86,7 +86,7 @@ pub(super) fn volumes_detached(all: &[VolumeAttachment], name: &NodeName) -> Ver
 /// `last` is how the same server confirmed this check before; every break begins the window anew.
 pub(super) fn lease_stopped(
     lease: Option<&Lease>,
-    name: &NodeName,
+    name: &str,
     window: Span,
     now: Timestamp,
     last: Option<&str>,
@@ -180,7 +180,7 @@ mod tests {
         let renewed =
             |time: &str| -> Lease { from(json!({"metadata": {}, "spec": {"renewTime": time}})) };
         let judge = |lease: Option<&Lease>, last: Option<&str>| {
-            lease_stopped(lease, &worker1(), Span::from_secs(60), NOW, last)
+            lease_stopped(lease, worker1().as_str(), Span::from_secs(60), NOW, last)
         };
         says(&judge(None, None), "pass", "has no lease (404)");
         let fresh = renewed("2023-11-14T22:13:10.000000Z");

@@ -34,6 +34,10 @@ pub(super) const SYSTEM: &str = "kube-system";
 /// Namespace of the leases of kubelets.
 const LEASES: &str = "kube-node-lease";
 
+/// What the leases of API servers are labelled with, from Kubernetes 1.26 on. Source: its
+/// `IdentityLeaseComponentLabelKey`.
+const API_SERVERS: &str = "apiserver.kubernetes.io/identity=kube-apiserver";
+
 /// One API server.
 pub(super) struct Server {
     client: Result<Client, Trouble>,
@@ -44,6 +48,7 @@ pub(super) struct Server {
     nodes: OnceCell<Reading<Vec<NodeObject>>>,
     lease: OnceCell<Reading<Option<Lease>>>,
     leases: OnceCell<Reading<Vec<Lease>>>,
+    api_server_leases: OnceCell<Reading<Vec<Lease>>>,
     pods: OnceCell<Reading<Vec<Pod>>>,
     pending: OnceCell<Reading<Vec<Pending>>>,
     reports: OnceCell<Reading<Option<Reports>>>,
@@ -72,6 +77,7 @@ impl Server {
             nodes: OnceCell::new(),
             lease: OnceCell::new(),
             leases: OnceCell::new(),
+            api_server_leases: OnceCell::new(),
             pods: OnceCell::new(),
             pending: OnceCell::new(),
             reports: OnceCell::new(),
@@ -112,6 +118,16 @@ impl Server {
             api::list(&Api::namespaced(client, LEASES), ListParams::default(), Some).await
         };
         self.once(&self.leases, "the leases of kubelets", read).await.map(Vec::as_slice)
+    }
+
+    /// The leases of all API servers.
+    pub(super) async fn api_server_leases(&self) -> Reading<&[Lease]> {
+        let params = ListParams::default().labels(API_SERVERS);
+        let read =
+            |client| async move { api::list(&Api::namespaced(client, SYSTEM), params, Some).await };
+        self.once(&self.api_server_leases, "the leases of API servers", read)
+            .await
+            .map(Vec::as_slice)
     }
 
     /// The pods that are bound to the node, finished ones too.

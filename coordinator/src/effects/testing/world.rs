@@ -149,6 +149,7 @@ impl World {
         Context {
             clients,
             agents: self.agents.clone(),
+            readiness: Default::default(),
             blobs: Blobs::open(self.dir.path().join("blobs")).unwrap(),
             backups: None,
             run_program: run_program(),

@@ -115,6 +115,7 @@ impl Screen {
             connected: &BTreeMap::new(),
             refused: &BTreeMap::new(),
             etcd: &Default::default(),
+            readiness: &Default::default(),
             now,
         };
         for cluster in projection::status(&view, None).clusters {

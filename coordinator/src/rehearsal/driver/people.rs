@@ -42,6 +42,7 @@ impl Driver {
                 connected: &self.coordinator.context.agents.connected(),
                 refused: &self.coordinator.context.agents.refused(),
                 etcd: &Default::default(),
+                readiness: &Default::default(),
                 now,
             };
             projection::explain(&view, cluster, subject.node())

@@ -23,10 +23,10 @@ fn script() -> Script {
 impl Driver {
     /// The coordinator dies and another one takes its log.
     async fn crash(self) -> Result<Self, Error> {
-        let Self { parts, coordinator, agents, person, deeds, news, _hosts } = self;
+        let Self { parts, coordinator, agents, person, deeds, news, asked, _hosts } = self;
         coordinator.close().await?;
         let coordinator = Coordinator::open(&parts).await?;
-        let driver = Self { parts, coordinator, agents, person, deeds, news, _hosts };
+        let driver = Self { parts, coordinator, agents, person, deeds, news, asked, _hosts };
         driver
             .wait("the agents do not come back", |driver| {
                 driver.agents.keys().all(|whom| driver.is_linked(whom))
