@@ -32,6 +32,7 @@ func TestControlPlaneFaults(t *testing.T) {
 	}
 	authority, etcd := authorities(t, testbed, kubeadmEtcd), etcdCluster(t, testbed)
 
+	n.prefixes()
 	n.suffer(controlPlaneFaults, func() {
 		rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
 	})
@@ -243,6 +244,20 @@ var handOverFaults = []fault{
 		check: "KubeconfigElsewhere", seen: "10.77.0.11",
 		off: func(n *night) { n.kubeanAsks("10.77.0.11", "10.77.0.12") },
 	},
+}
+
+// prefixes sees that a plan names members whose addresses a playbook would mistake for each other (F7):
+// it is made of what cannot be changed when a migration has begun.
+func (n *night) prefixes() {
+	n.Helper()
+	const words = "the image looks for the member of master3 (10.77.0.1) in a way that finds that of master1 (10.77.0.11)"
+	n.inventory(`s/^\( *ip: \)10.77.0.13$/\110.77.0.1/`)
+	plan := n.on("mgmt", "rehull --dir "+cluster.RehullDir+" plan -f /root/migration.yaml || true")
+	if !strings.Contains(plan, words) {
+		n.Fatalf("the plan does not say that %s: %s", words, plan)
+	}
+	n.row(fault{name: "an address that is a part of another one (F7)"}, "ClusterPreflight", words)
+	n.inventory(`s/^\( *ip: \)10.77.0.1$/\110.77.0.13/`)
 }
 
 // controlPlanePoints are the points of a control plane: what comes just before each step that reaches
