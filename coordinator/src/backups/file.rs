@@ -140,5 +140,5 @@ pub(super) fn open(
 }
 
 pub(super) fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    rehull_shared::text::hex(&hash.finalize())
 }

@@ -12,7 +12,7 @@ use rehull_proto::v1::{
     MoveLeader, OrderDone, RemoveMember, StartApiServer, StopApiServer, order_done::Outcome,
     to_agent,
 };
-use rehull_shared::ids::NodeName;
+use rehull_shared::{ids::NodeName, text::hex};
 use serde_json::json;
 
 use super::{Pass, Requests, Trouble, api, endpoints::PLACES, hosts::words};
@@ -79,7 +79,7 @@ impl Pass<'_> {
         let from = from.ok_or_else(|| Trouble::new(&what, "no other member of etcd answers"))?;
         let whom = (self.effect.cluster.clone(), from.node.clone());
         let by = format!("migration {}", self.migration.id);
-        let id = (self.context.draw)().iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&(self.context.draw)());
         let agents = &self.context.agents;
         let order = backups::order(backups, agents, self.fleet, &whom, (id, by), beside);
         let order = order.map_err(|why| Trouble::new(&what, why))?;

@@ -15,7 +15,7 @@ use std::{
 use futures::future::BoxFuture;
 use rehull_shared::{
     ids::{Attempt, NodeName},
-    text::{bounded, sha256_hex},
+    text::{bounded, hex, sha256_hex},
     time::Span,
 };
 
@@ -157,8 +157,7 @@ impl Pass<'_> {
         if is_open {
             return Ok(None);
         }
-        let secret: String =
-            (self.context.draw)().iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = hex(&(self.context.draw)());
         write_secret(file, &secret).map_err(|why| Trouble::new(file.display(), why))?;
         let expires = now + self.migration.plan.policy.reinstall_deadline + TOKEN_SLACK;
         let token = Token { sha256: sha256_hex(secret.as_bytes()), expires };

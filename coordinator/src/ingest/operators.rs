@@ -11,7 +11,7 @@ use rehull_proto::v1::{
 };
 use rehull_shared::{
     ids::{BadName, ClusterName, NodeName},
-    text::sha256_hex,
+    text::{hex, sha256_hex},
     time::Span,
 };
 use tokio::sync::mpsc;
@@ -192,8 +192,7 @@ impl Operator for Operators {
         let TokenRequest { cluster, node, valid_seconds, .. } = request.into_inner();
         let (cluster, node) = (parsed::<ClusterName>(&cluster)?, parsed::<NodeName>(&node)?);
         let life = life(valid_seconds, (TOKEN_LIFE, TOKEN_LIFE_MAX), "a token may be valid")?;
-        let secret: String =
-            (self.desk.context.draw)().iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = hex(&(self.desk.context.draw)());
         let expires = (self.desk.context.clock)() + life;
         let token = Token { sha256: sha256_hex(secret.as_bytes()), expires };
         self.submit(cluster, Rule::IssueToken { node, token, by }).await?;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use age::x25519::Recipient;
-use rehull_shared::time::Span;
+use rehull_shared::{text::hex, time::Span};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -91,7 +91,7 @@ impl Parts {
 
     /// A new secret, as text.
     pub(super) fn secret(&self) -> String {
-        (self.draw)().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&(self.draw)())
     }
 }
 
