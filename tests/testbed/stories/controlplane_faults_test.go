@@ -179,8 +179,7 @@ var controlPlaneFaults = []fault{
 				"nft add rule ip silent out ip daddr 10.77.0.13 tcp dport 6443 drop")
 		},
 		check: "ApiServersSteady", seen: "10.77.0.13:6443 is not ready since",
-		advice: "rehull status prod",
-		off:    func(n *night) { n.on("mgmt", "nft delete table ip silent") },
+		off: func(n *night) { n.on("mgmt", "nft delete table ip silent") },
 	},
 	{
 		name: "a second member that is lost (F54)", node: "master2", gate: "G5",
