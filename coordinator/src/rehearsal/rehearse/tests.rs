@@ -110,6 +110,18 @@ async fn a_cluster_is_rehearsed_with_its_control_planes_the_first_one_last() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_control_planes_go_one_by_one_too() {
+    let five = Layout { control_planes: 5, ..WHOLE };
+    let (report, _) = rehearsed_on(&five, &[], &|text| text, &|_| ()).await;
+    assert!(report.is_good() && !report.is_held() && report.finished, "{report:#?}");
+    let went: Vec<_> = report.nodes.iter().map(|went| (went.node.as_str(), went.state)).collect();
+    let order = ["worker1", "worker2", "control2", "control3", "control4", "control5", "control1"];
+    let order: Vec<String> = order.iter().map(|node| format!("west-{node}")).collect();
+    let order: Vec<_> = order.iter().map(|node| (node.as_str(), "done")).collect();
+    assert_eq!(went, order);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_goes_wrong_with_control_planes_is_caught_at_its_gate() {
     let faults = [
         ("address-stays", "west-control2", "Withdraw", "10.20.8.12 is listed, and is not to be"),
