@@ -20,7 +20,7 @@ use rehull_shared::{
 use crate::{
     clients::{
         Clients, Endpoint,
-        calls::{call, few},
+        calls::{Failure, call, few},
     },
     domain::state::{Fleet, Migration, Node},
     effects::Clock,
@@ -115,9 +115,6 @@ impl Readiness {
             migration.serving().map(move |one| (migration, one.api_server.clone(), closely))
         });
         let servers: Vec<_> = servers.collect();
-        let whose = |migration: &Migration, server: &str| {
-            (migration.plan.cluster.clone(), server.to_owned())
-        };
         let known: BTreeSet<_> =
             servers.iter().map(|(migration, server, _)| whose(migration, server)).collect();
         self.lock().retain(|whom, _| known.contains(whom));
@@ -133,7 +130,8 @@ impl Readiness {
             let endpoint = Endpoint::ApiServer(server.clone());
             let ready = match clients.get(&migration.plan, endpoint).await {
                 Ok(client) => {
-                    matches!(tokio::time::timeout(ANSWER_MAX, is_ready(&client)).await, Ok(Ok(())))
+                    let answer = tokio::time::timeout(ANSWER_MAX, complaint(&client)).await;
+                    matches!(answer, Ok(Ok(None)))
                 }
                 Err(_) => false,
             };
@@ -150,7 +148,7 @@ impl Readiness {
         let mut words = Vec::new();
         for one in migration.serving() {
             let server = &one.api_server;
-            let verdict = match all.get(&(migration.plan.cluster.clone(), server.clone())) {
+            let verdict = match all.get(&whose(migration, server)) {
                 Some(answered) => answered.steady(now),
                 None => Verdict::unknown("was not asked yet"),
             };
@@ -170,7 +168,7 @@ impl Readiness {
     pub fn summary(&self, migration: &Migration) -> String {
         let all = self.lock();
         let answered = |server: &String| {
-            let answered = all.get(&(migration.plan.cluster.clone(), server.clone()))?;
+            let answered = all.get(&whose(migration, server))?;
             Some((server.clone(), answered.silent))
         };
         let seen: Vec<_> =
@@ -189,6 +187,11 @@ impl Readiness {
     }
 }
 
+/// One API server of one cluster.
+fn whose(migration: &Migration, server: &str) -> (ClusterName, String) {
+    (migration.plan.cluster.clone(), server.to_owned())
+}
+
 /// Asks again and again, for ever.
 pub async fn watch(handle: Handle, clients: Clients, clock: Clock, readiness: Readiness) {
     let mut beat = tokio::time::interval(EACH);
@@ -199,17 +202,14 @@ pub async fn watch(handle: Handle, clients: Clients, clock: Clock, readiness: Re
     }
 }
 
-/// Whether an API server says that it is ready; else why not.
+/// What an API server says at `/readyz`: `None` if it is ready.
 ///
 /// # Errors
-/// In words for an operator.
-pub async fn is_ready(client: &Client) -> Result<(), String> {
+/// A [`Failure`] if it refuses, as it does where it is not ready, or does not answer.
+pub async fn complaint(client: &Client) -> Result<Option<String>, Failure> {
     let request = http::Request::get("/readyz").body(Vec::new()).expect("the path is a constant");
-    match call(client.request_text(request)).await {
-        Ok(answer) if answer.trim() == "ok" => Ok(()),
-        Ok(answer) => Err(answer),
-        Err(failure) => Err(failure.to_string()),
-    }
+    let answer = call(client.request_text(request)).await?;
+    Ok((answer.trim() != "ok").then_some(answer))
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@ pub struct Layout<'t> {
 pub type Number = usize;
 
 /// One node, as it is written.
-pub(super) struct Part<'t> {
-    pub(super) shape: Shape<'t>,
+struct Part<'t> {
+    shape: Shape<'t>,
     /// Just behind its last byte; `None` where nothing is written.
     end: Option<usize>,
 }

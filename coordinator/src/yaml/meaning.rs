@@ -128,20 +128,16 @@ impl<'l, 't> Reader<'l, 't> {
 
 /// The entries of the mapping or mappings that a merge key takes in.
 fn mappings(value: Tree<'_>) -> Option<Vec<Entry<'_>>> {
-    match value {
+    let of_one = |value| match value {
         Tree::Map(entries) => Some(entries),
+        _ => None,
+    };
+    match value {
         Tree::List(list) => {
-            let lists: Option<Vec<_>> = list.into_iter().map(mappings_of_one).collect();
+            let lists: Option<Vec<_>> = list.into_iter().map(of_one).collect();
             lists.map(|lists| lists.into_iter().flatten().collect())
         }
-        _ => None,
-    }
-}
-
-fn mappings_of_one(value: Tree<'_>) -> Option<Vec<Entry<'_>>> {
-    match value {
-        Tree::Map(entries) => Some(entries),
-        _ => None,
+        one => of_one(one),
     }
 }
 

@@ -174,9 +174,7 @@ var controlPlaneFaults = []fault{
 	{
 		name: "another API server that falls silent (F14)", node: "master2", gate: "G5",
 		on: func(n *night) {
-			n.on("mgmt", "nft add table ip silent; "+
-				"nft 'add chain ip silent out { type filter hook output priority 0; }'; "+
-				"nft add rule ip silent out ip daddr 10.77.0.13 tcp dport 6443 drop")
+			n.drops("mgmt", "silent", "output", "ip daddr 10.77.0.13 tcp dport 6443")
 		},
 		check: "ApiServersSteady", seen: "10.77.0.13:6443 is not ready since",
 		off: func(n *night) { n.on("mgmt", "nft delete table ip silent") },

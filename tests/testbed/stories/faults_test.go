@@ -250,9 +250,7 @@ var faults = []fault{
 	{
 		name: "a node whose pods reach no other (F49)", node: "worker1", gate: "JoinCanary",
 		on: func(n *night) {
-			n.on("worker1", "nft add table ip broken; "+
-				"nft 'add chain ip broken forward { type filter hook forward priority 0; }'; "+
-				"nft add rule ip broken forward tcp dport 8080 drop")
+			n.drops("worker1", "broken", "forward", "tcp dport 8080")
 		},
 		check: "JoinCanaryServes", seen: "does not get what the other serves",
 		advice: "rehull migrate approve prod worker1 --item",
@@ -367,6 +365,13 @@ func (n *night) inventory(edit string) {
 	n.Helper()
 	n.on("mgmt", "kubectl -n kubean-system get configmap prod-hosts-conf -o yaml | sed '"+edit+
 		"' | kubectl replace -f -")
+}
+
+// drops has a host drop what matches at a hook of its network, by a table of its own.
+func (n *night) drops(host, table, hook, match string) {
+	n.Helper()
+	n.on(host, "nft add table ip "+table+"; nft 'add chain ip "+table+" all { type filter hook "+hook+
+		" priority 0; }'; nft add rule ip "+table+" all "+match+" drop")
 }
 
 // playbook puts another text into the place of a playbook, for the next operation.

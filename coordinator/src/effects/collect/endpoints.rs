@@ -30,7 +30,7 @@ use crate::{
         state::Node,
     },
     pods,
-    readiness::is_ready,
+    readiness::complaint,
 };
 
 /// The label of the leases of API servers that names their host.
@@ -120,9 +120,10 @@ impl Pass<'_> {
             Ok(client) => client,
             Err(trouble) => return Verdict::unknown(trouble.to_string()),
         };
-        match is_ready(&client).await {
-            Ok(()) => Verdict::pass(format!("{address} is ready")),
-            Err(why) => Verdict::fail(format!("{address} is not ready: {why}")),
+        match complaint(&client).await {
+            Ok(None) => Verdict::pass(format!("{address} is ready")),
+            Ok(Some(answer)) => Verdict::fail(format!("{address} is not ready: {answer}")),
+            Err(failure) => Verdict::fail(format!("{address} is not ready: {failure}")),
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::{
     inventory::{self, Inventory},
     items,
     kubean::{ClusterOperation, stored},
+    readiness::complaint,
 };
 
 /// Playbooks that set up a cluster: the image of the last one that succeeded is the running one.
@@ -86,10 +87,9 @@ impl Pass<'_> {
             return Ok(Verdict::fail(format!("its server {server} is {name}, which is removed")));
         }
         let client = self.workload().await?;
-        let request = http_get("/readyz");
-        match api::call(client.request_text(request)).await {
-            Ok(answer) if answer.trim() == "ok" => self.is_this_cluster(&server, client).await,
-            Ok(answer) => Ok(Verdict::fail(format!("{server} is not ready: {answer}"))),
+        match complaint(&client).await {
+            Ok(None) => self.is_this_cluster(&server, client).await,
+            Ok(Some(answer)) => Ok(Verdict::fail(format!("{server} is not ready: {answer}"))),
             Err(failure) => {
                 // It may have been renewed since it was read.
                 self.context.clients.forget(plan);
@@ -313,10 +313,6 @@ fn is_stacked(inventory: &Inventory, name: &NodeName) -> bool {
 
 fn names(nodes: &[NodeName]) -> Vec<&str> {
     nodes.iter().map(NodeName::as_str).collect()
-}
-
-fn http_get(path: &str) -> http::Request<Vec<u8>> {
-    http::Request::get(path).body(Vec::new()).expect("the path is a constant")
 }
 
 #[cfg(test)]
