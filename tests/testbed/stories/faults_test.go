@@ -370,8 +370,8 @@ func (n *night) inventory(edit string) {
 // drops has a host drop what matches at a hook of its network, by a table of its own.
 func (n *night) drops(host, table, hook, match string) {
 	n.Helper()
-	n.on(host, "nft add table ip "+table+"; nft 'add chain ip "+table+" all { type filter hook "+hook+
-		" priority 0; }'; nft add rule ip "+table+" all "+match+" drop")
+	n.on(host, "nft add table ip "+table+"; nft 'add chain ip "+table+" drops { type filter hook "+hook+
+		" priority 0; }'; nft add rule ip "+table+" drops "+match+" drop")
 }
 
 // playbook puts another text into the place of a playbook, for the next operation.
