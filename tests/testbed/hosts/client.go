@@ -132,6 +132,9 @@ func Stop(dir string) error {
 	if _, err := os.Stat(pidPath(dir)); err != nil {
 		return nil // never used by a testbed: not ours to remove
 	}
+	if err := unshare(dir); err != nil {
+		return err
+	}
 	return os.RemoveAll(dir)
 }
 

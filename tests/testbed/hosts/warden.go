@@ -263,6 +263,9 @@ func (w *warden) boot(h *host) error {
 	w.lock.Lock()
 	h.command, h.Pid, h.BootID = command, command.Process.Pid, bootID
 	w.lock.Unlock()
+	if err := share(w.dir, h.Name, h.Pid); err != nil {
+		fmt.Fprintf(os.Stderr, "%s shares the processors with all hosts: %v\n", h.Name, err)
+	}
 	fmt.Fprintf(stdin, "%s\n", spec)
 	err = w.plug(h)
 	if err == nil {

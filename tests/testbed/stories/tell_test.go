@@ -17,7 +17,7 @@ import (
 const tellLimit = 20 * time.Second
 
 // tellOnFailure prints, if the test fails, what rehull and the world say then. Of a test that ran
-// elsewhere the output is all that one has.
+// elsewhere the output is all that one has, and often its end only: what tells most comes last.
 func tellOnFailure(t *testing.T, testbed *hosts.Testbed) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -37,12 +37,13 @@ func tell(t *testing.T, testbed *hosts.Testbed) {
 	if err != nil {
 		t.Log("the warden:", err)
 	}
+	for _, host := range all {
+		console := filepath.Join(testbed.Dir, "hosts", host.Name, "console.log")
+		t.Logf("console of %s\n%s", host.Name, lastLines(console, 20))
+	}
+	t.Logf("the warden's log\n%s", lastLines(filepath.Join(testbed.Dir, "warden.log"), 20))
 	rehull := "rehull --dir " + cluster.RehullDir + " "
 	for _, question := range []struct{ host, script string }{
-		{"mgmt", rehull + "status"},
-		{"mgmt", rehull + "explain prod"},
-		{"mgmt", rehull + "explain prod worker1"},
-		{"mgmt", rehull + "explain prod worker2"},
 		{"mgmt", rehull + "agent list"},
 		{"mgmt", rehull + "log export | tail -n 40 | cut -c1-500"},
 		{"mgmt", "systemctl status rehull; journalctl -u rehull | tail -n 60"},
@@ -53,6 +54,10 @@ func tell(t *testing.T, testbed *hosts.Testbed) {
 		{"master1", "kubectl get nodes -o wide; kubectl get pods -A -o wide"},
 		{"worker1", "journalctl -u rehull-agent | tail -n 20; ps -eo pid,lstart,args"},
 		{"worker2", "journalctl -u rehull-agent | tail -n 20"},
+		{"mgmt", rehull + "status"},
+		{"mgmt", rehull + "explain prod"},
+		{"mgmt", rehull + "explain prod worker1"},
+		{"mgmt", rehull + "explain prod worker2"},
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), tellLimit)
 		out, err := testbed.Run(ctx, question.host, "bash", "-c", question.script+" 2>&1")
@@ -62,11 +67,6 @@ func tell(t *testing.T, testbed *hosts.Testbed) {
 		}
 		t.Logf("%s$ %s\n%s", question.host, question.script, out)
 	}
-	for _, host := range all {
-		console := filepath.Join(testbed.Dir, "hosts", host.Name, "console.log")
-		t.Logf("console of %s\n%s", host.Name, lastLines(console, 20))
-	}
-	t.Logf("the warden's log\n%s", lastLines(filepath.Join(testbed.Dir, "warden.log"), 20))
 }
 
 func lastLines(path string, count int) string {
