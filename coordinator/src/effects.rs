@@ -22,6 +22,7 @@ use crate::{
         effect::{Effect, Work},
         state::{Fleet, Migration, Node},
     },
+    etcd,
     readiness::Readiness,
 };
 
@@ -69,6 +70,8 @@ pub struct Context {
     pub agents: Agents,
     /// What API servers answer, asked again and again.
     pub readiness: Readiness,
+    /// What was last seen of each cluster's etcd.
+    pub etcd: etcd::Seen,
     /// Stored snapshots.
     pub blobs: Blobs,
     /// Where backups of control planes go, if anywhere.

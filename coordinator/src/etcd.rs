@@ -101,6 +101,7 @@ pub fn health(cluster: &ClusterName, heard: &[Heard]) -> EtcdResponse {
         tolerance: u32::try_from(well.saturating_sub(voters / 2 + 1)).unwrap_or(u32::MAX),
         hash_revision,
         problems,
+        raft_term: answers.iter().map(|(_, said)| said.raft_term).max().unwrap_or_default(),
     }
 }
 

@@ -32,7 +32,6 @@ use crate::{
     domain::command::Refusal,
     effects::{Context, Troubles},
     engine::Handle,
-    etcd,
 };
 
 mod accept;
@@ -68,8 +67,6 @@ pub struct Desk {
     pub handle: Handle,
     /// Agents, clients and the clock, shared with the effects.
     pub context: Context,
-    /// What was last seen of etcd.
-    pub etcd: etcd::Seen,
     /// Signs certificates.
     pub authority: Arc<Authority>,
     /// What stands in the way of effects.

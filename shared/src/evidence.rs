@@ -314,6 +314,10 @@ pub enum Check {
     ApiServerLeaseStopped,
     /// The API servers that are to serve have answered all the while (F14).
     ApiServersSteady,
+    // -- control planes, before one of them goes
+    /// Etcd has elected no leader for a while: one whose members lose each other now and then is none
+    /// to take a member from.
+    LeaderSteady,
 }
 
 impl fmt::Display for Check {

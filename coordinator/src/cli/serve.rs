@@ -70,7 +70,7 @@ async fn run(config: &Config) -> anyhow::Result<()> {
     let (context, troubles) = (desk.context.clone(), desk.troubles.clone());
     let (agents, clock) = (context.agents.clone(), context.clock.clone());
     let (clients, readiness) = (context.clients.clone(), context.readiness.clone());
-    let looks = etcd::watch(handle.clone(), agents, clock.clone(), desk.etcd.clone());
+    let looks = etcd::watch(handle.clone(), agents, clock.clone(), desk.context.etcd.clone());
     let asks = readiness::watch(handle.clone(), clients, clock, readiness);
     let mut looks = tokio::spawn(async move {
         tokio::join!(looks, asks);
@@ -141,6 +141,7 @@ fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::R
         clients: Clients::new(crate::clients::real()),
         agents: Agents::default(),
         readiness: Default::default(),
+        etcd: Default::default(),
         blobs: Blobs::open(config.dir.join(blobs::DIRECTORY))?,
         backups,
         run_program: effects::run_program(),
@@ -153,8 +154,8 @@ fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::R
         ca_sha256: authority.sha256().to_owned(),
     };
     let troubles = Troubles::default();
-    let (agent_life, etcd) = (config.agent_life, etcd::Seen::default());
-    Ok(Desk { handle, context, etcd, authority, troubles, agent_life })
+    let agent_life = config.agent_life;
+    Ok(Desk { handle, context, authority, troubles, agent_life })
 }
 
 /// Whom to tell, and how far they have been told.

@@ -487,6 +487,8 @@ impl Gate {
                     &[
                         once(EtcdHealthy, ControlPlanes),
                         once(QuorumKept, ControlPlanes),
+                        // Before rehull itself makes another member lead.
+                        once(LeaderSteady, ControlPlanes),
                         once(ApiServersListed, ApiServers),
                     ]
                 }

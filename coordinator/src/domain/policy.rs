@@ -74,6 +74,9 @@ pub struct Policy {
     /// How long before they are paged.
     #[schemars(with = "String")]
     pub fragility_page: Span,
+    /// How long etcd must have elected no leader before a control plane begins.
+    #[schemars(with = "String")]
+    pub etcd_quiet: Span,
 }
 
 impl Default for Policy {
@@ -99,6 +102,7 @@ impl Default for Policy {
             node_length: Span::from_mins(120),
             fragility_warning: Span::from_mins(60),
             fragility_page: Span::from_mins(120),
+            etcd_quiet: Span::from_mins(10),
         }
     }
 }
@@ -188,6 +192,12 @@ pub const FLOORS: &[Floor] = &[
         value: |p| p.certificate_horizon,
         floor: Span::from_secs(7 * 86_400),
         why: "a migration of a large cluster lasts days",
+    },
+    Floor {
+        field: "etcdQuiet",
+        value: |p| p.etcd_quiet,
+        floor: Span::from_mins(5),
+        why: "members that lose each other now and then elect every few minutes",
     },
 ];
 

@@ -112,6 +112,7 @@ impl Stage {
             clients: clients(management.clone(), workload.clone()),
             agents: Agents::default(),
             readiness: Default::default(),
+            etcd: Default::default(),
             blobs: Blobs::open(dir.path().join("blobs")).unwrap(),
             backups: None,
             run_program: program(&calls, &answers),

@@ -78,7 +78,7 @@ impl Desk {
             troubles: &self.troubles.all(),
             connected: &self.context.agents.connected(),
             refused: &self.context.agents.refused(),
-            etcd: &self.etcd.all(),
+            etcd: &self.context.etcd.looks(),
             readiness: &self.context.readiness,
             now: (self.context.clock)(),
         })

@@ -83,6 +83,7 @@ pub const fn of_check(check: Check) -> Words {
         Check::EtcdHealthy
         | Check::QuorumKept
         | Check::LeaderElsewhere
+        | Check::LeaderSteady
         | Check::EndpointNotHere
         | Check::MemberAbsent
         | Check::MembersDistinct
@@ -155,6 +156,14 @@ const fn of_control_plane(check: Check) -> Words {
         Check::LeaderElsewhere => {
             words("another member leads etcd", "F54", &["rehull etcd {cluster}"])
         }
+        Check::LeaderSteady => words(
+            "etcd has elected no leader for a while (policy.etcdQuiet)",
+            "",
+            &[
+                "rehull etcd {cluster}  # its term: each election begins another one",
+                "kubectl -n kube-system logs -l component=etcd --tail=200 | grep -i elect",
+            ],
+        ),
         Check::EndpointNotHere => words(
             "the address of spec.workload.endpoint is not on this host: clients would lose it",
             "",

@@ -106,6 +106,7 @@ impl Coordinator {
             clients: Clients::new(parts.world.connect()),
             agents: Agents::default(),
             readiness: Default::default(),
+            etcd: Default::default(),
             blobs: Blobs::open(parts.dir.join("blobs")).map_err(io::Error::other)?,
             backups: Some(Backups::new(parts.dir.join(BACKUPS), vec![parts.recipient.clone()], 3)),
             run_program: installer::program(parts.world.clone()),
@@ -121,7 +122,6 @@ impl Coordinator {
         let desk = Desk {
             handle: handle.clone(),
             context: context.clone(),
-            etcd: Default::default(),
             authority: parts.authority.clone(),
             troubles: troubles.clone(),
             agent_life: LIFE,

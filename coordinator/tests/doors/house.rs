@@ -61,6 +61,7 @@ pub(crate) async fn coordinator() -> Coordinator {
         clients: Clients::new(Arc::new(connect)),
         agents: agents.clone(),
         readiness: Default::default(),
+        etcd: Default::default(),
         blobs: Blobs::open(dir.path().join("blobs")).unwrap(),
         run_program: run_program(),
         protection: None,
@@ -72,14 +73,8 @@ pub(crate) async fn coordinator() -> Coordinator {
         ca_sha256: authority.sha256().to_owned(),
     };
     let troubles = Troubles::default();
-    let desk = Desk {
-        handle,
-        context,
-        etcd: Default::default(),
-        authority: authority.clone(),
-        troubles,
-        agent_life: AGENT_LIFE,
-    };
+    let desk =
+        Desk { handle, context, authority: authority.clone(), troubles, agent_life: AGENT_LIFE };
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = port.local_addr().unwrap().to_string();
     let socket = ingest::open_socket(&dir.path().join("rehull.sock")).unwrap();

@@ -1527,6 +1527,9 @@ pub struct EtcdResponse {
     /// Why it is not healthy; empty if it is.
     #[prost(string, repeated, tag = "7")]
     pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The latest term that a member knows: each election of a leader begins another one.
+    #[prost(uint64, tag = "8")]
+    pub raft_term: u64,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

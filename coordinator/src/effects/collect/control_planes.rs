@@ -32,6 +32,8 @@ struct Looked<'a> {
     /// Them, and those that are away.
     planned: &'a [ControlPlane],
     recorded: Option<&'a ClusterIdentity>,
+    /// Whether it has elected no leader for a while.
+    leader_steady: Verdict,
     /// What stands before the API servers, and its addresses; why nobody knows them, in words.
     endpoint: Option<(&'a str, Result<Vec<IpAddr>, String>)>,
 }
@@ -52,6 +54,8 @@ impl Pass<'_> {
         let now = self.now();
         let heard = self.control_planes(self.stores(subject)).await;
         let health = etcd::health(&self.effect.cluster, &heard);
+        let (cluster, quiet) = (&self.effect.cluster, self.migration.plan.policy.etcd_quiet);
+        let leader_steady = self.context.etcd.steady(cluster, health.raft_term, now, quiet);
         let standing = self.migration.standing().collect();
         let recorded = self.migration.identity.as_ref();
         let endpoint = match &self.migration.plan.endpoint {
@@ -61,7 +65,8 @@ impl Pass<'_> {
             _ => None,
         };
         let planned = &self.migration.plan.control_planes;
-        let looked = Looked { heard: &heard, health, standing, planned, recorded, endpoint };
+        let heard = heard.as_slice();
+        let looked = Looked { heard, health, standing, planned, recorded, leader_steady, endpoint };
         let target = node.and_then(|node| self.migration.plan.control_plane(&node.planned.name));
         let answer = |check| {
             let verdict = looked.judge(check, target);
@@ -95,6 +100,7 @@ impl Looked<'_> {
         let verdict = match check {
             Check::EtcdHealthy => Ok(self.healthy()),
             Check::QuorumKept => Ok(self.quorum_kept()),
+            Check::LeaderSteady => Ok(self.silent().unwrap_or_else(|| self.leader_steady.clone())),
             Check::IdentityKept => Ok(self.identity_kept()),
             Check::EtcdServersRight => Ok(self.etcd_servers()),
             Check::LeaderElsewhere => aimed().map(|target| self.leader_elsewhere(target)),
@@ -302,7 +308,6 @@ impl Looked<'_> {
     }
 }
 
-/// What is other than recorded.
 /// The addresses of a host, as this machine knows them.
 async fn resolved(host: &str) -> Result<Vec<IpAddr>, String> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -311,6 +316,7 @@ async fn resolved(host: &str) -> Result<Vec<IpAddr>, String> {
     if found.is_empty() { Err("it has no address".to_owned()) } else { Ok(found) }
 }
 
+/// What is other than recorded.
 fn differences(
     node: &NodeName,
     recorded: &ClusterIdentity,
@@ -392,6 +398,7 @@ mod tests {
             standing: planned[..standing.len()].iter().collect(),
             planned: &planned,
             recorded: Some(&recorded),
+            leader_steady: Verdict::pass("no election for 10m"),
             endpoint: None,
         };
         looked.judge(check, Some(&plane(target)))
@@ -409,6 +416,7 @@ mod tests {
                 standing: Vec::new(),
                 planned: &[],
                 recorded: None,
+                leader_steady: Verdict::unknown("not asked"),
                 endpoint,
             };
             looked.judge(Check::EndpointNotHere, Some(&plane(target)))
@@ -462,6 +470,7 @@ mod tests {
         let all = heard(&[1, 2, 3], &[1, 2, 3]);
         says(&judge(Check::LeaderElsewhere, &all, &[1, 2, 3], 3), "fail", "m3 leads");
         says(&judge(Check::LeaderElsewhere, &all, &[1, 2, 3], 1), "pass", "m3 leads");
+        says(&judge(Check::LeaderSteady, &all, &[1, 2, 3], 1), "pass", "no election");
         // Of 10.0.0.1 and 10.0.0.11 one is a prefix of the other (F7).
         let prefix = heard(&[2, 3], &[2, 3, 11]);
         says(&judge(Check::MemberAbsent, &prefix, &[2, 3], 1), "pass", "none of them at 10.0.0.1");

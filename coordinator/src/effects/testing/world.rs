@@ -150,6 +150,7 @@ impl World {
             clients,
             agents: self.agents.clone(),
             readiness: Default::default(),
+            etcd: Default::default(),
             blobs: Blobs::open(self.dir.path().join("blobs")).unwrap(),
             backups: None,
             run_program: run_program(),
