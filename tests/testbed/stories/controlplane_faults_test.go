@@ -203,10 +203,21 @@ var controlPlaneFaults = []fault{
 		off: func(n *night) { n.on("master1", "kubectl delete node master2") },
 	},
 	{
+		name: "certificates that are gone between their upload and the join (F58)", node: "master2",
+		gate: "G9",
+		during: func(n *night) {
+			n.happens("master2", point{"OperationStarted", 2})
+			n.on("master1", expiredCertificates)
+		},
+		check: "NodeNew", seen: "master2",
+		advice: "rehull migrate retry prod master2 --resubmit",
+		free:   []string{"retry", "--resubmit"}, // which uploads them anew
+	},
+	{
 		name: "a new certificate authority on the host that has joined (F52)", node: "master2",
 		gate: "G9",
 		during: func(n *night) {
-			n.ended("prod-add-master2-a1")
+			n.ended("prod-add-master2-a2")
 			n.otherAuthority("master2")
 		},
 		check: "IdentityKept", seen: "sa.pub of master2 is not the one that was recorded",
@@ -277,6 +288,10 @@ var handOverPoints = []point{
 const (
 	hostsConf  = "kubectl -n kubean-system get configmap prod-hosts-conf "
 	lonelyNode = "{apiVersion: v1, kind: Node, metadata: {name: master2}}"
+	// expiredCertificates takes away what the next upload of certificates leaves, as its end would two
+	// hours later.
+	expiredCertificates = "delete='kubectl -n kube-system delete secret kubeadm-certs'; $delete; " +
+		"setsid sh -c \"until $delete; do sleep 0.3; done\" >/dev/null 2>&1 </dev/null &"
 	staleTable = "nft add table ip stale; " +
 		"nft 'add chain ip stale out { type nat hook output priority -100; }'; " +
 		"nft add rule ip stale out ip daddr 10.77.0.11 tcp dport 6443 dnat to 10.77.0.11:6444"

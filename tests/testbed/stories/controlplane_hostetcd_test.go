@@ -6,6 +6,7 @@ import (
 
 	"rehull.dev/testbed/cluster"
 	"rehull.dev/testbed/hosts"
+	"rehull.dev/testbed/load"
 )
 
 // TestControlPlaneHostEtcd: etcd runs as a service of the control planes' hosts, as kubespray deploys it
@@ -30,6 +31,11 @@ func TestControlPlaneHostEtcd(t *testing.T) {
 	}
 	authority, etcd := authorities(t, testbed, hostEtcd), etcdCluster(t, testbed)
 	operations, quorum := watchOperations(t, testbed), watchQuorum(t, testbed)
+	clients, err := load.Start(testbed, load.Options{Rate: 50, Workers: []string{"worker1"},
+		Servers: masters})
+	if err != nil {
+		t.Fatal(err)
+	}
 	write(t, testbed, "/root/migration.yaml", controlPlanesAlone())
 	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
 	approveFirst(t, testbed)
@@ -38,10 +44,14 @@ func TestControlPlaneHostEtcd(t *testing.T) {
 	// Nobody tells the others that it is gone, and that is no reason to wait.
 	asks(t, testbed, "master1", "10.77.0.11", "10.77.0.12", "10.77.0.13")
 	awaitWithin(t, testbed, controlPlaneTime, "master2", "Done")
+	t.Logf("while master2 was replaced: %s", clients.Lap())
 	awaitWithin(t, testbed, controlPlaneTime, "master3", "Done")
+	t.Logf("while master3 was replaced: %s", clients.Lap())
 	quorum.verify(t, 0)
-	// kubespray names members by their places, and restarts all of them at once after another order.
+	// kubespray names members by their places, and restarts all of them at once after another order:
+	// what clients notice of that is logged, not judged.
 	awaitWithin(t, testbed, controlPlaneTime, "master1", "Done")
+	t.Logf("while master1 was replaced: %s", clients.Stop())
 	await(t, testbed, "", "Completed")
 
 	for _, node := range masters {
