@@ -129,8 +129,9 @@ func keepBackups(t *testing.T, testbed *hosts.Testbed) {
 // lostMax is how many requests may fail while one control plane is replaced, of a hundred thousand.
 // Two kinds cannot be saved from outside of Kubernetes:
 //   - An API server that ends refuses what comes on a connection that it is about to close, in the same
-//     millisecond, with 503 and a time to repeat it, as client-go does by itself. kubespray gives it no
-//     --shutdown-delay-duration in which it would answer that, too.
+//     millisecond, with 503 and a time to repeat it, as client-go does by itself (WithWaitGroup in
+//     k8s.io/apiserver). --shutdown-delay-duration only puts that moment off: a connection of HTTP/2
+//     stays open until then, and a proxy of TCP cannot move it.
 //   - etcd drops what is proposed in the moment in which the leadership is handed on ("raft proposal
 //     dropped"), or whoever proposed it waits until it gives up.
 const lostMax = 5
