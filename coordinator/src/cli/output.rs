@@ -322,7 +322,7 @@ pub(super) fn agents(answer: &ListAgentsResponse) -> String {
 
 /// Members, and what is wrong.
 pub(super) fn etcd(answer: &EtcdResponse) -> String {
-    let EtcdResponse { cluster, voters, tolerance, cluster_id, hash_revision, .. } = answer;
+    let EtcdResponse { cluster, voters, tolerance, cluster_id, hash_revision, raft_term, .. } = answer;
     let rows: Vec<_> = answer
         .members
         .iter()
@@ -347,7 +347,8 @@ pub(super) fn etcd(answer: &EtcdResponse) -> String {
             revision => format!("stores compared at revision {revision}"),
         };
         out += &format!(
-            "etcd of {cluster}: cluster {cluster_id}, {}, {tolerance} could be lost, {equal}\n\n",
+            "etcd of {cluster}: cluster {cluster_id}, {}, {tolerance} could be lost, term {raft_term}, \
+             {equal}\n\n",
             voters_in_words(*voters)
         );
         let header = ["ID", "ROLE", "NODE", "VERSION", "STORE", "RAFT INDEX", "NAME", "PEERS"];

@@ -113,6 +113,12 @@ var controlPlaneFaults = []fault{
 		off: func(n *night) { n.inventory("/etcd_member_name/d") },
 	},
 	{
+		name: "an etcd that elects leaders now and then", node: "master2", gate: "G1",
+		on:    func(n *night) { n.on("master1", elections()) },
+		check: "LeaderSteady", seen: "a leader was elected", advice: "rehull etcd prod",
+		off: func(n *night) { n.on("master1", "rm /root/elections") },
+	},
+	{
 		name: "a backup that nobody has proved", node: "master2", gate: "Quorum",
 		check: "BackupProved", seen: "no backup was proved", advice: "rehull backup ",
 		off: func(n *night) { proveBackup(n.T, n.testbed) },
@@ -413,7 +419,18 @@ func leadEtcd(t *testing.T, testbed *hosts.Testbed, address string) {
 			id = strings.Split(line, ",")[0]
 		}
 	}
+	run(t, testbed, "master1", "sh", "-c", askEveryMember()+"move-leader "+id)
+}
+
+// askEveryMember begins a line of etcdctl that needs the leader, whoever that is.
+func askEveryMember() string {
 	all := "--endpoints=https://10.77.0.11:2379,https://10.77.0.12:2379,https://10.77.0.13:2379 "
-	line := strings.Replace(etcdctlLine, "--endpoints=https://127.0.0.1:2379 ", all, 1)
-	run(t, testbed, "master1", "sh", "-c", line+"move-leader "+id)
+	return strings.Replace(etcdctlLine, "--endpoints=https://127.0.0.1:2379 ", all, 1)
+}
+
+// elections has one member lead after the other, until its file is gone.
+func elections() string {
+	return "touch /root/elections; setsid sh -c 'while [ -e /root/elections ]; do for host in 12 13; do " +
+		askEveryMember() + "move-leader $(" + etcdctlLine + "member list | grep -F //10.77.0.$host:2380 | " +
+		"cut -d, -f1); sleep 4; done; done' >/dev/null 2>&1 </dev/null &"
 }
