@@ -322,7 +322,8 @@ pub(super) fn agents(answer: &ListAgentsResponse) -> String {
 
 /// Members, and what is wrong.
 pub(super) fn etcd(answer: &EtcdResponse) -> String {
-    let EtcdResponse { cluster, voters, tolerance, cluster_id, hash_revision, raft_term, .. } = answer;
+    let EtcdResponse { cluster, voters, tolerance, cluster_id, hash_revision, raft_term, .. } =
+        answer;
     let rows: Vec<_> = answer
         .members
         .iter()

@@ -382,7 +382,7 @@ func freshAnswers(n *night) {
 func secondMemberBack(n *night) {
 	n.Helper()
 	n.on("master3", "mv /root/etcd.yaml /etc/kubernetes/manifests/etcd.yaml")
-	eventually(n.T, time.Minute, "two members are well", func() (string, bool) {
+	eventually(n.T, 3*time.Minute, "two members are well", func() (string, bool) {
 		said := rehull(n.T, n.testbed, "status")
 		return said, strings.Contains(said, "etcd is: healthy: 2 voters")
 	})
