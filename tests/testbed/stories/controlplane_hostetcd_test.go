@@ -86,8 +86,8 @@ func asks(t *testing.T, testbed *hosts.Testbed, node string, addresses ...string
 // controlPlanesAlone is the document without the one worker, which is there because no inventory is
 // without.
 func controlPlanesAlone() []byte {
-	return []byte(strings.Replace(string(controlPlanes), "  controlPlanes:",
-		"  nodes: {exclude: [worker1]}\n  controlPlanes:", 1))
+	return changed(controlPlanes, "  controlPlanes:",
+		"  nodes: {exclude: [worker1]}\n  controlPlanes:")
 }
 
 // recorded waits until something is in the history of a node.

@@ -110,17 +110,24 @@ var successes = map[string]map[string]int{
 
 // whole is the document for all workers.
 func whole(document []byte) []byte {
-	return []byte(strings.Replace(string(document), "[worker1, worker2]",
-		"["+strings.Join(workers, ", ")+"]", 1))
+	return changed(document, "[worker1, worker2]", "["+strings.Join(workers, ", ")+"]")
+}
+
+// changed is a document in which something else stands in a place that it must have.
+func changed(document []byte, was, is string) []byte {
+	if !strings.Contains(string(document), was) {
+		panic("no document without " + was)
+	}
+	return []byte(strings.Replace(string(document), was, is, 1))
 }
 
 // impatient is a document with deadlines that a test can wait for.
 func impatient(document []byte) []byte {
-	return []byte(strings.Replace(string(document), "    gateDeadline: 90s\n", `    gateDeadline: 80s # orphaned pods are collected a minute after their Node
+	return changed(document, "    gateDeadline: 150s\n", `    gateDeadline: 100s
     startDeadline: 30s
     reinstallDeadline: 60s
     resubmitAfter: []
-`, 1))
+`)
 }
 
 // fault is something that goes wrong: where rehull must stop for it, with which words, and what an
