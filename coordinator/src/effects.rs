@@ -22,6 +22,7 @@ use crate::{
         effect::{Effect, Work},
         state::{Fleet, Migration, Node},
     },
+    engine::Clock,
     etcd,
     readiness::Readiness,
 };
@@ -54,9 +55,6 @@ pub(crate) use endpoints::PLACES;
 pub use installers::{Exit, Invocation, RunProgram, run_program};
 pub use runner::{Troubles, run};
 pub(crate) use snapshots::EXPORTED;
-
-/// How far what an operator typed may be read: the one clock, or a virtual one.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Draws a secret of 256 bits: chance is an input too.
 pub type Draw = Arc<dyn Fn() -> [u8; 32] + Send + Sync>;

@@ -19,6 +19,9 @@ use crate::{
 /// Commands that may wait before askers must: about a second of work.
 const INBOX: usize = 4_096;
 
+/// What time it is, by the machine or for a rehearsal.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// Why the engine stopped. The process must end and start again: it replays.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -54,7 +57,7 @@ pub struct Engine {
     inbox: mpsc::Receiver<Input>,
     published: watch::Sender<Published>,
     history: History,
-    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: Clock,
 }
 
 /// How the rest of the process talks to the engine; cheap to clone.
@@ -124,10 +127,7 @@ impl Engine {
     ///
     /// # Errors
     /// If the log is damaged, locked, or cannot be written.
-    pub fn open(
-        dir: &Path,
-        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    ) -> Result<(Self, Handle), Error> {
+    pub fn open(dir: &Path, clock: Clock) -> Result<(Self, Handle), Error> {
         let mut follower = Follower::default();
         let log = Log::open(dir, |seq, recorded| follower.follow(seq, recorded))?;
         let (fleet, history) = follower.end()?;

@@ -23,8 +23,7 @@ use crate::{
         calls::{Failure, call, few},
     },
     domain::state::{Fleet, Migration, Node},
-    effects::Clock,
-    engine::Handle,
+    engine::{Clock, Handle},
 };
 
 /// Between two questions.

@@ -18,7 +18,7 @@ use rehull::{
         command::{Command, Request},
         state::Subject,
     },
-    engine::{Engine, Handle},
+    engine::{Clock, Engine, Handle},
     webhook::{Cursor, Patience, Secret, Webhook},
 };
 use rehull_shared::time::Timestamp;
@@ -165,8 +165,6 @@ struct House {
     now: Arc<AtomicI64>,
     dir: tempfile::TempDir,
 }
-
-type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 fn clock(now: &Arc<AtomicI64>) -> Clock {
     let now = now.clone();

@@ -102,7 +102,7 @@ impl Stage {
     pub(super) fn new() -> Self {
         let now = Arc::new(AtomicI64::new(1_700_000_000_000));
         let read = now.clone();
-        let clock: super::Clock =
+        let clock: crate::engine::Clock =
             Arc::new(move || Timestamp::from_millis(read.load(Ordering::Relaxed)));
         let management = Api::new("management", clock.clone());
         let workload = Api::new("workload", clock.clone());

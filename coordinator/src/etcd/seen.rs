@@ -16,7 +16,10 @@ use rehull_shared::{
 };
 
 use super::ask::{Stores, ask};
-use crate::{agents::Agents, effects::Clock, engine::Handle};
+use crate::{
+    agents::Agents,
+    engine::{Clock, Handle},
+};
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_secs(20);

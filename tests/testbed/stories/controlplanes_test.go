@@ -79,6 +79,7 @@ func TestControlPlanes(t *testing.T) {
 	seen := clients.Stop()
 	t.Logf("afterwards: %s", seen)
 	unnoticed(t, "afterwards", seen)
+	fragile(t, testbed, quorum)
 	quorum.verify(t, quorumGapMax)
 	servers.verify(t, readyGapMax)
 
@@ -150,6 +151,31 @@ func unnoticed(t *testing.T, node string, seen load.Results) {
 		if strings.HasPrefix(name, "worker") && gap.Longest > watchGapMax {
 			t.Errorf("a watch through %s showed nothing for %s", name, gap.Longest)
 		}
+	}
+}
+
+// fragileMax is how long etcd may bear no loss for one control plane: it is removed, reinstalled and
+// joined again in that.
+const fragileMax = 10 * time.Minute
+
+// fragile checks how long etcd bore no loss, by rehull's word for each control plane, and as the members
+// themselves were seen each second.
+func fragile(t *testing.T, testbed *hosts.Testbed, quorum *steadyWatch) {
+	t.Helper()
+	told := rehull(t, testbed, "status")
+	_, bore, _ := strings.Cut(told, "bore no loss for ")
+	bore, _, _ = strings.Cut(bore, "\n")
+	t.Log("by rehull, etcd bore no loss for", bore)
+	for _, node := range masters {
+		if !strings.Contains(bore, " for "+node) {
+			t.Errorf("status does not say how long etcd bore no loss for %s: %s", node, told)
+		}
+	}
+	quorum.lock.Lock()
+	defer quorum.lock.Unlock()
+	seen := time.Duration(quorum.seconds[len(masters)-1]) * time.Second
+	if most := time.Duration(len(masters)) * fragileMax; seen == 0 || seen > most {
+		t.Errorf("etcd bore no loss for %s in all, at most %s were expected", seen, most)
 	}
 }
 
