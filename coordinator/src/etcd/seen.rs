@@ -37,6 +37,23 @@ struct Term {
     is_news: bool,
 }
 
+impl Term {
+    /// Whether it lasts for long.
+    fn steady(self, now: Timestamp, quiet: Span) -> Verdict {
+        let Self { number, since, is_news } = self;
+        let lasts = now.since(since);
+        match lasts >= quiet {
+            true => Verdict::pass(format!("no election for {lasts} (term {number})")),
+            false if is_news => Verdict::fail(format!(
+                "a leader was elected {lasts} ago (term {number}): {quiet} without that are wanted"
+            )),
+            false => Verdict::unknown(format!(
+                "term {number} is known for {lasts} only, of {quiet}: wait for that"
+            )),
+        }
+    }
+}
+
 /// The last looks, and the terms; cheap to clone.
 #[derive(Clone, Default)]
 pub struct Seen(Arc<Mutex<(Looks, BTreeMap<ClusterName, Term>)>>);
@@ -51,27 +68,26 @@ impl Seen {
         self.lock().0.clone()
     }
 
-    /// Takes a term in that was just seen; whether it is that of long ago.
-    pub fn steady(&self, cluster: &ClusterName, term: u64, now: Timestamp, quiet: Span) -> Verdict {
-        if term == 0 {
-            return Verdict::unknown("no member says in which term it is");
+    /// Takes a term in that was just seen; `None` if no member says one.
+    fn take(&self, cluster: &ClusterName, number: u64, now: Timestamp) -> Option<Term> {
+        if number == 0 {
+            return None;
         }
         let terms = &mut self.lock().1;
         let known = terms.get(cluster).copied();
-        let Term { number, since, is_news } = match known {
-            Some(known) if known.number == term => known,
-            _ => Term { number: term, since: now, is_news: known.is_some() },
+        let term = match known {
+            Some(known) if known.number == number => known,
+            _ => Term { number, since: now, is_news: known.is_some() },
         };
-        terms.insert(cluster.clone(), Term { number, since, is_news });
-        let lasts = now.since(since);
-        match lasts >= quiet {
-            true => Verdict::pass(format!("no election for {lasts} (term {number})")),
-            false if is_news => Verdict::fail(format!(
-                "a leader was elected {lasts} ago (term {number}): {quiet} without that are wanted"
-            )),
-            false => Verdict::unknown(format!(
-                "term {number} is known for {lasts} only, of {quiet}: wait for that"
-            )),
+        terms.insert(cluster.clone(), term);
+        Some(term)
+    }
+
+    /// Takes a term in that was just seen; whether it is that of long ago.
+    pub fn steady(&self, cluster: &ClusterName, term: u64, now: Timestamp, quiet: Span) -> Verdict {
+        match self.take(cluster, term, now) {
+            Some(term) => term.steady(now, quiet),
+            None => Verdict::unknown("no member says in which term it is"),
         }
     }
 }
@@ -82,10 +98,10 @@ pub async fn watch(handle: Handle, agents: Agents, clock: Clock, seen: Seen) {
         let fleet = handle.published().fleet;
         let runs = fleet.migrations.iter().filter(|(_, migration)| !migration.is_finished());
         let mut looks = Looks::new();
-        for (cluster, migration) in runs {
+        for (cluster, _) in runs {
             let now = clock();
             if let Some(health) = ask(&agents, &fleet, cluster, now, Stores::Left).await {
-                seen.steady(cluster, health.raft_term, now, migration.plan.policy.etcd_quiet);
+                seen.take(cluster, health.raft_term, now);
                 looks.insert(cluster.clone(), (now, health));
             }
         }

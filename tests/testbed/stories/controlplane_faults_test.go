@@ -319,8 +319,7 @@ func (n *night) addMember(address, flags string) {
 
 func (n *night) removeMember(address string) {
 	n.Helper()
-	n.on("master1", etcdctlLine+"member remove $("+etcdctlLine+"member list | grep -F //"+address+
-		":2380 | cut -d, -f1)")
+	n.on("master1", etcdctlLine+"member remove "+memberAt(address))
 }
 
 // otherAuthority gives a host a key for service accounts that no other has.
@@ -413,13 +412,12 @@ func lead(t *testing.T, testbed *hosts.Testbed, address string) {
 // leadEtcd moves the leadership to the member at an address.
 func leadEtcd(t *testing.T, testbed *hosts.Testbed, address string) {
 	t.Helper()
-	var id string
-	for line := range strings.Lines(etcdctl(t, testbed, "member list")) {
-		if strings.Contains(line, "https://"+address+":2380") {
-			id = strings.Split(line, ",")[0]
-		}
-	}
-	run(t, testbed, "master1", "sh", "-c", askEveryMember()+"move-leader "+id)
+	run(t, testbed, "master1", "sh", "-c", askEveryMember()+"move-leader "+memberAt(address))
+}
+
+// memberAt is a word of the shell, the id of the member at an address.
+func memberAt(address string) string {
+	return "$(" + etcdctlLine + "member list | grep -F //" + address + ":2380 | cut -d, -f1)"
 }
 
 // askEveryMember begins a line of etcdctl that needs the leader, whoever that is.
@@ -431,6 +429,6 @@ func askEveryMember() string {
 // elections has one member lead after the other, until its file is gone.
 func elections() string {
 	return "touch /root/elections; setsid sh -c 'while [ -e /root/elections ]; do for host in 12 13; do " +
-		askEveryMember() + "move-leader $(" + etcdctlLine + "member list | grep -F //10.77.0.$host:2380 | " +
-		"cut -d, -f1); sleep 4; done; done' >/dev/null 2>&1 </dev/null &"
+		askEveryMember() + "move-leader " + memberAt("10.77.0.$host") +
+		"; sleep 4; done; done' >/dev/null 2>&1 </dev/null &"
 }
