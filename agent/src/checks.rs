@@ -16,6 +16,7 @@ mod listeners;
 mod packages;
 mod pods;
 mod processes;
+mod proxy;
 mod repositories;
 mod saved;
 mod units;
@@ -85,6 +86,7 @@ pub async fn collect(
         files: asked.files.then(|| saved::look(host, &mut gaps)),
         etcd: etcd::look(host, asked, &mut gaps).await,
         control_plane: asked.control_plane.then(|| control_plane::look(host, &mut gaps)),
+        proxy: if asked.proxy { proxy::look(host, &mut gaps) } else { None },
         unread: Vec::new(),
     };
     report.unread = gaps.0;

@@ -26,6 +26,7 @@ use std::{
     fs, io,
     io::{BufRead, Read},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use rehull_proto::v1::{Disk, Process};
@@ -254,6 +255,31 @@ impl Host {
         use std::os::unix::fs::PermissionsExt;
         let data = fs::metadata(self.path(path)).map_err(unreadable(path))?;
         Ok(data.permissions().mode() & 0o7777)
+    }
+
+    /// When a file was changed last, in milliseconds since the Unix epoch.
+    pub fn changed_ms(&self, path: &str) -> Result<i64, Unreadable> {
+        let changed = fs::metadata(self.path(path)).and_then(|data| data.modified());
+        let changed = changed.map_err(unreadable(path))?.duration_since(SystemTime::UNIX_EPOCH);
+        let changed = changed.map_err(|_| Unreadable::nonsense(path, "was changed before 1970"))?;
+        Ok(i64::try_from(changed.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// When a process began, in milliseconds since the Unix epoch, to a second: of its start time in
+    /// clock ticks since boot. The kernel shows user programs 100 ticks a second on every platform that
+    /// Kubernetes runs on (`USER_HZ`, proc_pid_stat(5)).
+    pub fn started_ms(&self, start_ticks: u64) -> Result<i64, Unreadable> {
+        const STAT: &str = "/proc/stat";
+        const TICK_MS: u64 = 10;
+        let mut booted_s: Option<u64> = None;
+        self.lines_while(STAT, |line| {
+            booted_s = line.strip_prefix("btime ").and_then(|at| at.trim().parse().ok());
+            booted_s.is_none()
+        })?;
+        let booted_s =
+            booted_s.ok_or_else(|| Unreadable::nonsense(STAT, "does not say when it booted"))?;
+        let started_ms = booted_s.saturating_mul(1_000).saturating_add(start_ticks * TICK_MS);
+        Ok(i64::try_from(started_ms).unwrap_or(i64::MAX))
     }
 
     /// `path` with all symbolic links followed, to tell whether two names are one thing.

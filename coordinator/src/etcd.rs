@@ -56,8 +56,7 @@ pub fn identity(heard: &Heard) -> Result<ClusterIdentity, String> {
 pub fn health(cluster: &ClusterName, heard: &[Heard]) -> EtcdResponse {
     let answers: Vec<(&NodeName, &Etcd)> =
         heard.iter().filter_map(|one| Some((&one.node, one.said.as_ref().ok()?))).collect();
-    let silent = heard.iter().filter_map(|one| Some((&one.node, one.said.as_ref().err()?)));
-    let mut problems: Vec<String> = silent.map(|(node, why)| format!("{node}: {why}")).collect();
+    let mut problems = silent(heard.iter());
     let Some((_, first)) = answers.first() else {
         problems.push("no member has answered".to_owned());
         return EtcdResponse { cluster: cluster.to_string(), problems, ..Default::default() };
@@ -105,6 +104,16 @@ pub fn health(cluster: &ClusterName, heard: &[Heard]) -> EtcdResponse {
     }
 }
 
+/// What ails these members, whoever else is one: for when another is away, or comes or goes.
+pub fn ailments(heard: &[&Heard]) -> Vec<String> {
+    let answers: Vec<(&NodeName, &Etcd)> =
+        heard.iter().filter_map(|one| Some((&one.node, one.said.as_ref().ok()?))).collect();
+    let mut ailments = silent(heard.iter().copied());
+    leadership(&answers, &mut ailments);
+    condition(&answers, &mut ailments);
+    ailments
+}
+
 /// One line about it.
 pub fn summary(health: &EtcdResponse) -> String {
     let EtcdResponse { voters, tolerance, members, problems, .. } = health;
@@ -121,6 +130,12 @@ pub fn summary(health: &EtcdResponse) -> String {
 /// As in `3 voters`.
 pub fn voters_in_words(voters: u32) -> String {
     if voters == 1 { "1 voter".to_owned() } else { format!("{voters} voters") }
+}
+
+/// Who does not speak, and why.
+fn silent<'a>(heard: impl Iterator<Item = &'a Heard>) -> Vec<String> {
+    let silent = heard.filter_map(|one| Some((&one.node, one.said.as_ref().err()?)));
+    silent.map(|(node, why)| format!("{node}: {why}")).collect()
 }
 
 type Speakers<'a> = BTreeMap<u64, (&'a NodeName, &'a Etcd)>;
@@ -295,6 +310,20 @@ mod tests {
         let row = |one: &EtcdMemberStatus| [&one.id, &one.role, &one.node].map(String::clone);
         let rows: Vec<_> = seen.members.iter().map(row).collect();
         assert_eq!(rows, [["1", "follower", "m1"], ["2", "leader", "m2"], ["3", "follower", "m3"]]);
+    }
+
+    #[test]
+    fn of_some_members_only_their_own_ailments_count() {
+        let mut heard = three();
+        heard[2].said = Err("away".to_owned());
+        let of = |heard: &[Heard], count| ailments(&heard.iter().take(count).collect::<Vec<_>>());
+        assert_eq!(of(&heard, 2), Vec::<String>::new(), "the third is not asked about");
+        assert_eq!(of(&heard, 3), ["m3: away"]);
+        heard[0].said.as_mut().unwrap().errors = vec!["no space".to_owned()];
+        heard[1].said.as_mut().unwrap().leader = 0;
+        let words = of(&heard, 2).join("; ");
+        assert!(words.starts_with("m2 knows no leader; members follow different"), "{words}");
+        assert!(words.ends_with("m1: no space"), "{words}");
     }
 
     #[test]

@@ -273,6 +273,8 @@ pub enum Check {
     IdentityKept,
     /// Every API server asks a member of etcd that is there (F55).
     EtcdServersRight,
+    /// Etcd on the host was started to join what is there: it would never make a new cluster.
+    EtcdJoinsOnly,
     // -- control planes, from API servers
     /// What joins, and what is upgraded, is sent to an API server that stays (F56, F57).
     EndpointsElsewhere,
@@ -280,11 +282,18 @@ pub enum Check {
     InfoSigned,
     /// The API server on the node is ready.
     ApiServerServes,
+    /// The API server on the node has the recorded version (F42).
+    ApiServerVersionKept,
     /// The Service `kubernetes` leads to the API servers that are to be there, and to no others.
     ApiServersListed,
     /// The pods of the node's control plane are Ready.
     ControlPlanePodsReady,
+    /// No other node is cordoned that was not when this one was recorded: upgrades cordon, and may leave
+    /// it so.
+    OthersSchedulable,
     // -- control planes, from elsewhere
+    /// The proxies of workers lead to all control planes, and to nobody else (F28).
+    ProxiesLeadToAll,
     /// No process of an API server is left on the host, and its port is free.
     ApiServerStopped,
     /// The kubeconfig that Kubean keeps does not point at the node.

@@ -36,6 +36,8 @@ struct OfNode {
     role: Role,
     /// Whether its turn has come.
     begun: bool,
+    /// Whether another member of etcd has ailed while it was away, and no person has spoken since.
+    at_risk: bool,
 }
 
 impl OfNode {
@@ -162,6 +164,9 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 if node.given_up {
                     return fail("21: what was given up is not removed");
                 }
+                if node.at_risk {
+                    return fail("5.4: nothing goes on by itself when a second member has ailed");
+                }
                 if node.passed.last().map(|(gate, _)| *gate) != Some(admission) {
                     return fail("17: an operation follows its admission and nothing else");
                 }
@@ -220,8 +225,22 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                     return fail(&format!("5.8: what may have done something is repeated: {why}"));
                 }
             }
+            Event::QuorumAtRisk { node: name, .. } => {
+                let node = nodes.entry(name.clone()).or_default();
+                if !node.is_out() || !node.role.is_control_plane() {
+                    return fail("5.4: a second member ails while a control plane is away");
+                }
+                node.at_risk = true;
+            }
+            Event::RetryRequested { subject: Subject::Node(name), .. }
+            | Event::HoldWithdrawn { subject: Subject::Node(name), .. } => {
+                nodes.entry(name.clone()).or_default().at_risk = false;
+            }
             Event::ReinstallAuthorized { node: name } => {
                 let node = nodes.entry(name.clone()).or_default();
+                if node.at_risk {
+                    return fail("5.4: nothing goes on by itself when a second member has ailed");
+                }
                 let removal = last(&node.passed, Gate::Removal);
                 let is_removal = |name: &str| {
                     let mut known = node.intended.iter();
@@ -303,7 +322,7 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                 if !open {
                     return fail("21: only a node whose removal has ended is put back");
                 }
-                node.rolled_back = true;
+                (node.rolled_back, node.at_risk) = (true, false);
             }
             Event::NodeAborted { node: name } if nodes.get(name).is_some_and(|n| n.rolled_back) => {
                 let node = nodes.entry(name.clone()).or_default();

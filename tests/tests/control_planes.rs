@@ -4,7 +4,7 @@
 use rehull::domain::{
     command::{Report, Request},
     event::Event,
-    gate::Gate,
+    gate::{Blocker, Gate},
     plan::Role,
     state::{Kind, Member, MemberRemoval, Outcome, Phase, Step, Subject},
 };
@@ -401,4 +401,41 @@ fn the_first_control_plane_hands_over_and_goes_only_on_the_word_of_a_person() {
     story.reaches("m2", Gate::Quorum);
     let needs = story.needs(&on("m2"));
     assert!(needs.iter().all(|need| need.check != Check::FirstControlPlaneApproved), "m2 is not");
+}
+
+#[test]
+fn a_second_member_that_ails_while_one_is_away_is_told_at_once_and_holds_until_a_person_has_looked()
+{
+    let mut story = story();
+    story.finishes("n1");
+    let others = |ailing: Option<&str>| {
+        let ailing = ailing.map(str::to_owned);
+        Report::Others { node: node("m2"), ailing }
+    };
+    story.reaches("m2", Gate::Withdraw);
+    assert_eq!(story.reports(others(Some("m3: no answer"))), [], "m2 is still a member");
+    story.reaches("m2", Gate::Os);
+    assert_eq!(story.reports(others(None)), [], "nobody was told of anything");
+    let told = story.reports(others(Some("m3: no answer")));
+    assert!(
+        matches!(&told[..], [Event::QuorumAtRisk { why, .. }] if why == "m3: no answer"),
+        "{told:?}"
+    );
+    assert_eq!(story.reports(others(Some("m3: no answer within 2 s"))), [], "once");
+    let told = story.reports(others(None));
+    assert!(matches!(&told[..], [Event::QuorumRestored { .. }]), "{told:?}");
+    story.passes(&on("m2"));
+    let Phase::Held { why, resume } = story.phase(&on("m2")) else {
+        panic!("it went on by itself: {:?}", story.phase(&on("m2")));
+    };
+    assert_eq!(*resume, Step::Ask(Gate::JoinAdmission));
+    assert!(matches!(&why[..], [Blocker::QuorumAtRisk { seen }] if seen == "m3: no answer"));
+    story.reports(others(Some("m1: no leader")));
+    assert!(
+        story.node("m2").at_risk && story.node("m2").track.hold.is_none(),
+        "it is held already"
+    );
+    story.retries(on("m2"), false);
+    story.finishes("m2");
+    check(&story);
 }

@@ -245,7 +245,7 @@ fn a_hold_by_a_person_says_who_and_why_and_what_to_type() {
     story.reaches("n1", Gate::Drain);
     story.holds(on("n1"));
     let waits = of(&story, "n1").waits_for;
-    assert!(waits.contains("to be held at the next safe point, says ann: lunch"), "{waits}");
+    assert!(waits.contains("to be held at the next safe point: ann holds it: lunch"), "{waits}");
     story.passes(&on("n1"));
     let row = of(&story, "n1");
     assert_eq!(row.state, "Held");
@@ -494,6 +494,8 @@ fn every_event_of_a_whole_migration_is_a_sentence() {
             limit: Span::from_mins(60),
             page: true,
         },
+        Event::QuorumAtRisk { node: node("n1"), why: "m3 is silent".into() },
+        Event::QuorumRestored { node: node("n1") },
         Event::BackupProved {
             proof: BackupProof {
                 backup: "prod/b".into(),

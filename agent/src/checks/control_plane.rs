@@ -1,5 +1,5 @@
-//! What makes this host a control plane: the authorities that it shares with the others, and the etcd
-//! that its API server writes to.
+//! What makes this host a control plane: the authorities that it shares with the others, the etcd that
+//! its API server writes to, and how its own member was started.
 
 use rehull_proto::v1::{Authority, ControlPlane};
 use rehull_shared::text::{bounded, sha256_hex};
@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
     Gaps, TEXT_BYTES_MAX,
-    processes::{apiservers, present},
+    processes::{apiservers, named, present},
 };
 use crate::host::{Host, Unreadable};
 
@@ -29,6 +29,9 @@ const FILE_BYTES_MAX: usize = 64 * 1024;
 const CMDLINE_BYTES_MAX: usize = 64 * 1024;
 const SERVERS_MAX: usize = 32;
 
+/// The variable that etcd reads where it has no such flag, as kubespray's `etcd.env` sets it.
+const INITIAL_STATE: &str = "ETCD_INITIAL_CLUSTER_STATE=";
+
 /// What is not there is no gap; what cannot be read, or is there twice and differs, is one.
 pub(super) fn look(host: &Host, gaps: &mut Gaps) -> ControlPlane {
     let mut authorities = Vec::new();
@@ -37,7 +40,8 @@ pub(super) fn look(host: &Host, gaps: &mut Gaps) -> ControlPlane {
         authorities.extend(sha256.map(|sha256| Authority { name: name.to_owned(), sha256 }));
     }
     let etcd_servers = gaps.keep(PART, etcd_servers(host)).unwrap_or_default();
-    ControlPlane { authorities, etcd_servers }
+    let etcd_initial_state = gaps.keep(PART, etcd_initial_state(host)).unwrap_or_default();
+    ControlPlane { authorities, etcd_servers, etcd_initial_state }
 }
 
 fn authority(host: &Host, name: &str, elsewhere: &[&str]) -> Result<Option<String>, Unreadable> {
@@ -80,8 +84,10 @@ fn etcd_servers(host: &Host) -> Result<Vec<String>, Unreadable> {
     for process in apiservers(host)? {
         let path = format!("/proc/{}/cmdline", process.pid);
         let Some(line) = present(host.text(&path, CMDLINE_BYTES_MAX))? else { continue };
-        let servers = servers(&line)
+        let servers = flag(&line, "--etcd-servers")
             .ok_or_else(|| Unreadable::nonsense(&path, "does not say --etcd-servers"))?;
+        let servers: Vec<String> =
+            servers.split(',').map(|server| bounded(server.trim(), TEXT_BYTES_MAX)).collect();
         if servers.len() > SERVERS_MAX {
             let what = format!("{} etcd servers, {SERVERS_MAX} is the most", servers.len());
             return Err(Unreadable::nonsense(&path, what));
@@ -94,14 +100,39 @@ fn etcd_servers(host: &Host) -> Result<Vec<String>, Unreadable> {
     Ok(found.unwrap_or_default())
 }
 
-/// Words of a command line end with a zero byte; a flag and its value are one word or two.
-fn servers(line: &str) -> Option<Vec<String>> {
-    let mut words = line.split('\0').skip_while(|word| !is_flag(word));
-    let flag = words.next()?;
-    let value = flag.split_once('=').map(|(_, value)| value).or_else(|| words.next())?;
-    Some(value.split(',').map(|server| bounded(server.trim(), TEXT_BYTES_MAX)).collect())
+/// Whether the etcd that runs was started to join what is there, or to make a new cluster: by its flag, else
+/// by its environment, else as etcd itself has it. Of several, those that differ tell nothing.
+fn etcd_initial_state(host: &Host) -> Result<String, Unreadable> {
+    let mut found: Option<String> = None;
+    for process in named(host, &["etcd"])? {
+        let of = |file: &str| {
+            let path = format!("/proc/{}/{file}", process.pid);
+            present(host.text(&path, CMDLINE_BYTES_MAX))
+        };
+        let Some(line) = of("cmdline")? else { continue };
+        let state = match flag(&line, "--initial-cluster-state") {
+            Some(state) => state.to_owned(),
+            None => {
+                let environment = of("environ")?.unwrap_or_default();
+                let mut variables = environment.split('\0');
+                let state = variables.find_map(|it| it.strip_prefix(INITIAL_STATE));
+                state.unwrap_or("new").to_owned()
+            }
+        };
+        let state = bounded(&state, TEXT_BYTES_MAX);
+        if found.as_ref().is_some_and(|other| *other != state) {
+            let path = format!("/proc/{}", process.pid);
+            return Err(Unreadable::nonsense(&path, "another etcd was started another way"));
+        }
+        found = Some(state);
+    }
+    Ok(found.unwrap_or_default())
 }
 
-fn is_flag(word: &str) -> bool {
-    word.split('=').next() == Some("--etcd-servers")
+/// The value of a flag. Words of a command line end with a zero byte; a flag and its value are one word
+/// or two.
+fn flag<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let mut words = line.split('\0').skip_while(|word| word.split('=').next() != Some(name));
+    let flag = words.next()?;
+    flag.split_once('=').map(|(_, value)| value).or_else(|| words.next())
 }

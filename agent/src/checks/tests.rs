@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use rehull_proto::v1::{Authority, ControlPlane, Process};
+use rehull_proto::v1::{Authority, ControlPlane, Process, Proxy};
 use tempfile::TempDir;
 
 use super::*;
@@ -393,6 +393,58 @@ async fn the_etcd_servers_are_those_of_the_api_server_that_runs() {
 }
 
 #[tokio::test]
+async fn how_etcd_was_started_is_told_by_its_flag_else_by_its_environment() {
+    let (_dir, host) = worker();
+    assert_eq!(control_plane(&host).await.0.etcd_initial_state, "", "none runs");
+    host.process(51, "/usr/local/bin/etcd", 400, true).unwrap();
+    for (line, environment, meant) in [
+        ("etcd\0--initial-cluster-state=existing\0", "", "existing"),
+        ("etcd\0--initial-cluster-state\0existing\0--x\0", "", "existing"),
+        ("etcd\0", "A=1\0ETCD_INITIAL_CLUSTER_STATE=existing\0", "existing"),
+        ("etcd\0", "XETCD_INITIAL_CLUSTER_STATE=existing\0", "new"),
+    ] {
+        host.file("proc/51/cmdline", line).unwrap();
+        host.file("proc/51/environ", environment).unwrap();
+        let (seen, gaps) = control_plane(&host).await;
+        assert_eq!((seen.etcd_initial_state.as_str(), gaps), (meant, Vec::new()), "{line:?}");
+    }
+    host.process(52, "/usr/local/bin/etcd", 400, true).unwrap();
+    host.file("proc/52/cmdline", "etcd\0--initial-cluster-state=existing\0").unwrap();
+    let (seen, gaps) = control_plane(&host).await;
+    assert_eq!(seen.etcd_initial_state, "");
+    assert!(gaps.len() == 1 && gaps[0].contains("started another way"), "{gaps:?}");
+}
+
+async fn proxy(host: &Directory) -> Proxy {
+    let asked = Collect { proxy: true, ..Collect::default() };
+    collect(&host.host(), &asked, 0, &at_zero).await.proxy.unwrap()
+}
+
+#[tokio::test]
+async fn a_proxy_is_one_that_runs_in_a_pod_and_knows_api_servers() {
+    let (dir, host) = worker();
+    host.file("proc/stat", "cpu 1 2\nbtime 1700000000\nprocesses 7\n").unwrap();
+    assert_eq!(look(&host).await.proxy, None, "it was not asked for");
+    assert_eq!(proxy(&host).await, Proxy::default(), "none runs");
+    let config = "upstream kube_apiserver {\n  server 10.0.0.1:6443;\n}\n";
+    host.file("etc/nginx/nginx.conf", config).unwrap();
+    host.process(60, "/usr/sbin/nginx", 500, false).unwrap();
+    assert_eq!(proxy(&host).await, Proxy::default(), "that is one of the site's own");
+    host.process(61, "/usr/sbin/nginx", 600, true).unwrap();
+    host.process(62, "/usr/sbin/nginx", 900, true).unwrap();
+    let path = dir.path().join("etc/nginx/nginx.conf");
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    let changed = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(4_500);
+    file.set_modified(changed).unwrap();
+    let seen = proxy(&host).await;
+    assert_eq!(seen.servers, ["10.0.0.1:6443"]);
+    assert_eq!((seen.config.as_str(), seen.changed_ms), ("/etc/nginx/nginx.conf", 4_500));
+    assert_eq!(seen.started_ms, 1_700_000_009_000, "the youngest: it read the file last");
+    host.file("etc/nginx/nginx.conf", "http {}\n").unwrap();
+    assert_eq!(proxy(&host).await, Proxy::default(), "a pod of somebody");
+}
+
+#[tokio::test]
 async fn requests_are_bounded_and_stay_on_the_host() {
     let (_dir, host) = worker();
     let many = |what: &str| (0..100).map(|n| format!("{what}{n}")).collect::<Vec<_>>();
@@ -408,6 +460,7 @@ async fn requests_are_bounded_and_stay_on_the_host() {
         etcd: true,
         etcd_hash_revision: i64::MAX,
         control_plane: true,
+        proxy: true,
     };
     let report = collect(&host.host(), &asked, 0, &at_zero).await;
     assert_eq!(report.paths.unwrap().absent.iter().filter(|p| p.starts_with("/p")).count(), 64);
@@ -453,6 +506,7 @@ async fn the_largest_report_fits_a_message() {
         etcd: false, // asked for alone
         etcd_hash_revision: i64::MAX,
         control_plane: true,
+        proxy: true,
     };
     let report = collect(&host.host(), &asked, u64::MAX, &at_zero).await;
     let parts: Vec<_> = report.unread.iter().map(|gap| gap.part.as_str()).collect();

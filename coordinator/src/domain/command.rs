@@ -127,6 +127,8 @@ pub enum Report {
     MemberLeft { node: NodeName, member: Member },
     /// An agent has answered an order to remove a member.
     MemberAnswered { node: NodeName, order: String, seen: String },
+    /// While this control plane is away, the other members of etcd are well, or have ailed for too long.
+    Others { node: NodeName, ailing: Option<String> },
     /// The installer is this far.
     Installer { node: NodeName, percent: u8, seen: String, done: bool },
 }
@@ -181,6 +183,7 @@ impl Report {
             | Report::ApiServer { node, .. }
             | Report::MemberLeft { node, .. }
             | Report::MemberAnswered { node, .. }
+            | Report::Others { node, .. }
             | Report::Installer { node, .. } => Some(node),
         }
     }

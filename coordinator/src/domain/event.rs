@@ -189,6 +189,11 @@ pub enum Event {
     /// Etcd has borne no loss for longer than it may, because this control plane is away: people are
     /// warned, or paged.
     FragilityExceeded { node: NodeName, since: Timestamp, limit: Span, page: bool },
+    /// While this control plane is away, another member of etcd has ailed for too long: nothing goes on
+    /// behind the next safe point without a person.
+    QuorumAtRisk { node: NodeName, why: String },
+    /// The others are all well again. What is held stays so.
+    QuorumRestored { node: NodeName },
 
     /// A node is finished.
     NodeFinished { node: NodeName },
@@ -273,6 +278,8 @@ impl Event {
             Event::MemberRemovalOrdered { .. } => "MemberRemovalOrdered",
             Event::MemberRemovalAnswered { .. } => "MemberRemovalAnswered",
             Event::FragilityExceeded { .. } => "FragilityExceeded",
+            Event::QuorumAtRisk { .. } => "QuorumAtRisk",
+            Event::QuorumRestored { .. } => "QuorumRestored",
             Event::NodeFinished { .. } => "NodeFinished",
             Event::NodeAborted { .. } => "NodeAborted",
             Event::BackupProved { .. } => "BackupProved",
@@ -340,6 +347,8 @@ impl Event {
             | Event::MemberRemovalOrdered { node, .. }
             | Event::MemberRemovalAnswered { node, .. }
             | Event::FragilityExceeded { node, .. }
+            | Event::QuorumAtRisk { node, .. }
+            | Event::QuorumRestored { node }
             | Event::NodeFinished { node }
             | Event::NodeAborted { node } => Some(node),
         }

@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod accepted;
+mod all_hosts;
 mod capacity;
 mod cluster;
 mod control_planes;
@@ -37,7 +38,6 @@ mod join_canary;
 mod joined;
 mod management;
 mod node;
-mod old_hosts;
 mod records;
 mod server;
 
@@ -74,7 +74,7 @@ impl Pass<'_> {
         let wants = |witness| bench.needs(gate).any(|need| need.witness == witness);
         let heard = match node {
             Some(node) if wants(Witness::Agent) => {
-                Some(self.hear(node, round, Look::Gate(gate)).await)
+                Some(self.hear(&node.planned.name, round, Look::Gate(gate)).await)
             }
             _ => None,
         };
@@ -120,12 +120,11 @@ impl Pass<'_> {
     /// Has the agent look at its host. `Err` is `Unknown`, and when nobody answered.
     pub(super) async fn hear(
         &self,
-        node: &Node,
+        name: &NodeName,
         round: Round,
         what: Look,
     ) -> Result<Heard, (Timestamp, Verdict)> {
         let asked_at = self.now();
-        let name = &node.planned.name;
         let whom = (self.effect.cluster.clone(), name.clone());
         let unknown = |why: String| (asked_at, Verdict::unknown(why));
         let Some(generation) = self.fleet.agent_of(&whom.0, name) else {
@@ -184,20 +183,24 @@ impl Pass<'_> {
         round: Round,
     ) -> Answers {
         let blobs = &self.context.blobs;
+        let subject = Subject::of(node.map(|node| &node.planned.name));
         let mut answers = Answers::new();
         for check in checks(bench, gate, Witness::Coordinator) {
             let now = self.now();
             let verdict = match check {
                 Check::ImageManagesSystems => self.image_manages_systems(),
                 Check::MembersDistinct => self.members_distinct(),
-                Check::BackupProved => {
-                    self.backup_proved(&Subject::of(node.map(|node| &node.planned.name)))
-                }
+                Check::BackupProved => self.backup_proved(&subject),
                 Check::FirstControlPlaneApproved => self.first_approved(node),
                 Check::ApiServersSteady => self.context.readiness.steady(self.migration, now),
-                // Every old host is asked for it: not at every look.
-                Check::OldRepositoriesServe if self.is_fresh(node, check, now) => continue,
+                // Many hosts are asked for them: not at every look.
+                Check::OldRepositoriesServe | Check::ProxiesLeadToAll
+                    if self.is_fresh(&subject, check, now) =>
+                {
+                    continue;
+                }
                 Check::OldRepositoriesServe => self.old_repositories(round).await,
+                Check::ProxiesLeadToAll => self.proxies_lead_to_all(round).await,
                 check => records::appraise(check, self.migration, node, blobs, now),
             };
             answers.insert((check, Source::Coordinator), (now, verdict));
@@ -265,6 +268,10 @@ impl Pass<'_> {
                 cluster::kubelet_versions(server.nodes().await?, migration)
             }
             Check::NodesOnTarget => cluster::nodes_on_target(server.nodes().await?, migration),
+            Check::OthersSchedulable => {
+                let before = self.objects(node)?.cordoned;
+                cluster::others_schedulable(server.nodes().await?, name()?, &before)
+            }
             Check::SystemPodsReady => {
                 cluster::system_pods(server.daemon_sets().await?, server.deployments().await?)
             }
@@ -408,7 +415,7 @@ fn is_about_cluster(check: Check) -> bool {
     use Check::{
         AnswersFresh, ApiServersListed, CapacityElsewhere, DataElsewhere, DisruptionsAllowed,
         EndpointsElsewhere, JoinCanaryPossible, KubeletVersionsEqual, NoNewPending, NodesOnTarget,
-        NodesReady, SystemPodsReady,
+        NodesReady, OthersSchedulable, SystemPodsReady,
     };
     matches!(
         check,
@@ -424,6 +431,7 @@ fn is_about_cluster(check: Check) -> bool {
             | NodesOnTarget
             | EndpointsElsewhere
             | ApiServersListed
+            | OthersSchedulable
     )
 }
 

@@ -51,6 +51,9 @@ pub(super) struct Objects {
     /// What failed again and again before, as [`pods::origin`] names it.
     #[serde(default)]
     pub(super) failing: BTreeSet<String>,
+    /// Nodes that were cordoned, whoever had done that.
+    #[serde(default)]
+    pub(super) cordoned: BTreeSet<String>,
     /// The pods on it: what they are and where their data is, not what they run with, since
     /// environments hold passwords.
     pods: Vec<Value>,
@@ -81,7 +84,7 @@ impl Pass<'_> {
         let client = self.workload().await?;
         let objects = read(&client, name).await?;
         let heard = self
-            .hear(node, node.track.round, Look::Snapshot)
+            .hear(name, node.track.round, Look::Snapshot)
             .await
             .map_err(|(_, unknown)| Trouble::new(format!("the facts of {name}"), unknown.seen()))?;
         let snapshot = self.snapshot(node, &objects, &heard.report)?;
@@ -170,6 +173,9 @@ async fn read(client: &Client, name: &NodeName) -> Result<Objects, Trouble> {
     let pending = list(&all_pods, waiting, |pod| Some(pods::name(&pod))).await;
     let fails = |pod: Pod| pods::failure(&pod).map(|_| pods::origin(&pod));
     let failing = list(&all_pods, ListParams::default(), fails).await;
+    let cordoned = |node: NodeObject| if is_cordoned(&node) { node.metadata.name } else { None };
+    let nodes = Api::<NodeObject>::all(client.clone());
+    let cordoned = list(&nodes, ListParams::default(), cordoned).await;
     let volumes = Api::<PersistentVolume>::all(client.clone());
     let volumes = list(&volumes, ListParams::default(), |volume| {
         let value = cleaned(&volume);
@@ -180,6 +186,7 @@ async fn read(client: &Client, name: &NodeName) -> Result<Objects, Trouble> {
         daemon_sets: on_node.iter().filter_map(pods::daemon_set).collect(),
         pending: pending.map_err(no("pending pods"))?.into_iter().collect(),
         failing: failing.map_err(no("pods that fail"))?.into_iter().collect(),
+        cordoned: cordoned.map_err(no("Nodes"))?.into_iter().collect(),
         pods: on_node.iter().map(summary).collect(),
         volumes: volumes.await.map_err(no("PersistentVolumes"))?,
         csi_node: csi_node.map_err(no("CSINode"))?,

@@ -27,8 +27,7 @@ pub enum Stores {
     Left,
 }
 
-/// Asks every member through its agent: those that are to be there, where a migration knows them, and
-/// those on whose hosts an API server runs. `None` if there is none.
+/// How the etcd of a cluster is; `None` if nobody could be asked.
 pub async fn ask(
     agents: &Agents,
     fleet: &Fleet,
@@ -36,6 +35,19 @@ pub async fn ask(
     now: Timestamp,
     stores: Stores,
 ) -> Option<EtcdResponse> {
+    let heard = hear_all(agents, fleet, cluster, now, stores).await;
+    (!heard.is_empty()).then(|| health(cluster, &heard))
+}
+
+/// Asks every member through its agent: those that are to be there, where a migration knows them, and
+/// those on whose hosts an API server runs.
+pub(super) async fn hear_all(
+    agents: &Agents,
+    fleet: &Fleet,
+    cluster: &ClusterName,
+    now: Timestamp,
+    stores: Stores,
+) -> Vec<Heard> {
     let migration = fleet.migrations.get(cluster);
     let planned = migration.into_iter().flat_map(|migration| migration.standing());
     let planned = planned.map(|one| (cluster.clone(), one.name.clone()));
@@ -45,11 +57,7 @@ pub async fn ask(
         .filter(|(whom, agent)| whom.0 == *cluster && may_be_control_plane(agent))
         .map(|(whom, _)| whom.clone());
     let whom: BTreeSet<Whom> = planned.chain(found).take(ASKED_MAX).collect();
-    if whom.is_empty() {
-        return None;
-    }
-    let whom = Vec::from_iter(whom);
-    Some(health(cluster, &hear(agents, fleet, &whom, now, stores).await))
+    hear(agents, fleet, &Vec::from_iter(whom), now, stores).await
 }
 
 /// Asks these control planes what they are and what their members of etcd say, side by side, and once

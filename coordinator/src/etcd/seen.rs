@@ -1,13 +1,14 @@
 //! What was last seen of each cluster's etcd: looked at again and again while a migration runs, for
-//! people to see, and for how long it has elected no leader. In memory only: who has looked for a short
-//! time only, says so, and a gate waits for it.
+//! people to see, for how long it has elected no leader, and whether the members that stay are well while
+//! a control plane is away. In memory only: who has looked for a short time only, says so, and a gate
+//! waits for it.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
+use futures::future::join_all;
 use rehull_proto::v1::EtcdResponse;
 use rehull_shared::{
     evidence::Verdict,
@@ -15,14 +16,30 @@ use rehull_shared::{
     time::{Span, Timestamp},
 };
 
-use super::ask::{Stores, ask};
+use super::{
+    Heard, ailments,
+    ask::{Stores, hear_all},
+    health,
+};
 use crate::{
     agents::Agents,
+    clients::calls::few,
+    domain::{
+        command::{Command, Report, Request},
+        state::{Fleet, Migration},
+    },
     engine::{Clock, Handle},
 };
 
-/// Between two looks.
-const AGAIN: Duration = Duration::from_secs(20);
+/// Between two looks where a control plane is away (domain reference, 5.4).
+const CLOSELY: Span = Span::from_secs(5);
+
+/// The same where none is: for people to see.
+const SELDOM: Span = Span::from_secs(20);
+
+/// For how long a member may ail while another is away: a leader is elected in less, and an agent that has
+/// waited long for a coordinator dials again after half a minute.
+const AILS_MAX: Span = Span::from_secs(45);
 
 /// When each cluster's etcd was looked at last, and how it was.
 pub type Looks = BTreeMap<ClusterName, (Timestamp, EtcdResponse)>;
@@ -54,18 +71,27 @@ impl Term {
     }
 }
 
-/// The last looks, and the terms; cheap to clone.
+/// What is kept of all looks.
+#[derive(Default)]
+struct Kept {
+    looks: Looks,
+    terms: BTreeMap<ClusterName, Term>,
+    /// Since when members ail that are to be there, while a control plane is away.
+    ailing: BTreeMap<ClusterName, Timestamp>,
+}
+
+/// The last looks, the terms, and who ails; cheap to clone.
 #[derive(Clone, Default)]
-pub struct Seen(Arc<Mutex<(Looks, BTreeMap<ClusterName, Term>)>>);
+pub struct Seen(Arc<Mutex<Kept>>);
 
 impl Seen {
-    fn lock(&self) -> MutexGuard<'_, (Looks, BTreeMap<ClusterName, Term>)> {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All looks.
     pub fn looks(&self) -> Looks {
-        self.lock().0.clone()
+        self.lock().looks.clone()
     }
 
     /// Takes a term in that was just seen; `None` if no member says one.
@@ -73,7 +99,7 @@ impl Seen {
         if number == 0 {
             return None;
         }
-        let terms = &mut self.lock().1;
+        let terms = &mut self.lock().terms;
         let known = terms.get(cluster).copied();
         let term = match known {
             Some(known) if known.number == number => known,
@@ -90,23 +116,73 @@ impl Seen {
             None => Verdict::unknown("no member says in which term it is"),
         }
     }
+
+    /// Looks at the etcd of every cluster whose turn it is, once: often where a control plane is away.
+    /// What people must know of it is returned.
+    pub async fn look(&self, agents: &Agents, fleet: &Fleet, now: Timestamp) -> Vec<Command> {
+        let runs = || fleet.migrations.iter().filter(|(_, migration)| !migration.is_finished());
+        self.lock().looks.retain(|cluster, _| runs().any(|(runs, _)| runs == cluster));
+        let is_due = |cluster: &ClusterName, migration: &Migration| {
+            let last = self.lock().looks.get(cluster).map(|(at, _)| *at);
+            let pause = if migration.away().is_some() { CLOSELY } else { SELDOM };
+            last.is_none_or(|last| now.since(last) >= pause)
+        };
+        let due = runs().filter(|(cluster, migration)| is_due(cluster, migration));
+        let looks = due.map(async |(cluster, migration)| {
+            let heard = hear_all(agents, fleet, cluster, now, Stores::Left).await;
+            if heard.is_empty() {
+                return None;
+            }
+            let health = health(cluster, &heard);
+            self.take(cluster, health.raft_term, now);
+            self.lock().looks.insert(cluster.clone(), (now, health));
+            self.judge_others(cluster, migration, &heard, now)
+        });
+        join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    /// While a control plane is away: whether the members that are to be there are well, if that is news
+    /// to people.
+    fn judge_others(
+        &self,
+        cluster: &ClusterName,
+        migration: &Migration,
+        heard: &[Heard],
+        now: Timestamp,
+    ) -> Option<Command> {
+        let ailing = &mut self.lock().ailing;
+        let Some(away) = migration.away() else {
+            ailing.remove(cluster);
+            return None;
+        };
+        let is_there = |one: &&Heard| migration.standing().any(|there| there.name == one.node);
+        let ailments = ailments(&heard.iter().filter(is_there).collect::<Vec<_>>());
+        let node = away.planned.name.clone();
+        let report = match ailments.is_empty() {
+            true => {
+                ailing.remove(cluster);
+                away.at_risk.then_some(Report::Others { node, ailing: None })
+            }
+            false => {
+                let since = *ailing.entry(cluster.clone()).or_insert(now);
+                let is_news = now.since(since) >= AILS_MAX && !away.at_risk;
+                is_news.then(|| Report::Others { node, ailing: Some(few(ailments)) })
+            }
+        };
+        Some(Command::Of(cluster.clone(), Request::Report(report?)))
+    }
 }
 
-/// Looks at the etcd of every cluster whose migration runs, for ever.
+/// Looks at the etcd of every cluster whose migration runs, for ever, and has people told.
 pub async fn watch(handle: Handle, agents: Agents, clock: Clock, seen: Seen) {
     loop {
-        let fleet = handle.published().fleet;
-        let runs = fleet.migrations.iter().filter(|(_, migration)| !migration.is_finished());
-        let mut looks = Looks::new();
-        for (cluster, _) in runs {
-            let now = clock();
-            if let Some(health) = ask(&agents, &fleet, cluster, now, Stores::Left).await {
-                seen.take(cluster, health.raft_term, now);
-                looks.insert(cluster.clone(), (now, health));
+        let news = seen.look(&agents, &handle.published().fleet, clock()).await;
+        for answer in handle.submit_all(news).await.into_iter().flatten() {
+            if let Err(refusal) = answer {
+                tracing::warn!(%refusal, "what was seen of an etcd was not taken");
             }
         }
-        seen.lock().0 = looks;
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(CLOSELY.as_duration()).await;
     }
 }
 

@@ -177,7 +177,10 @@ fn is_about(why: &Blocker, wanted: Check, from: &Source) -> bool {
         | Blocker::Silent { check, source }
         | Blocker::Stale { check, source, .. }
         | Blocker::TooShort { check, source, .. } => *check == wanted && source == from,
-        Blocker::NotEnrolled { .. } | Blocker::Operation { .. } | Blocker::HeldBy { .. } => false,
+        Blocker::NotEnrolled { .. }
+        | Blocker::Operation { .. }
+        | Blocker::QuorumAtRisk { .. }
+        | Blocker::HeldBy { .. } => false,
     }
 }
 
@@ -190,6 +193,7 @@ fn word(why: &Blocker) -> &'static str {
         Blocker::TooShort { .. }
         | Blocker::NotEnrolled { .. }
         | Blocker::Operation { .. }
+        | Blocker::QuorumAtRisk { .. }
         | Blocker::HeldBy { .. } => "waiting",
     }
 }

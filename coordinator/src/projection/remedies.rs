@@ -148,6 +148,9 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
                     ),
                 }
             }
+            Blocker::QuorumAtRisk { .. } => {
+                add("rehull etcd {cluster}  # go on only when all that are there are well")
+            }
             Blocker::HeldBy { by, .. } => add(&format!("{by} knows whether it may go on")),
         }
     }
@@ -166,8 +169,10 @@ fn ask_source(check: Check, source: &Source) -> Vec<String> {
         Source::Management => {
             vec!["kubectl {management} get clusters.kubean.io {cluster}".to_owned()]
         }
-        // It asks the agents of all hosts that still run the source OS.
-        Source::Coordinator if check == Check::OldRepositoriesServe => {
+        // They ask the agents of many hosts.
+        Source::Coordinator
+            if matches!(check, Check::OldRepositoriesServe | Check::ProxiesLeadToAll) =>
+        {
             vec![
                 "rehull agent list {cluster}  # every host that will be migrated needs one"
                     .to_owned(),
@@ -225,8 +230,9 @@ fn retries(
         Subject::Cluster => String::new(),
         Subject::Node(node) => format!(" {node}"),
     };
-    let by_person = why.iter().any(|why| matches!(why, Blocker::HeldBy { .. }));
-    let again = if by_person { "go on" } else { "look again" };
+    let rests =
+        |why: &Blocker| matches!(why, Blocker::HeldBy { .. } | Blocker::QuorumAtRisk { .. });
+    let again = if why.iter().any(rests) { "go on" } else { "look again" };
     help.push(format!("rehull migrate retry {cluster}{node}  # {again}"));
     let node_is_there =
         why.iter().any(|why| matches!(why, Blocker::Contradicted { check: Check::NodeAbsent, .. }));

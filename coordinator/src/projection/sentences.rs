@@ -220,6 +220,12 @@ fn of_control_plane(event: &Event) -> Option<String> {
             "{node}: etcd bears no loss since {since}, for longer than {limit}: {}.",
             if *page { "somebody must look, now" } else { "somebody should look" }
         ),
+        Event::QuorumAtRisk { node, why } => format!(
+            "{node}: while it is away, another member of etcd ails: {why}; somebody must look, now."
+        ),
+        Event::QuorumRestored { node } => {
+            format!("{node}: the other members of etcd are well again.")
+        }
         Event::MemberRemovalAnswered { node, seen, .. } => {
             format!("{node}: of its member of etcd, an agent says: {seen}")
         }

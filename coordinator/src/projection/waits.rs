@@ -51,6 +51,9 @@ pub fn blocker(why: &Blocker, now: Option<Timestamp>) -> String {
         Blocker::Operation { name, outcome, extent, resubmitted } => {
             operation_words(name, *outcome, *extent, *resubmitted)
         }
+        Blocker::QuorumAtRisk { seen } => {
+            format!("another member of etcd ailed while this one was away: {seen}")
+        }
         Blocker::HeldBy { by, why } => format!("{by} holds it: {why}"),
     }
 }
@@ -120,18 +123,19 @@ pub(super) fn waits_for(view: &View<'_>, migration: &Migration, subject: &Subjec
         }
     };
     let text = match track.hold.as_ref() {
-        Some(Blocker::HeldBy { by, why }) => {
+        Some(hold) => {
             let of = &migration.plan.cluster;
             let whom = match subject {
                 Subject::Cluster => of.to_string(),
                 Subject::Node(name) => format!("{of} {name}"),
             };
             format!(
-                "{text} [to be held at the next safe point, says {by}: {why}; `rehull migrate retry \
-                 {whom}` takes that back]"
+                "{text} [to be held at the next safe point: {}; `rehull migrate retry {whom}` takes \
+                 that back]",
+                blocker(hold, None)
             )
         }
-        _ => text,
+        None => text,
     };
     let text = match trouble(view, migration, subject) {
         Some(trouble) => format!("{text} [trouble: {trouble}]"),

@@ -89,6 +89,10 @@ pub const fn of_check(check: Check) -> Words {
         | Check::MembersDistinct
         | Check::IdentityKept
         | Check::EtcdServersRight
+        | Check::EtcdJoinsOnly
+        | Check::ProxiesLeadToAll
+        | Check::ApiServerVersionKept
+        | Check::OthersSchedulable
         | Check::EndpointsElsewhere
         | Check::InfoSigned
         | Check::ApiServerServes
@@ -199,6 +203,37 @@ const fn of_control_plane(check: Check) -> Words {
             "every API server asks a member of etcd that is there",
             "F55",
             &["rehull etcd {cluster}  # upgrade-cluster.yml rewrites --etcd-servers"],
+        ),
+        Check::EtcdJoinsOnly => words(
+            "etcd on the node was started to join what is there: it would never make a new cluster",
+            "F52",
+            &[
+                "ssh {address} grep ETCD_INITIAL_CLUSTER_STATE /etc/etcd.env  # etcd as a service",
+                "ssh {address} grep initial-cluster-state /etc/kubernetes/manifests/etcd.yaml",
+                "make it existing, and let etcd start again: `rehull etcd {cluster}` before and after",
+            ],
+        ),
+        Check::ProxiesLeadToAll => words(
+            "the proxies of workers lead to all control planes, and to nobody else",
+            "F28",
+            &[
+                "kubectl -n kube-system get pods -o wide | grep -e nginx-proxy -e haproxy",
+                "on that host: put /etc/nginx/nginx.conf right (upstream kube_apiserver)",
+                "and have it read that again: crictl stop $(crictl ps -q --name nginx-proxy)",
+            ],
+        ),
+        Check::ApiServerVersionKept => words(
+            "the API server on the node has the recorded version",
+            "F42",
+            &["kubectl --server=https://{address}:6443 version"],
+        ),
+        Check::OthersSchedulable => words(
+            "no other node was cordoned meanwhile",
+            "",
+            &[
+                "kubectl get nodes",
+                "uncordon those that are named, if nobody else has cordoned them",
+            ],
         ),
         Check::EndpointsElsewhere => words(
             "cluster-info and kubeadm-config lead to an API server that stays",

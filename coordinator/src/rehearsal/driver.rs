@@ -206,6 +206,7 @@ impl Driver {
         self.meet_turns();
         self.do_chores().await?;
         self.ask_readiness().await;
+        self.look_at_etcd().await?;
         for effect in due(&self.coordinator.handle.published().fleet) {
             let commands = self.pass(&effect).await;
             let is_cut = self.say(&effect, commands, fate).await?;
@@ -245,6 +246,19 @@ impl Driver {
             self.asked = (self.asked + STEP).min(now);
             readiness.ask(clients, &fleet, self.asked).await;
         }
+    }
+
+    /// Looks whether members of etcd are well where a control plane is away.
+    async fn look_at_etcd(&self) -> Result<(), Error> {
+        let fleet = self.coordinator.handle.published().fleet;
+        if fleet.migrations.values().all(|migration| migration.away().is_none()) {
+            return Ok(());
+        }
+        let Context { agents, etcd, .. } = &self.coordinator.context;
+        for news in etcd.look(agents, &fleet, self.clock().now()).await {
+            self.submit(news).await?;
+        }
+        Ok(())
     }
 
     /// Tells the world whose turn it is.

@@ -100,7 +100,7 @@ const PROGRAMS: &[Program] = &[
     program("/usr/local/bin/kube-proxy", true, &[10249, 10256], On::All),
     program("/usr/bin/calico-node", true, &[9099], On::All),
     program("/usr/sbin/nginx", true, &[6443, 8081], On::Workers),
-    program("/usr/local/bin/etcd", true, &[2379, 2380], On::ControlPlanes),
+    program(ETCD_PROGRAM, true, &[2379, 2380], On::ControlPlanes),
     program("/usr/local/bin/kube-apiserver", true, &[6443], On::ControlPlanes),
     program("/usr/local/bin/kube-controller-manager", true, &[10257], On::ControlPlanes),
     program("/usr/local/bin/kube-scheduler", true, &[10259], On::ControlPlanes),
@@ -131,6 +131,11 @@ const AUTHORITIES: &[&str] = &[
     "/etc/kubernetes/ssl/etcd/ca.crt",
     "/etc/kubernetes/ssl/sa.pub",
 ];
+
+const ETCD_PROGRAM: &str = "/usr/local/bin/etcd";
+
+/// How it was started, as kubeadm has it where a control plane joins.
+const ETCD_JOINS: &str = "--initial-cluster-state=existing";
 
 /// How an API server asks the member of etcd of its own host, as kubeadm has it.
 const ETCD: &str = "--etcd-servers=https://127.0.0.1:2379";
@@ -331,6 +336,10 @@ impl Machine {
         if exe == API_SERVER {
             self.directory.file(&format!("/proc/{pid}/manifest"), MANIFEST)?;
             self.directory.file(&format!("/proc/{pid}/cmdline"), format!("{exe}\0{ETCD}\0"))?;
+        }
+        if exe == ETCD_PROGRAM {
+            self.directory
+                .file(&format!("/proc/{pid}/cmdline"), format!("{exe}\0{ETCD_JOINS}\0"))?;
         }
         self.running.push((pid, number));
         Ok(())

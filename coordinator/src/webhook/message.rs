@@ -72,6 +72,7 @@ fn kind(event: &Event) -> Option<&'static str> {
         Event::Held { subject: Subject::Cluster, .. } => Some("migration.held"),
         Event::FragilityExceeded { page: false, .. } => Some("etcd.fragile"),
         Event::FragilityExceeded { page: true, .. } => Some("etcd.fragile.page"),
+        Event::QuorumAtRisk { .. } => Some("etcd.at-risk.page"),
         Event::NodeFinished { .. } => Some("node.done"),
         Event::NodeAborted { .. } => Some("node.aborted"),
         Event::MigrationCompleted => Some("migration.done"),
@@ -111,7 +112,9 @@ mod tests {
             }})
         );
         let held = Event::Held { subject: Subject::Cluster, why, resume: Step::Work };
+        let at_risk = Event::QuorumAtRisk { node: node.clone(), why: "m3 is silent".into() };
         for (event, meant) in [
+            (at_risk, Some("etcd.at-risk.page")),
             (held, Some("migration.held")),
             (Event::NodeFinished { node: node.clone() }, Some("node.done")),
             (Event::NodeAborted { node: node.clone() }, Some("node.aborted")),

@@ -170,6 +170,9 @@ pub struct Collect {
     /// Also report what makes this host a control plane.
     #[prost(bool, tag = "11")]
     pub control_plane: bool,
+    /// Also report the proxy of this host before the API servers.
+    #[prost(bool, tag = "12")]
+    pub proxy: bool,
 }
 /// Kill exactly these processes, if they are still the same ones, and no kubelet runs.
 #[derive(serde::Serialize)]
@@ -406,6 +409,26 @@ pub struct Report {
     /// Absent if it was not asked for.
     #[prost(message, optional, tag = "21")]
     pub control_plane: ::core::option::Option<ControlPlane>,
+    /// Absent if it was not asked for; empty if the host has none.
+    #[prost(message, optional, tag = "22")]
+    pub proxy: ::core::option::Option<Proxy>,
+}
+/// The proxy of a host before the API servers, as kubespray sets it up: nginx or HAProxy in a static pod.
+#[derive(serde::Serialize)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proxy {
+    /// Path of its configuration.
+    #[prost(string, tag = "1")]
+    pub config: ::prost::alloc::string::String,
+    /// host:port of each API server in it.
+    #[prost(string, repeated, tag = "2")]
+    pub servers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// When the youngest of its processes began, and when its configuration was changed last, by the
+    /// agent's clock, in milliseconds since the Unix epoch.
+    #[prost(int64, tag = "3")]
+    pub started_ms: i64,
+    #[prost(int64, tag = "4")]
+    pub changed_ms: i64,
 }
 /// What makes a host a control plane.
 #[derive(serde::Serialize)]
@@ -418,6 +441,10 @@ pub struct ControlPlane {
     /// --etcd-servers of the kube-apiserver that runs, by its command line; empty if none runs.
     #[prost(string, repeated, tag = "2")]
     pub etcd_servers: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// --initial-cluster-state of the etcd that runs, by its command line or its environment, as etcd reads
+    /// them; empty if none runs.
+    #[prost(string, tag = "3")]
+    pub etcd_initial_state: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -94,6 +94,20 @@ var controlPlaneFaults = []fault{
 		},
 	},
 	{
+		name: "a proxy of a worker that does not know all of them (F28)", gate: "ClusterPreflight",
+		on: func(n *night) {
+			n.on("worker1", "cd /etc/nginx; cp -p nginx.conf /root/; sed -i /10.77.0.13:6443/d nginx.conf")
+		},
+		check: "ProxiesLeadToAll", seen: "worker1: /etc/nginx/nginx.conf has no master3 (10.77.0.13:6443)",
+		advice: "on that host: put /etc/nginx/nginx.conf right",
+		off:    func(n *night) { n.on("worker1", "cp /root/nginx.conf /etc/nginx/") },
+	},
+	{
+		name: "a proxy that has not read its configuration again (F28)", gate: "ClusterPreflight",
+		check: "ProxiesLeadToAll", seen: "and was not read again",
+		off: func(n *night) { n.on("worker1", "pkill -x nginx") }, // its kubelet starts it anew
+	},
+	{
 		name: "a learner that somebody has left behind (F8)", gate: "ClusterPreflight",
 		on:    func(n *night) { n.addMember("10.77.0.99", "--learner") },
 		check: "EtcdHealthy", seen: "is a learner: it has no vote yet", advice: "rehull etcd prod",
@@ -209,6 +223,16 @@ var controlPlaneFaults = []fault{
 		off: func(n *night) { n.on("master1", "kubectl delete node master2") },
 	},
 	{
+		name: "a second member that nobody sees for a while (F54)", node: "master2", gate: "G8",
+		on: func(n *night) { n.on("master3", "systemctl stop rehull-agent") },
+		during: func(n *night) {
+			n.happens("master2", point{"QuorumAtRisk", 2}) // it was lost before
+			n.on("master3", "systemctl start rehull-agent")
+		},
+		seen:   "another member of etcd ailed while this one was away: master3: its agent is not connected",
+		advice: "rehull etcd prod", free: []string{"retry"},
+	},
+	{
 		name: "certificates that are gone between their upload and the join (F58)", node: "master2",
 		gate: "G9",
 		during: func(n *night) {
@@ -228,6 +252,22 @@ var controlPlaneFaults = []fault{
 		},
 		check: "IdentityKept", seen: "sa.pub of master2 is not the one that was recorded",
 		off: func(n *night) { n.ownAuthority("master2") },
+	},
+	{
+		name: "another node that an upgrade leaves cordoned", node: "master2", gate: "G9",
+		on:    func(n *night) { n.on("master1", "kubectl cordon worker1") },
+		check: "OthersSchedulable", seen: "cordoned, and were not before: worker1", advice: "kubectl ",
+		off: func(n *night) { n.on("master1", "kubectl uncordon worker1") },
+	},
+	{
+		name: "a member that would make a new cluster when its data is lost", node: "master2", gate: "G9",
+		on: func(n *night) {
+			n.manifest("master2", "etcd", "s#initial-cluster-state=existing#initial-cluster-state=new#")
+		},
+		check: "EtcdJoinsOnly", seen: "its initial cluster state is new", advice: "ssh 10.77.0.12 grep ",
+		off: func(n *night) {
+			n.manifest("master2", "etcd", "s#initial-cluster-state=new#initial-cluster-state=existing#")
+		},
 	},
 }
 

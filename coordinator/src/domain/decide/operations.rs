@@ -193,6 +193,7 @@ impl Desk<'_> {
             Report::Farewell { node: owner, generation } => (asking == Some(Gate::Reinstall)
                 && node.farewell.is_none())
             .then_some(Event::FarewellSaid { node: owner, generation }),
+            Report::Others { node: name, ailing } => others_event(node, name, ailing),
             Report::Installer { node: owner, percent, seen, done } => {
                 installer_event(&node.track.phase, owner, percent, seen, done)
             }
@@ -218,6 +219,15 @@ fn hand_over_event(state: &Node, asking: Gate, report: Report) -> Option<Event> 
         }
         _ => None,
     }
+}
+
+/// What the members of etcd that stay mean for a control plane that is away, if that is news.
+fn others_event(state: &Node, node: NodeName, ailing: Option<String>) -> Option<Event> {
+    let is_news = state.is_away() && state.at_risk != ailing.is_some();
+    is_news.then(|| match ailing {
+        Some(why) => Event::QuorumAtRisk { node, why },
+        None => Event::QuorumRestored { node },
+    })
 }
 
 fn installer_event(

@@ -126,6 +126,11 @@ pub enum Blocker {
         /// How many attempts were made by themselves.
         resubmitted: u32,
     },
+    /// While it is away, another member of etcd has ailed: one more that is lost, and nobody can write.
+    QuorumAtRisk {
+        /// What ailed.
+        seen: String,
+    },
     /// A person wanted it so.
     HeldBy {
         /// Who.

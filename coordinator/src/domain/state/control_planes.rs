@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Gate, Kind, Migration, Node, Step, Subject};
-use crate::domain::plan::ControlPlane;
+use crate::domain::{gate::Blocker, plan::ControlPlane};
 
 /// What tells a cluster from any other, and from one that was made anew in its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,11 +68,14 @@ pub struct Member {
 
 impl Migration {
     /// Whether a pause or a hold may take effect before this step: with an API server out of service
-    /// for its removal it takes effect behind the removal.
+    /// for its removal it takes effect behind the removal. Where another member of etcd has ailed
+    /// meanwhile, not even a removal is tried again.
     pub fn may_rest(&self, subject: &Subject, next: Step) -> bool {
         let removes = [Step::Ask(Gate::RemoveAdmission), Step::Submit(Kind::Remove)];
         let withdrawn = self.bench(subject).role.is_control_plane() && removes.contains(&next);
-        next.is_safe_to_rest_before() && !withdrawn
+        let hold = self.track(subject).and_then(|track| track.hold.as_ref());
+        let at_risk = matches!(hold, Some(Blocker::QuorumAtRisk { .. }));
+        next.is_safe_to_rest_before() && (!withdrawn || at_risk)
     }
 
     /// The API server that nobody may count on: its control plane was taken out of service for its
@@ -85,10 +88,13 @@ impl Migration {
     /// The control planes whose members of etcd are to be there now. One that is asked whether it is
     /// back is.
     pub fn standing(&self) -> impl Iterator<Item = &ControlPlane> {
-        let away = |one: &&ControlPlane| {
-            self.node(&one.name).is_some_and(|node| node.is_absent() && !node.is_coming_back())
-        };
+        let away = |one: &&ControlPlane| self.node(&one.name).is_some_and(Node::is_away);
         self.plan.control_planes.iter().filter(move |one| !away(one))
+    }
+
+    /// The control plane whose member of etcd is not to be there now.
+    pub fn away(&self) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.is_away())
     }
 
     /// The control planes whose API servers are to serve clients now.
@@ -113,6 +119,11 @@ impl Node {
         let leaving = |step| withdrawn.contains(&step) || step == Step::Submit(Kind::Remove);
         self.planned.role.is_control_plane()
             && (self.is_absent() || self.track.phase.step().is_some_and(leaving))
+    }
+
+    /// Whether it is a control plane whose member of etcd is not to be there now.
+    pub fn is_away(&self) -> bool {
+        self.planned.role.is_control_plane() && self.is_absent() && !self.is_coming_back()
     }
 
     /// Whether it is looked at whether its join has brought it back.

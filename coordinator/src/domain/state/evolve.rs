@@ -362,6 +362,8 @@ fn node_of(event: &Event) -> Result<&NodeName, Corrupt> {
         | Event::MemberRemovalOrdered { node, .. }
         | Event::MemberRemovalAnswered { node, .. }
         | Event::FragilityExceeded { node, .. }
+        | Event::QuorumAtRisk { node, .. }
+        | Event::QuorumRestored { node }
         | Event::FarewellSaid { node, .. }
         | Event::ReinstallAuthorized { node }
         | Event::InstallerProgressed { node, .. }

@@ -49,6 +49,8 @@ pub struct Node {
     pub away: Option<Away>,
     /// How loud people were told that it is away for long.
     pub told: Option<Loudness>,
+    /// Whether another member of etcd ails while it is away, as people were told.
+    pub at_risk: bool,
     /// Whether its API server was last switched on or off by us, as its agent has said.
     pub api_server_on: Option<bool>,
     /// The generation whose agent has said farewell.

@@ -12,10 +12,14 @@ use k8s_openapi::{
 };
 use rehull_shared::{
     evidence::Verdict,
+    ids::NodeName,
     time::{Span, Timestamp},
 };
 
-use super::{super::api::few, server::SYSTEM};
+use super::{
+    super::{api::few, metadata::is_cordoned},
+    server::SYSTEM,
+};
 use crate::{
     domain::state::{Migration, Phase},
     pods,
@@ -204,6 +208,22 @@ pub(super) fn nodes_on_target(nodes: &[NodeObject], migration: &Migration) -> Ve
     }
 }
 
+/// No other node is cordoned that was not before: an upgrade cordons each node that it works on, and one
+/// that fails leaves it so.
+pub(super) fn others_schedulable(
+    nodes: &[NodeObject],
+    own: &NodeName,
+    before: &BTreeSet<String>,
+) -> Verdict {
+    let others = || nodes.iter().filter(|node| name(node) != own.as_str());
+    let cordoned = others().filter(|node| is_cordoned(node) && !before.contains(name(node)));
+    let cordoned: Vec<String> = cordoned.map(|node| name(node).to_owned()).collect();
+    match cordoned.is_empty() {
+        true => Verdict::pass(format!("none of {} other nodes was cordoned", others().count())),
+        false => Verdict::fail(format!("cordoned, and were not before: {}", few(cordoned))),
+    }
+}
+
 fn name(node: &NodeObject) -> &str {
     node.metadata.name.as_deref().unwrap_or_default()
 }
@@ -261,6 +281,21 @@ mod tests {
         leases.pop();
         out(&mut plan.nodes[1], Gate::Join);
         says(&judge(&leases, &plan), "pass", "2 kubelets renew");
+    }
+
+    #[test]
+    fn a_node_that_was_cordoned_meanwhile_is_named() {
+        let mut all = nodes();
+        let own = "worker1".parse().unwrap();
+        let none = BTreeSet::new();
+        for node in &mut all[1..] {
+            node.spec.get_or_insert_default().unschedulable = Some(true);
+        }
+        says(&others_schedulable(&all, &own, &none), "fail", "not before: worker2");
+        let before = BTreeSet::from(["worker2".to_owned()]);
+        says(&others_schedulable(&all, &own, &before), "pass", "none of 2 other nodes");
+        let own = "worker2".parse().unwrap();
+        says(&others_schedulable(&all, &own, &before), "fail", "worker1");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Pod},
     discovery::v1::EndpointSlice,
 };
-use kube::{Api, api::ListParams};
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::{Api, Client, api::ListParams};
 use rehull_shared::{
     evidence::{Check, Source, Verdict, Witness},
     ids::NodeName,
@@ -107,6 +108,7 @@ impl Pass<'_> {
             let now = self.now();
             let verdict = match check {
                 Check::ApiServerServes => self.serves(&own.api_server).await,
+                Check::ApiServerVersionKept => self.version_kept(&own.api_server).await,
                 other => Verdict::unknown(format!("its own API server cannot answer {other}")),
             };
             answers.insert((check, Source::ApiServer(own.api_server.clone())), (now, verdict));
@@ -114,11 +116,33 @@ impl Pass<'_> {
         answers
     }
 
-    async fn serves(&self, address: &str) -> Verdict {
+    async fn one_server(&self, address: &str) -> Result<Client, Verdict> {
         let endpoint = Endpoint::ApiServer(address.to_owned());
-        let client = match self.context.clients.get(&self.migration.plan, endpoint).await {
+        let client = self.context.clients.get(&self.migration.plan, endpoint).await;
+        client.map_err(|trouble| Verdict::unknown(trouble.to_string()))
+    }
+
+    async fn version_kept(&self, address: &str) -> Verdict {
+        let client = match self.one_server(address).await {
             Ok(client) => client,
-            Err(trouble) => return Verdict::unknown(trouble.to_string()),
+            Err(unknown) => return unknown,
+        };
+        let wanted = &self.migration.plan.kubernetes_version;
+        match api::call(client.apiserver_version()).await {
+            Ok(Info { git_version, .. }) if git_version == *wanted => {
+                Verdict::pass(format!("{address} is {wanted}"))
+            }
+            Ok(Info { git_version, .. }) => {
+                Verdict::fail(format!("{address} is {git_version}, the plan says {wanted}"))
+            }
+            Err(failure) => Verdict::unknown(format!("the version of {address}: {failure}")),
+        }
+    }
+
+    async fn serves(&self, address: &str) -> Verdict {
+        let client = match self.one_server(address).await {
+            Ok(client) => client,
+            Err(unknown) => return unknown,
         };
         match complaint(&client).await {
             Ok(None) => Verdict::pass(format!("{address} is ready")),

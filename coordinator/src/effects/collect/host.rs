@@ -72,6 +72,8 @@ pub(in super::super) enum Look {
     Snapshot,
     /// Whether the repositories that it is set up with serve.
     Repositories,
+    /// Its proxy before the API servers.
+    Proxy,
 }
 
 impl Look {
@@ -81,6 +83,7 @@ impl Look {
             Look::Gate(_) => "gate",
             Look::Snapshot => "snapshot",
             Look::Repositories => "repositories",
+            Look::Proxy => "proxy",
         }
     }
 }
@@ -106,6 +109,7 @@ pub(super) fn question(plan: &Plan, what: Look, nonce: String) -> Collect {
         repositories,
         own_repositories: own,
         files: what == Look::Snapshot,
+        proxy: what == Look::Proxy,
         ..Collect::default()
     }
 }

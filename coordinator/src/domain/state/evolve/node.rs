@@ -6,7 +6,7 @@ use super::{Corrupt, corrupt};
 use crate::domain::{
     event::Event,
     fragility::{Away, Loudness},
-    gate::{Dossier, Gate},
+    gate::{Blocker, Dossier, Gate},
     plan::PlannedNode,
     state::{
         Deletion, Extent, Kind, Leftovers, MemberRemoval, Node, Operation, Phase, Progress,
@@ -34,6 +34,7 @@ impl Node {
             backup: None,
             away: None,
             told: None,
+            at_risk: false,
             api_server_on: None,
             farewell: None,
             given_away: false,
@@ -58,6 +59,7 @@ impl Node {
                 self.attempt = *attempt;
                 if intent.kind == Kind::Remove && self.planned.role.is_control_plane() {
                     self.away.get_or_insert(Away { from: at, until: None });
+                    self.at_risk = false;
                 }
                 self.forget_residues();
                 let progress = Progress::Intended;
@@ -79,6 +81,15 @@ impl Node {
             (_, Event::FragilityExceeded { page, .. }) => {
                 self.told = Some(if *page { Loudness::Page } else { Loudness::Warning });
             }
+            (phase, Event::QuorumAtRisk { why, .. }) => {
+                self.at_risk = true;
+                // Who is held already waits for a person, who will hear of it.
+                if !matches!(phase, Phase::Held { .. }) {
+                    let hold = || Blocker::QuorumAtRisk { seen: why.clone() };
+                    self.track.hold.get_or_insert_with(hold);
+                }
+            }
+            (_, Event::QuorumRestored { .. }) => self.at_risk = false,
             (_, Event::OperationArchived { name, extent, .. }) => {
                 for operation in self.operations.iter_mut().filter(|op| op.intent.name == *name) {
                     operation.archived = true;
