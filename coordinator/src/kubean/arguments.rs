@@ -18,6 +18,8 @@ pub enum Arg {
     RepoList(Vec<RepoLine>),
     /// All control planes and members of etcd: what joins one needs the facts of all of them.
     LimitControlPlanes,
+    /// One host after the other, in handlers, too: what restarts on all hosts restarts on one of them.
+    OneByOne,
     /// What kubespray asserts of an inventory with two systems in it is wrong; gates assert it (E15).
     IgnoreAssertErrors,
     /// Tasks of a network that is there already (domain reference 1, S3).
@@ -79,6 +81,7 @@ impl std::fmt::Display for Arg {
             Arg::Node(node) => write!(f, "-e node={node}"),
             Arg::Limit(node) => write!(f, "--limit={node}"),
             Arg::LimitControlPlanes => write!(f, "--limit=etcd,kube_control_plane"),
+            Arg::OneByOne => write!(f, "--forks=1"),
             Arg::IgnoreAssertErrors => write!(f, "-e ignore_assert_errors=yes"),
             Arg::SkipMultus => write!(f, "--skip-tags=multus"),
             // As YAML: a bare `false` would be a text, which is true (E22).
@@ -120,6 +123,7 @@ mod tests {
             Arg::KubeVersion(KubeVersion::try_from("v1.27.5").unwrap()),
             Arg::RepoList(repos),
             Arg::LimitControlPlanes,
+            Arg::OneByOne,
             Arg::NoDrain,
         ];
         let script = format!("printf '%s\\n' {}", line(&args).unwrap());
@@ -135,6 +139,7 @@ mod tests {
             "-e",
             &list,
             "--limit=etcd,kube_control_plane",
+            "--forks=1",
             "-e",
             "{drain_nodes: false}",
         ];

@@ -79,8 +79,12 @@ pub fn expected(
         ),
         Kind::Kubeconfig => ("kubeconfig.yml", vec![], vec![], vec![]),
         Kind::Reorder => {
-            let pre = vec![hook("ping.yml", &[])];
-            ("cluster.yml", on_control_planes(version), pre, vec![hook("cluster-info.yml", &[])])
+            let (pre, post) = (vec![hook("ping.yml", &[])], vec![hook("cluster-info.yml", &[])]);
+            // Where etcd is a service of the hosts, its members get other names and restart: all at once,
+            // if they may (domain reference 3.3), and nobody can write.
+            let mut args = on_control_planes(version);
+            args.push(Arg::OneByOne);
+            ("cluster.yml", args, pre, post)
         }
         Kind::Join | Kind::Rejoin if whose.role.is_control_plane() => {
             let repos: &[String] = if intent.kind == Kind::Join { &plan.repos } else { &[] };

@@ -3,6 +3,7 @@ package hostinit
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -27,12 +28,26 @@ type service struct {
 	stopping bool
 	status   int           // wait status of the last main process, -1 before it ended
 	ended    chan struct{} // closed when the main process has been reaped
+	ready    chan struct{} // closed when the unit counts as started
 	remains  bool          // a oneshot unit that counts as active after its work
 	waiting  bool          // it has ended and will be started again
 	restarts int
 }
 
 func (s *service) active() bool { return s.pid != 0 || s.remains }
+
+// starting says whether the unit runs and has not yet said that it is ready.
+func (s *service) starting() bool {
+	select {
+	case <-s.ready:
+		return false
+	default:
+		return s.pid != 0
+	}
+}
+
+// readyTimeout is how long a unit of Type=notify may take (systemd's DefaultTimeoutStartSec).
+const readyTimeout = 90 * time.Second
 
 // startedDir is where systemd 237 and later keep a link for each active unit.
 const startedDir = "/run/systemd/units"
@@ -58,6 +73,16 @@ func (i *initd) start(name string) error {
 		return nil
 	}
 	env := unit.environment()
+	ready := make(chan struct{})
+	if unit.notify {
+		socket, err := listenReady(name, ready)
+		if err != nil {
+			return err
+		}
+		env = append(env, "NOTIFY_SOCKET="+socket)
+	} else {
+		close(ready)
+	}
 	for _, command := range unit.before {
 		ignore := strings.HasPrefix(command[0], "-")
 		command[0] = strings.TrimPrefix(command[0], "-")
@@ -80,9 +105,57 @@ func (i *initd) start(name string) error {
 		s.mark()
 		return err
 	}
-	s.pid, s.stopping, s.waiting, s.ended = pid, false, false, make(chan struct{})
+	s.pid, s.stopping, s.waiting, s.ended, s.ready = pid, false, false, make(chan struct{}), ready
 	s.mark()
 	return nil
+}
+
+// listenReady makes the socket of a unit's sd_notify(3), and closes ready when READY=1 comes.
+func listenReady(name string, ready chan<- struct{}) (string, error) {
+	path := filepath.Join("/run/systemd", "notify."+name)
+	_ = os.Remove(path) // that of an earlier start
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	go func() {
+		defer socket.Close() // which removes it
+		_ = socket.SetReadDeadline(time.Now().Add(readyTimeout))
+		message := make([]byte, 4096)
+		for {
+			length, err := socket.Read(message)
+			if err != nil {
+				return
+			}
+			if bytes.Contains(message[:length], []byte("READY=1")) {
+				close(ready)
+				return
+			}
+		}
+	}()
+	return path, nil
+}
+
+// launch starts a unit and waits until it is ready. The caller holds the lock of init.
+func (i *initd) launch(name string) error {
+	if err := i.start(name); err != nil {
+		return err
+	}
+	s := i.service(name)
+	if !s.starting() {
+		return nil
+	}
+	ready, ended := s.ready, s.ended
+	i.lock.Unlock()
+	defer i.lock.Lock()
+	select {
+	case <-ready:
+		return nil
+	case <-ended:
+		return fmt.Errorf("Job for %s failed because the control process exited.", name)
+	case <-time.After(readyTimeout):
+		return fmt.Errorf("Job for %s failed because a timeout was exceeded.", name)
+	}
 }
 
 func (i *initd) spawn(unit unitFile, args, env []string) (int, error) {

@@ -75,14 +75,14 @@ func wanted(args []string) string {
 func (i *initd) apply(verb, name string, now bool) reply {
 	switch verb {
 	case "start":
-		return result(i.start(name))
+		return result(i.launch(name))
 	case "stop":
 		return result(i.stop(name))
 	case "restart", "try-restart", "reload-or-restart":
 		if err := i.stop(name); err != nil {
 			return result(err)
 		}
-		return result(i.start(name))
+		return result(i.launch(name))
 	case "reload":
 		_ = syscall.Kill(i.service(name).pid, syscall.SIGHUP)
 		return reply{}
@@ -140,6 +140,8 @@ func (i *initd) service(name string) *service {
 func (i *initd) state(name string) (active, sub string) {
 	s, known := i.services[name]
 	switch {
+	case known && s.pid != 0 && s.starting():
+		return "activating", "start"
 	case known && s.pid != 0:
 		return "active", "running"
 	case known && s.remains:

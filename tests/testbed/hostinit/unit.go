@@ -22,6 +22,7 @@ type unitFile struct {
 	envFiles        []string
 	directory       string
 	oneshot, remain bool
+	notify          bool // it says itself when it is ready
 	killOnlyMain    bool
 	restart         bool
 	restartDelay    time.Duration
@@ -82,7 +83,7 @@ func (u *unitFile) set(key, value string) {
 	case "WorkingDirectory":
 		u.directory = value
 	case "Type":
-		u.oneshot = value == "oneshot"
+		u.oneshot, u.notify = value == "oneshot", value == "notify"
 	case "RemainAfterExit":
 		u.remain = value == "yes" || value == "true"
 	case "KillMode":
