@@ -47,7 +47,7 @@ mod snapshots;
 #[cfg(test)]
 mod stage;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod workload;
 
 pub(crate) use control_planes::host_of;

@@ -40,4 +40,8 @@ async fn every_fault_is_caught_and_the_log_follows_from_the_seed() {
         assert!(!text.contains(word), "the log names {word}");
     }
     assert!(!at("one").join("tokens").exists(), "secrets are left behind");
+    // Of the second member that ails, people hear at once, and not only where a gate asks.
+    for event in ["QuorumAtRisk", "QuorumRestored"] {
+        assert!(text.contains(event), "the log has no {event}");
+    }
 }

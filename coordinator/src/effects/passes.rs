@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use rehull_proto::v1::{
-    Process as Found, Processes, Report as HostReport, Repositories, Repository,
+    Process as Found, Processes, Proxy, Report as HostReport, Repositories, Repository,
     order_done::Outcome as Answered,
 };
 use rehull_shared::{
@@ -378,15 +378,18 @@ async fn an_image_that_does_not_manage_the_old_system_stops_the_cluster_unless_a
     all_say(&requests, check, "pass", "ann accepts until");
 }
 
+fn plane(number: u8) -> ControlPlane {
+    ControlPlane {
+        name: format!("m{number}").parse().unwrap(),
+        address: format!("10.0.0.{number}"),
+        api_server: format!("10.0.0.{number}:6443"),
+    }
+}
+
 #[tokio::test]
 async fn addresses_that_the_playbooks_cannot_tell_apart_stop_the_cluster_unless_accepted() {
     let mut world = with_nodes();
     let check = Check::MembersDistinct;
-    let plane = |number: u8| ControlPlane {
-        name: format!("m{number}").parse().unwrap(),
-        address: format!("10.0.0.{number}"),
-        api_server: format!("10.0.0.{number}:6443"),
-    };
     world.migration.nodes[0].planned.role = Role::ControlPlane;
     world.migration.plan.control_planes = vec![plane(2), plane(3), plane(4)];
     let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
@@ -439,4 +442,35 @@ async fn repositories_of_the_fresh_host_and_of_the_old_ones_must_serve() {
     out(&mut world.migration.nodes[1], Gate::Os);
     let requests = world.pass(look(Gate::Preflight)).await.unwrap();
     all_say(&requests, Check::OldRepositoriesServe, "pass", "1 package repositories of 1 hosts");
+}
+
+#[tokio::test]
+async fn the_proxy_of_every_worker_that_is_there_must_lead_to_all_control_planes() {
+    let check = Check::ProxiesLeadToAll;
+    let planes: Vec<ControlPlane> = [8, 9].map(plane).into();
+    let mut world = with_nodes();
+    world.migration.nodes[0].planned.role = Role::ControlPlane;
+    world.migration.nodes[0].planned.name = "m8".parse().unwrap();
+    world.migration.nodes[1].planned.name = worker1();
+    world.migration.plan.control_planes = planes;
+    let all = ["10.0.0.8:6443", "10.0.0.9:6443"].map(str::to_owned);
+    for (servers, word, seen) in [
+        (Some(all.to_vec()), "pass", "1 of 1 workers have a proxy of their own"),
+        (Some(Vec::new()), "pass", "0 of 1 workers"),
+        (Some(all[..1].to_vec()), "fail", "worker1: nginx.conf has no m9 (10.0.0.9:6443)"),
+        (None, "unknown", "does not report its proxy"),
+    ] {
+        let config = || "nginx.conf".to_owned();
+        let proxy = servers.map(|servers| Proxy { config: config(), servers, ..Proxy::default() });
+        world.connect(HostReport { proxy, ..host_report() }, Answered::Done);
+        let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
+        all_say(&requests, check, word, seen);
+    }
+    out(&mut world.migration.nodes[1], Gate::Os);
+    let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
+    all_say(&requests, check, "pass", "0 of 0 workers");
+    // Who is not planned, but has an agent, is asked, too.
+    world.migration.nodes.truncate(1);
+    let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
+    all_say(&requests, check, "unknown", "the proxy of worker1");
 }

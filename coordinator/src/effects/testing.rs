@@ -33,7 +33,7 @@ mod world;
 pub(super) use world::{World, stored};
 
 /// 14 Nov 2023, 22:13:20 UTC.
-pub(super) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// Reads an object from JSON.
 #[track_caller]
@@ -85,7 +85,7 @@ pub(super) fn node_object(name: &str) -> NodeObject {
 }
 
 /// A migration of `worker1` (10.0.0.1) and `worker2` (10.0.0.2) from CentOS 7.9 to Ubuntu 22.04.
-pub(super) fn migration() -> Migration {
+pub(crate) fn migration() -> Migration {
     let access = Access { kubeconfig: None, context: None };
     let plan = Plan {
         cluster: "prod".parse().unwrap(),
@@ -205,7 +205,7 @@ pub(super) fn heard(report: Report) -> Heard {
 }
 
 /// Lets a node be out: its removal has ended, and `gate` comes next.
-pub(super) fn out(node: &mut Node, gate: Gate) {
+pub(crate) fn out(node: &mut Node, gate: Gate) {
     let inputs = Inputs {
         inventory: "i".into(),
         inventory_sha256: String::new(),

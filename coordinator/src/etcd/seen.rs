@@ -188,7 +188,16 @@ pub async fn watch(handle: Handle, agents: Agents, clock: Clock, seen: Seen) {
 
 #[cfg(test)]
 mod tests {
+    use rehull_proto::v1::Etcd;
+
     use super::*;
+    use crate::{
+        domain::{
+            gate::Gate,
+            plan::{ControlPlane, Role},
+        },
+        effects::testing::{NOW, migration, out},
+    };
 
     #[test]
     fn a_term_is_steady_once_it_was_there_for_long() {
@@ -209,5 +218,53 @@ mod tests {
             let words = look(cluster, term, seconds);
             assert!(words.contains(meant), "{cluster} {term} {seconds}: {words}");
         }
+    }
+
+    /// Looks at these seconds, at which the members that stay are well or not; what people are told.
+    fn told(looks: &[(u32, bool)]) -> Vec<(u32, bool)> {
+        let plane = |number: u8| ControlPlane {
+            name: format!("m{number}").parse().unwrap(),
+            address: format!("10.0.0.{number}"),
+            api_server: format!("10.0.0.{number}:6443"),
+        };
+        let mut prod = migration();
+        prod.plan.control_planes = [1, 2, 3].map(plane).into();
+        let node = &mut prod.nodes[0];
+        (node.planned.name, node.planned.role) = ("m2".parse().unwrap(), Role::ControlPlane);
+        out(node, Gate::Os);
+        let heard = |number: u8, said: Result<Etcd, String>| Heard {
+            node: format!("m{number}").parse().unwrap(),
+            said,
+            control_plane: Err(String::new()),
+            addresses: Err(String::new()),
+        };
+        let well = || Ok(Etcd { leader: 1, ..Etcd::default() });
+        let (seen, mut told) = (Seen::default(), Vec::new());
+        for (second, is_well) in looks {
+            let third = if *is_well { well() } else { Err("no answer".to_owned()) };
+            // Who is away may still speak, and ails as it likes.
+            let heard = [heard(1, well()), heard(2, Err("gone".to_owned())), heard(3, third)];
+            let now = NOW + Span::from_secs(*second);
+            let news = seen.judge_others(&"prod".parse().unwrap(), &prod, &heard, now);
+            let Some(Command::Of(_, Request::Report(Report::Others { node, ailing }))) = news
+            else {
+                continue;
+            };
+            assert_eq!(node, prod.nodes[0].planned.name);
+            assert!(ailing.as_ref().is_none_or(|why| why == "m3: no answer"), "{ailing:?}");
+            prod.nodes[0].at_risk = ailing.is_some();
+            told.push((*second, ailing.is_some()));
+        }
+        told
+    }
+
+    #[test]
+    fn people_are_told_of_what_ails_for_long_once_and_of_its_end() {
+        let (no, well) = (false, true);
+        let short = [(0, no), (44, no), (45, well), (50, no), (94, no), (99, well)];
+        assert_eq!(told(&short), [], "it never lasted");
+        let long = [(0, well), (5, no), (49, no), (50, no), (90, no), (95, well), (100, well)];
+        assert_eq!(told(&long), [(50, true), (95, false)]);
+        assert_eq!(told(&[(0, no), (45, no), (60, well), (65, no), (110, no)]).len(), 3);
     }
 }
