@@ -6,7 +6,7 @@ use rehull::domain::{
     event::Event,
     gate::{Blocker, Gate},
     plan::Role,
-    state::{Kind, Member, MemberRemoval, Outcome, Phase, Step, Subject},
+    state::{Extent, Kind, Member, MemberRemoval, Outcome, Phase, Step, Subject},
 };
 use rehull_shared::{
     evidence::{Check, Source, Verdict, Witness},
@@ -438,4 +438,33 @@ fn a_second_member_that_ails_while_one_is_away_is_told_at_once_and_holds_until_a
     story.retries(on("m2"), false);
     story.finishes("m2");
     check(&story);
+}
+
+#[test]
+fn not_even_a_removal_that_did_nothing_is_tried_again_while_a_second_member_ails() {
+    for at_risk in [false, true] {
+        let mut story = story();
+        story.finishes("n1");
+        story.reaches("m2", Gate::RemoveAdmission);
+        story.does_what_a_gate_needs("m2", Gate::RemoveAdmission);
+        story.passes(&on("m2"));
+        story.operation_ends_after("m2", Outcome::Failed, Extent::NotStarted);
+        if at_risk {
+            let ailing = Some("m3: no answer".to_owned());
+            story.reports(Report::Others { node: node("m2"), ailing });
+        }
+        let end = story.now + Span::from_mins(6);
+        while story.now < end && story.gate(&on("m2")) == Some(Gate::Removal) {
+            for need in story.needs(&on("m2")) {
+                let answers = story.answers_to(&on("m2"), need, Verdict::fail("no"));
+                story.hears(&on("m2"), answers);
+            }
+            story.waits(Span::from_secs(20));
+        }
+        let rests = matches!(story.phase(&on("m2")), Phase::Held { why, .. }
+            if matches!(&why[..], [Blocker::QuorumAtRisk { .. }]));
+        assert_eq!(rests, at_risk, "{:?}", story.phase(&on("m2")));
+        assert_eq!(story.gate(&on("m2")) == Some(Gate::RemoveAdmission), !at_risk);
+        check(&story);
+    }
 }
