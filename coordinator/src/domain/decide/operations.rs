@@ -224,7 +224,7 @@ fn hand_over_event(state: &Node, asking: Gate, report: Report) -> Option<Event> 
 /// What the members of etcd that stay mean for a control plane that is away, if that is news.
 fn others_event(state: &Node, node: NodeName, ailing: Option<String>) -> Option<Event> {
     let is_news = state.is_away() && state.at_risk != ailing.is_some();
-    is_news.then(|| match ailing {
+    is_news.then_some(match ailing {
         Some(why) => Event::QuorumAtRisk { node, why },
         None => Event::QuorumRestored { node },
     })
