@@ -15,7 +15,7 @@ use rehull_shared::{
 use serde_json::json;
 
 use super::testing::{
-    NOW, World, budget, from, host_report, node_object, out, pod, snapshot, stored, worker1,
+    NOW, World, budget, from, host_report, node_object, out, plane, pod, snapshot, stored, worker1,
 };
 use crate::{
     domain::{
@@ -376,14 +376,6 @@ async fn an_image_that_does_not_manage_the_old_system_stops_the_cluster_unless_a
     world.migration.track.approvals = [(item.id(), approval)].into();
     let requests = world.pass(look(Gate::ClusterPreflight)).await.unwrap();
     all_say(&requests, check, "pass", "ann accepts until");
-}
-
-fn plane(number: u8) -> ControlPlane {
-    ControlPlane {
-        name: format!("m{number}").parse().unwrap(),
-        address: format!("10.0.0.{number}"),
-        api_server: format!("10.0.0.{number}:6443"),
-    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use super::collect::host::Heard;
 use crate::domain::{
     gate::Gate,
     operation,
-    plan::{Access, Installer, Plan, PlannedNode},
+    plan::{Access, ControlPlane, Installer, Plan, PlannedNode},
     policy::Policy,
     state::{
         Extent, Inputs, Kind, Migration, Node, Operation, OperationIntent, Outcome, Phase,
@@ -124,6 +124,15 @@ pub(crate) fn migration() -> Migration {
         protection: Default::default(),
         identity: None,
         proved: None,
+    }
+}
+
+/// The control plane `m<number>`.
+pub(crate) fn plane(number: u8) -> ControlPlane {
+    ControlPlane {
+        name: format!("m{number}").parse().unwrap(),
+        address: format!("10.0.0.{number}"),
+        api_server: format!("10.0.0.{number}:6443"),
     }
 }
 

@@ -192,11 +192,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::{
-            gate::Gate,
-            plan::{ControlPlane, Role},
-        },
-        effects::testing::{NOW, migration, out},
+        domain::{gate::Gate, plan::Role},
+        effects::testing::{NOW, migration, out, plane},
     };
 
     #[test]
@@ -222,11 +219,6 @@ mod tests {
 
     /// Looks at these seconds, at which the members that stay are well or not; what people are told.
     fn told(looks: &[(u32, bool)]) -> Vec<(u32, bool)> {
-        let plane = |number: u8| ControlPlane {
-            name: format!("m{number}").parse().unwrap(),
-            address: format!("10.0.0.{number}"),
-            api_server: format!("10.0.0.{number}:6443"),
-        };
         let mut prod = migration();
         prod.plan.control_planes = [1, 2, 3].map(plane).into();
         let node = &mut prod.nodes[0];

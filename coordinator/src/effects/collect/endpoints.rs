@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::{
-    coordination::v1::Lease,
-    core::v1::{ConfigMap, Pod},
-    discovery::v1::EndpointSlice,
+use k8s_openapi::{
+    api::{
+        coordination::v1::Lease,
+        core::v1::{ConfigMap, Pod},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::version::Info,
 };
-use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::{Api, Client, api::ListParams};
 use rehull_shared::{
     evidence::{Check, Source, Verdict, Witness},
@@ -109,26 +111,24 @@ impl Pass<'_> {
             let verdict = match check {
                 Check::ApiServerServes => self.serves(&own.api_server).await,
                 Check::ApiServerVersionKept => self.version_kept(&own.api_server).await,
-                other => Verdict::unknown(format!("its own API server cannot answer {other}")),
+                other => Err(Verdict::unknown(format!("its own API server cannot answer {other}"))),
             };
+            let verdict = verdict.unwrap_or_else(|unknown| unknown);
             answers.insert((check, Source::ApiServer(own.api_server.clone())), (now, verdict));
         }
         answers
     }
 
-    async fn one_server(&self, address: &str) -> Result<Client, Verdict> {
+    async fn one_server(&self, address: &str) -> Reading<Client> {
         let endpoint = Endpoint::ApiServer(address.to_owned());
         let client = self.context.clients.get(&self.migration.plan, endpoint).await;
         client.map_err(|trouble| Verdict::unknown(trouble.to_string()))
     }
 
-    async fn version_kept(&self, address: &str) -> Verdict {
-        let client = match self.one_server(address).await {
-            Ok(client) => client,
-            Err(unknown) => return unknown,
-        };
+    async fn version_kept(&self, address: &str) -> Reading<Verdict> {
+        let client = self.one_server(address).await?;
         let wanted = &self.migration.plan.kubernetes_version;
-        match api::call(client.apiserver_version()).await {
+        Ok(match api::call(client.apiserver_version()).await {
             Ok(Info { git_version, .. }) if git_version == *wanted => {
                 Verdict::pass(format!("{address} is {wanted}"))
             }
@@ -136,19 +136,16 @@ impl Pass<'_> {
                 Verdict::fail(format!("{address} is {git_version}, the plan says {wanted}"))
             }
             Err(failure) => Verdict::unknown(format!("the version of {address}: {failure}")),
-        }
+        })
     }
 
-    async fn serves(&self, address: &str) -> Verdict {
-        let client = match self.one_server(address).await {
-            Ok(client) => client,
-            Err(unknown) => return unknown,
-        };
-        match complaint(&client).await {
+    async fn serves(&self, address: &str) -> Reading<Verdict> {
+        let client = self.one_server(address).await?;
+        Ok(match complaint(&client).await {
             Ok(None) => Verdict::pass(format!("{address} is ready")),
             Ok(Some(answer)) => Verdict::fail(format!("{address} is not ready: {answer}")),
             Err(failure) => Verdict::fail(format!("{address} is not ready: {failure}")),
-        }
+        })
     }
 }
 

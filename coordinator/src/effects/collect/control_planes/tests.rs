@@ -3,17 +3,9 @@
 use rehull_proto::v1::{Authority, ControlPlane as Found};
 
 use super::*;
-use crate::effects::testing::says;
+use crate::effects::testing::{plane, says};
 
 const URL: &str = "https://127.0.0.1:2379";
-
-fn plane(number: u8) -> ControlPlane {
-    ControlPlane {
-        name: format!("m{number}").parse().unwrap(),
-        address: format!("10.0.0.{number}"),
-        api_server: format!("10.0.0.{number}:6443"),
-    }
-}
 
 fn member(number: u8) -> EtcdMember {
     EtcdMember {
