@@ -9,7 +9,7 @@ use std::{
 use rehull_proto::v1::{StopApiServer, order_done::Outcome};
 
 use crate::{
-    carry_out::Answer,
+    answer::Answer,
     checks::{apiservers, is_listened_on, kubelets},
     host::{Host, Unreadable},
     kill::names,

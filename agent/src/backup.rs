@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use crate::{carry_out::Answer, etcd::Member, host::Host};
+use crate::{answer::Answer, etcd::Member, host::Host};
 
 /// What Kubernetes and etcd have on a control plane, under kubeadm and kubespray.
 const DIRS: [&str; 6] = [

@@ -1,7 +1,7 @@
 //! The closed list of orders. Nothing else that a coordinator says does anything.
 
 use rehull_proto::v1::{
-    BackUp, Farewell, FromAgent, KillLeftovers, MoveLeader, OrderDone, Process, RemoveMember,
+    BackUp, Farewell, FromAgent, KillLeftovers, MoveLeader, OrderDone, RemoveMember,
     StartApiServer, StopApiServer, ToAgent, from_agent::Message, order_done::Outcome,
     to_agent::Order,
 };
@@ -10,37 +10,17 @@ use rehull_shared::text::{SEEN_BYTES_MAX, bounded};
 use tonic::transport::Channel;
 
 use crate::{
-    api_server, backup, checks, config::Settings, etcd, host::Host, journal::Journal, kill,
+    answer::{Answer, ID_BYTES_MAX},
+    api_server, backup, checks,
+    config::Settings,
+    etcd,
+    host::Host,
+    journal::Journal,
+    kill,
 };
-
-const ID_BYTES_MAX: usize = 200;
 
 /// Length of a W3C `traceparent` of version 00.
 const TRACEPARENT_BYTES: usize = 55;
-
-/// What came of an order, in words.
-pub(crate) struct Answer {
-    pub(crate) outcome: Outcome,
-    pub(crate) seen: String,
-    pub(crate) survivors: Vec<Process>,
-}
-
-impl Answer {
-    /// Nothing was done.
-    pub(crate) fn refused(why: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Refused, seen: why.into(), survivors: Vec::new() }
-    }
-
-    fn to(self, id: &str, epoch: u64) -> OrderDone {
-        OrderDone {
-            id: bounded(id, ID_BYTES_MAX),
-            epoch,
-            outcome: self.outcome.into(),
-            seen: bounded(&self.seen, SEEN_BYTES_MAX),
-            survivors: self.survivors,
-        }
-    }
-}
 
 /// Carries out one order of the right epoch and generation, once.
 pub(crate) async fn carry_out(

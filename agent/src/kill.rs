@@ -7,7 +7,7 @@ use rehull_proto::v1::{KillLeftovers, Process, order_done::Outcome};
 use rustix::process::Signal;
 
 use crate::{
-    carry_out::Answer,
+    answer::Answer,
     checks::{FOUND_MAX, kubelets, leftovers, listeners, look_at},
     host::{Handle, Host, Unreadable, is_same},
 };

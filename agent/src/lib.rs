@@ -15,6 +15,7 @@
 pub mod config;
 pub mod host;
 
+mod answer;
 mod api_server;
 mod backup;
 pub mod checks;

@@ -1,7 +1,7 @@
 //! What makes this host a control plane: the authorities that it shares with the others, the etcd that
 //! its API server writes to, and how its own member was started.
 
-use rehull_proto::v1::{Authority, ControlPlane};
+use rehull_proto::v1::{Authority, ControlPlane, Process};
 use rehull_shared::text::{bounded, sha256_hex};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -80,36 +80,29 @@ fn hash(host: &Host, path: &str) -> Result<String, Unreadable> {
 
 /// By the command line of what runs: a manifest only says what is to run.
 fn etcd_servers(host: &Host) -> Result<Vec<String>, Unreadable> {
-    let mut found: Option<Vec<String>> = None;
-    for process in apiservers(host)? {
-        let path = format!("/proc/{}/cmdline", process.pid);
-        let Some(line) = present(host.text(&path, CMDLINE_BYTES_MAX))? else { continue };
+    alike(apiservers(host)?, "API server has other --etcd-servers", |process| {
+        let path = format!("{process}/cmdline");
+        let Some(line) = present(host.text(&path, CMDLINE_BYTES_MAX))? else { return Ok(None) };
         let servers = flag(&line, "--etcd-servers")
             .ok_or_else(|| Unreadable::nonsense(&path, "does not say --etcd-servers"))?;
         let servers: Vec<String> =
             servers.split(',').map(|server| bounded(server.trim(), TEXT_BYTES_MAX)).collect();
-        if servers.len() > SERVERS_MAX {
-            let what = format!("{} etcd servers, {SERVERS_MAX} is the most", servers.len());
-            return Err(Unreadable::nonsense(&path, what));
+        match servers.len() {
+            ..=SERVERS_MAX => Ok(Some(servers)),
+            several => {
+                let what = format!("{several} etcd servers, {SERVERS_MAX} is the most");
+                Err(Unreadable::nonsense(&path, what))
+            }
         }
-        if found.as_ref().is_some_and(|other| *other != servers) {
-            return Err(Unreadable::nonsense(&path, "another API server has other --etcd-servers"));
-        }
-        found = Some(servers);
-    }
-    Ok(found.unwrap_or_default())
+    })
 }
 
 /// Whether the etcd that runs was started to join what is there, or to make a new cluster: by its flag, else
-/// by its environment, else as etcd itself has it. Of several, those that differ tell nothing.
+/// by its environment, else as etcd itself has it.
 fn etcd_initial_state(host: &Host) -> Result<String, Unreadable> {
-    let mut found: Option<String> = None;
-    for process in named(host, &["etcd"])? {
-        let of = |file: &str| {
-            let path = format!("/proc/{}/{file}", process.pid);
-            present(host.text(&path, CMDLINE_BYTES_MAX))
-        };
-        let Some(line) = of("cmdline")? else { continue };
+    alike(named(host, &["etcd"])?, "etcd was started another way", |process| {
+        let of = |file: &str| present(host.text(&format!("{process}/{file}"), CMDLINE_BYTES_MAX));
+        let Some(line) = of("cmdline")? else { return Ok(None) };
         let state = match flag(&line, "--initial-cluster-state") {
             Some(state) => state.to_owned(),
             None => {
@@ -119,12 +112,25 @@ fn etcd_initial_state(host: &Host) -> Result<String, Unreadable> {
                 state.unwrap_or("new").to_owned()
             }
         };
-        let state = bounded(&state, TEXT_BYTES_MAX);
-        if found.as_ref().is_some_and(|other| *other != state) {
-            let path = format!("/proc/{}", process.pid);
-            return Err(Unreadable::nonsense(&path, "another etcd was started another way"));
+        Ok(Some(bounded(&state, TEXT_BYTES_MAX)))
+    })
+}
+
+/// What all these processes tell alike, each asked by its directory below `/proc`; one that has ended
+/// meanwhile tells nothing. Those that differ are `another` and no answer.
+fn alike<T: PartialEq + Default>(
+    processes: Vec<Process>,
+    another: &str,
+    told: impl Fn(&str) -> Result<Option<T>, Unreadable>,
+) -> Result<T, Unreadable> {
+    let mut found = None;
+    for process in processes {
+        let path = format!("/proc/{}", process.pid);
+        let Some(one) = told(&path)? else { continue };
+        if found.as_ref().is_some_and(|other| *other != one) {
+            return Err(Unreadable::nonsense(&path, format!("another {another}")));
         }
-        found = Some(state);
+        found = Some(one);
     }
     Ok(found.unwrap_or_default())
 }

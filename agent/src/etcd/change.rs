@@ -14,7 +14,7 @@ use super::{
     },
     words,
 };
-use crate::{carry_out::Answer, host::Host};
+use crate::{answer::Answer, host::Host};
 
 /// A change. etcd itself gives up after 5 s and two elections, of 5 s each under kubespray.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(20);
