@@ -5,14 +5,15 @@ go 1.24.0
 require (
 	github.com/coredns/coredns v1.12.2
 	github.com/google/cadvisor v0.52.1
+	github.com/opencontainers/cgroups v0.0.1
 	github.com/spf13/cobra v1.9.1
 	github.com/spf13/pflag v1.0.6
 	go.etcd.io/etcd/etcdctl/v3 v3.6.4
 	go.etcd.io/etcd/etcdutl/v3 v3.6.4
 	go.etcd.io/etcd/server/v3 v3.6.4
-	github.com/opencontainers/cgroups v0.0.1
 	golang.org/x/sync v0.14.0
 	golang.org/x/sys v0.33.0
+	golang.org/x/time v0.11.0
 	google.golang.org/grpc v1.72.2
 	k8s.io/api v0.34.4
 	k8s.io/apimachinery v0.34.4
@@ -187,7 +188,6 @@ require (
 	golang.org/x/oauth2 v0.30.0 // indirect
 	golang.org/x/term v0.32.0 // indirect
 	golang.org/x/text v0.25.0 // indirect
-	golang.org/x/time v0.11.0 // indirect
 	golang.org/x/tools v0.32.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20250505200425-f936aa4a68b2 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20250512202823-5a2f75b736a9 // indirect

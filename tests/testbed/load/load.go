@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 
@@ -156,29 +157,24 @@ func configMap(name string, number int) string {
 		name, number)
 }
 
-// ask sends requests at their times, however long others take: each object is read, then written.
-func (l *Load) ask(ctx context.Context, rate, objects int, proxies []client) {
-	ticks := time.NewTicker(time.Second / time.Duration(rate))
-	defer ticks.Stop()
-	for number := 0; ; number++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticks.C:
-			name := object(number / 2 % objects)
-			method, body := http.MethodGet, ""
-			if number%2 == 1 {
-				method, body = http.MethodPut, configMap(name, number)
-			}
-			proxy := proxies[number/2%len(proxies)]
-			l.begin(func() {
-				begun := time.Now()
-				err := proxy.send(ctx, method, configMaps+"/"+name, body)
-				if ctx.Err() == nil {
-					l.asked(begun, method, proxy.name, err)
-				}
-			})
+// ask sends requests at their times, however long others take: each object is read, then written. What
+// a busy machine has kept it from sending is made up for.
+func (l *Load) ask(ctx context.Context, perSecond, objects int, proxies []client) {
+	due := rate.NewLimiter(rate.Limit(perSecond), perSecond)
+	for number := 0; due.Wait(ctx) == nil; number++ {
+		name := object(number / 2 % objects)
+		method, body := http.MethodGet, ""
+		if number%2 == 1 {
+			method, body = http.MethodPut, configMap(name, number)
 		}
+		proxy := proxies[number/2%len(proxies)]
+		l.begin(func() {
+			begun := time.Now()
+			err := proxy.send(ctx, method, configMaps+"/"+name, body)
+			if ctx.Err() == nil {
+				l.asked(begun, method, proxy.name, err)
+			}
+		})
 	}
 }
 
