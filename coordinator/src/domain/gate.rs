@@ -427,6 +427,7 @@ impl Gate {
                         once(NodesReady, ApiServers),
                         once(AnswersFresh, ApiServers),
                         once(KubeletVersionsEqual, ApiServers),
+                        once(OthersSchedulable, ApiServers),
                         once(SystemPodsReady, ApiServers),
                         once(ApiServersListed, ApiServers),
                         once(EtcdHealthy, ControlPlanes),

@@ -80,11 +80,12 @@ pub fn expected(
         Kind::Kubeconfig => ("kubeconfig.yml", vec![], vec![], vec![]),
         Kind::Reorder => {
             let (pre, post) = (vec![hook("ping.yml", &[])], vec![hook("cluster-info.yml", &[])]);
-            // Where etcd is a service of the hosts, its members get other names and restart: all at once,
-            // if they may (domain reference 3.3), and nobody can write.
-            let mut args = on_control_planes(version);
+            // Where etcd is a service of the hosts, its members get other names and restart, and then all
+            // API servers (domain reference 3.3). `cluster.yml` ends all of them together; an upgrade takes
+            // one control plane after the other, but for etcd, which only forks can put in a row.
+            let mut args = upgrade(version);
             args.push(Arg::OneByOne);
-            ("cluster.yml", args, pre, post)
+            (UPGRADE, args, pre, post)
         }
         Kind::Join | Kind::Rejoin if whose.role.is_control_plane() => {
             let repos: &[String] = if intent.kind == Kind::Join { &plan.repos } else { &[] };
@@ -126,11 +127,18 @@ fn on_control_planes(version: Arg) -> Vec<Arg> {
     vec![Arg::LimitControlPlanes, Arg::IgnoreAssertErrors, version, Arg::SkipMultus]
 }
 
+/// The playbook by which all control planes learn of a change, one after the other.
+const UPGRADE: &str = "upgrade-cluster.yml";
+
+/// What an upgrade to the same version is told.
+fn upgrade(version: Arg) -> Vec<Arg> {
+    vec![Arg::LimitControlPlanes, Arg::IgnoreAssertErrors, version, Arg::NoDrain]
+}
+
 /// The other API servers and members of etcd learn of the new one by an upgrade to the same version
 /// (kubespray `docs/nodes.md`, "Adding an etcd node").
 fn after_control_plane_join(version: Arg) -> Vec<Hook> {
-    let upgrade = [Arg::LimitControlPlanes, Arg::IgnoreAssertErrors, version, Arg::NoDrain];
-    vec![hook("upgrade-cluster.yml", &upgrade), hook("cluster-info.yml", &[])]
+    vec![hook(UPGRADE, &upgrade(version)), hook("cluster-info.yml", &[])]
 }
 
 /// What a host needs before kubespray's own play.

@@ -66,7 +66,7 @@ impl Going<'_> {
             let (first, next) = (&first.name, &next.name);
             lines.push(format!(
                 "{first} hands over to {next} before it goes: by kubeconfig.yml, by the order of the \
-                 inventory, and by cluster.yml, which runs on all control planes"
+                 inventory, and by upgrade-cluster.yml, which runs on all control planes"
             ));
         }
         lines

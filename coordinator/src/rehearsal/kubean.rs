@@ -30,6 +30,9 @@ const REMOVALS: &[Fault] = &[
     Fault::MemberOutlives,
 ];
 
+/// The playbook that leaves the cluster's endpoint at the last of the inventory.
+const UPGRADE: &str = "upgrade-cluster.yml";
+
 /// One operation at work.
 #[derive(Clone, Debug)]
 struct Run {
@@ -239,7 +242,7 @@ fn join(world: &mut World, cluster: &str, node: &str, now: Timestamp) -> io::Res
     Ok(true)
 }
 
-/// What `cluster.yml` does to control planes, and `upgrade-cluster.yml` behind it.
+/// What `cluster.yml` does to control planes, and [`UPGRADE`], by itself or behind it.
 fn set_up_control_planes(
     world: &mut World,
     operation: &Value,
@@ -266,8 +269,9 @@ fn set_up_control_planes(
     let Some(site) = world.site(&cluster) else { return Ok(false) };
     let members: Vec<String> = inventory.etcd.iter().filter_map(address).collect();
     site.control_planes.name_members(&members);
-    let hooks = operation["spec"]["postHook"].as_array();
-    if hooks.is_some_and(|hooks| hooks.iter().any(|hook| hook["action"] == "upgrade-cluster.yml")) {
+    let spec = &operation["spec"];
+    let mut hooks = spec["postHook"].as_array().into_iter().flatten();
+    if spec["action"] == UPGRADE || hooks.any(|hook| hook["action"] == UPGRADE) {
         let last = inventory.control_planes.last().and_then(address).unwrap_or_default();
         site.control_planes.upgraded(&mut site.api.store(), &last);
     }
@@ -318,7 +322,7 @@ fn playbook(operation: &Value) -> Option<Playbook> {
         "scale.yml" => {
             words.find_map(|w| w.strip_prefix("--limit=")).map(|n| Playbook::Join(n.into()))
         }
-        "cluster.yml" => Some(Playbook::ControlPlanes),
+        "cluster.yml" | UPGRADE => Some(Playbook::ControlPlanes),
         _ => None,
     }
 }

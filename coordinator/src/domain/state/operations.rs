@@ -21,7 +21,7 @@ pub enum Kind {
     Rejoin,
     /// `kubeconfig.yml`, by which Kubean asks another control plane than the first from then on.
     Kubeconfig,
-    /// `cluster.yml` with the first control plane put last in its inventory.
+    /// `upgrade-cluster.yml` with the first control plane put last in its inventory.
     Reorder,
 }
 

@@ -208,14 +208,15 @@ fn the_hand_over_asks_another_control_plane_and_applies_the_order() {
     assert_eq!(order.metadata.name.as_deref(), Some("centos-order-master1-a1"));
     let join = made_for(&plan(), Kind::Join, first).spec;
     let ClusterOperationSpec { action, extra_args, post_hook, .. } = order.spec;
-    let one_by_one = join.extra_args.map(|args| format!("{args} --forks=1"));
+    let upgrade = join.post_hook.into_iter().next().unwrap();
+    let one_by_one = upgrade.extra_args.map(|args| format!("{args} --forks=1"));
     assert_eq!(
         (action, extra_args),
-        (join.action, one_by_one),
-        "etcd must not restart all at once"
+        (upgrade.action, one_by_one),
+        "neither etcd nor API servers may restart all at once"
     );
     let hooks: Vec<&str> = post_hook.iter().map(|hook| hook.action.as_str()).collect();
-    assert_eq!(hooks, ["cluster-info.yml"], "nobody is upgraded or drained for it");
+    assert_eq!(hooks, ["cluster-info.yml"], "it is an upgrade itself");
 }
 
 #[test]
