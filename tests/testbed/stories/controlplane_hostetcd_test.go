@@ -9,6 +9,11 @@ import (
 	"rehull.dev/testbed/load"
 )
 
+// reorderLostMax is how many requests may fail while the first control plane is replaced. kubespray names
+// members by their places: after another order each of them restarts, and whoever asks while the leader
+// does waits for an election, or until it gives up. All at once would cost thousands.
+const reorderLostMax = 400
+
 // TestControlPlaneHostEtcd: etcd runs as a service of the control planes' hosts, as kubespray deploys it
 // unless it is told otherwise. It is seen and backed up like one of static pods, and all control planes
 // get another operating system.
@@ -43,15 +48,19 @@ func TestControlPlaneHostEtcd(t *testing.T) {
 	recorded(t, testbed, "master2", "G5 Removal was passed")
 	// Nobody tells the others that it is gone, and that is no reason to wait.
 	asks(t, testbed, "master1", "10.77.0.11", "10.77.0.12", "10.77.0.13")
-	awaitWithin(t, testbed, controlPlaneTime, "master2", "Done")
-	t.Logf("while master2 was replaced: %s", clients.Lap())
-	awaitWithin(t, testbed, controlPlaneTime, "master3", "Done")
-	t.Logf("while master3 was replaced: %s", clients.Lap())
+	for _, node := range []string{"master2", "master3"} {
+		awaitWithin(t, testbed, controlPlaneTime, node, "Done")
+		seen := clients.Lap()
+		t.Logf("while %s was replaced: %s", node, seen)
+		unnoticed(t, node, seen)
+	}
 	quorum.verify(t, quorumGapMax)
-	// kubespray names members by their places, and restarts all of them at once after another order:
-	// what clients notice of that is logged, not judged.
 	awaitWithin(t, testbed, controlPlaneTime, "master1", "Done")
-	t.Logf("while master1 was replaced: %s", clients.Stop())
+	seen := clients.Stop()
+	t.Logf("while master1 was replaced: %s", seen)
+	if len(seen.Failed) > reorderLostMax {
+		t.Errorf("%d of %d requests failed while master1 was replaced", len(seen.Failed), seen.Total)
+	}
 	await(t, testbed, "", "Completed")
 
 	for _, node := range masters {
