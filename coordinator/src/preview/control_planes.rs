@@ -37,6 +37,7 @@ pub(super) async fn lines(plan: &Plan, nodes: &[PlannedNode], context: &Context)
     let mut lines = going.order();
     match context.clients.get(plan, Endpoint::Workload).await {
         Ok(client) => {
+            lines.extend(going.restarts(&client).await);
             lines.extend(going.proxies(&client).await);
             for name in LED {
                 lines.extend(going.leader(&client, name).await);
@@ -78,6 +79,26 @@ impl Going<'_> {
         let is = |one: &&ControlPlane| one.address == host || one.name.as_str() == host;
         let one = self.plan.control_planes.iter().find(is)?;
         self.nodes.iter().any(|node| node.name == one.name).then_some(one)
+    }
+
+    /// What the order of the inventory restarts: kubespray names the members of an etcd that no kubelet
+    /// runs by their places in it.
+    async fn restarts(&self, client: &Client) -> Option<String> {
+        let first = self.nodes.iter().find(|node| node.role == Role::FirstControlPlane)?;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
+        let members: Vec<String> =
+            self.plan.control_planes.iter().map(|one| format!("etcd-{}", one.name)).collect();
+        let of_etcd = |pod: Pod| pod.metadata.name.filter(|name| members.contains(name));
+        match list(&pods, ListParams::default(), of_etcd).await {
+            Err(why) => Some(format!("whether etcd runs in pods is not known: {why}")),
+            Ok(found) if found.is_empty() => Some(format!(
+                "etcd runs in no pod: before {} goes, its members restart one after the other for the \
+                 order of the inventory, and then the API servers; for half a minute clients may wait \
+                 or fail",
+                first.name
+            )),
+            Ok(_) => None,
+        }
     }
 
     /// Nodes whose kubelets and pods ask a proxy of their own.

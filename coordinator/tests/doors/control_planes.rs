@@ -53,6 +53,7 @@ async fn a_plan_says_how_control_planes_go_and_which_clients_may_notice() {
     for words in [
         "one after the other: master2, master3, master1",
         "master1 hands over to master2 before it goes",
+        "etcd runs in no pod: before master1 goes, its members restart one after the other",
         "1 nodes have a proxy of their own before the API servers: what watches through it is cut off \
          once for each control plane that goes, 3 times, and opens again within seconds: worker1",
         "1 nodes have none; whom they ask cannot be seen: worker2",
@@ -66,6 +67,11 @@ async fn a_plan_says_how_control_planes_go_and_which_clients_may_notice() {
     for words in ["kubeadm-config", "kube-controller-manager", "hunter2"] {
         assert!(lines.iter().all(|line| !line.contains(words)), "{words}: {lines:#?}");
     }
+    coordinator.world.store().put(json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "kube-system", "name": "etcd-master2"},
+        "spec": {"nodeName": "master2", "containers": [{"name": "c", "image": "i:1"}]}}));
+    let told = operator.plan(request.clone()).await.unwrap().into_inner().control_planes;
+    assert!(told.iter().all(|line| !line.contains("etcd runs in no pod")), "{told:#?}");
     let roles: Vec<_> = plan.nodes.iter().map(|node| node.role.as_str()).collect();
     let (worker, plane) = ("worker", "control plane");
     assert_eq!(roles, [worker, worker, plane, plane, "first control plane"]);

@@ -43,7 +43,9 @@ func TestControlPlaneHostEtcd(t *testing.T) {
 	}
 	write(t, testbed, "/root/migration.yaml", controlPlanesAlone())
 	rehull(t, testbed, "migrate", "start", "-f", "/root/migration.yaml")
-	approveFirst(t, testbed)
+	if plan := approveFirst(t, testbed); !strings.Contains(plan, restarts) {
+		t.Error("the plan does not say what restarts for the order:", plan)
+	}
 	proveBackup(t, testbed)
 	recorded(t, testbed, "master2", "G5 Removal was passed")
 	// Nobody tells the others that it is gone, and that is no reason to wait.
