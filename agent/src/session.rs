@@ -117,8 +117,8 @@ async fn obey(
         let answer = match carry_out::takes_long(&order) {
             true if !long.is_empty() => carry_out::refuse(
                 &order,
-                "another order that takes long is being carried out: a backup, or the stop of an API \
-                 server",
+                "another order that takes long is being carried out, a backup or the stop of an API \
+                 server: ask again when that is over",
             ),
             true => match carry_out::begin(settings, journal, link.clone(), &order) {
                 Ok(work) => {
