@@ -255,6 +255,7 @@ mod tests {
     use rehull_proto::v1::{EtcdAlarm, EtcdHash};
 
     use super::*;
+    use crate::effects::testing::member_heard;
 
     fn member(id: u64) -> EtcdMember {
         EtcdMember {
@@ -279,13 +280,7 @@ mod tests {
             hash: Some(EtcdHash { revision: 90, hash: 5, compact_revision: 40 }),
             ..Etcd::default()
         };
-        let heard = |id| Heard {
-            node: format!("m{id}").parse().unwrap(),
-            said: Ok(said(id)),
-            control_plane: Err(String::new()),
-            addresses: Err(String::new()),
-        };
-        (1..=3).map(heard).collect()
+        (1..=3).map(|number| member_heard(number, Ok(said(number.into())))).collect()
     }
 
     fn of(heard: &[Heard]) -> EtcdResponse {

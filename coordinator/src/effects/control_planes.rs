@@ -60,7 +60,8 @@ impl Pass<'_> {
 
     /// Has another control plane than the one that goes send a backup: one that does not lead etcd,
     /// if there is one. All of them have the same keys and the same store. What Kubean keeps of the cluster
-    /// is put beside it.
+    /// is put beside it. It waits until the leadership is moved: to read a whole store makes a member
+    /// slow, and what is proposed during an election is lost.
     pub(super) async fn take_backup(&self, node: &NodeName) -> Result<Requests, Trouble> {
         let what = format!("the backup before {node} goes");
         let Some(backups) = &self.context.backups else {
@@ -71,6 +72,9 @@ impl Pass<'_> {
             self.context.clients.get(&self.migration.plan, Endpoint::Management).await?;
         let beside = kubean::texts(&management, &self.effect.cluster).await?;
         let heard = self.control_planes(Stores::Left).await;
+        if heard.iter().any(|one| one.node == *node && leads(one)) {
+            return Ok(Requests::new());
+        }
         let others = || heard.iter().filter(|one| one.node != *node && one.said.is_ok());
         let follows = |one: &&Heard| {
             one.said.as_ref().is_ok_and(|said| said.leader != 0 && said.leader != said.member_id)
@@ -94,19 +98,19 @@ impl Pass<'_> {
         Ok(vec![Request::Report(Report::Backup { node: node.clone(), backup })])
     }
 
-    /// Has the member of a node that leads etcd hand that on to the one that is furthest.
+    /// Has the member of a node that leads etcd hand that on.
     pub(super) async fn move_leader(&self, node: &NodeName) -> Result<Requests, Trouble> {
         let what = format!("the leadership of {node} in etcd");
         let heard = self.control_planes(Stores::Left).await;
-        let own = heard.iter().find(|one| one.node == *node).and_then(|one| one.said.as_ref().ok());
+        let own = heard.iter().find(|one| one.node == *node && one.said.is_ok());
         let own = own.ok_or_else(|| Trouble::new(&what, "its member does not answer"))?;
-        if own.leader != own.member_id {
+        if !leads(own) {
             return Ok(Requests::new());
         }
-        let others = heard.iter().filter_map(|one| one.said.as_ref().ok());
-        let others = others.filter(|said| said.member_id != own.member_id);
-        let next = others.max_by_key(|said| (said.raft_applied_index, said.member_id));
-        let to = next.ok_or_else(|| Trouble::new(&what, "no other member answers"))?.member_id;
+        let to = successor(&heard, node, |name| {
+            self.migration.node(name).is_none_or(|other| other.track.phase.is_over())
+        });
+        let to = to.ok_or_else(|| Trouble::new(&what, "no other member answers"))?;
         let id = format!("{}/{node}/leader/{}", self.migration.id, self.now().as_millis());
         let order = to_agent::Order::MoveLeader(MoveLeader { id, to });
         let seen = self.carried_out(node, order, &what).await?;
@@ -243,9 +247,50 @@ impl Pass<'_> {
     }
 }
 
+fn leads(one: &Heard) -> bool {
+    one.said.as_ref().is_ok_and(|said| said.leader == said.member_id)
+}
+
+/// The member that is to lead after that of a node: one that need not hand it on again, because its host
+/// stays, and of those the one that is furthest.
+fn successor(heard: &[Heard], node: &NodeName, stays: impl Fn(&NodeName) -> bool) -> Option<u64> {
+    let others = heard.iter().filter(|one| one.node != *node);
+    let others = others.filter_map(|one| Some((&one.node, one.said.as_ref().ok()?)));
+    let next = others.max_by_key(|(name, said)| (stays(name), said.raft_applied_index));
+    next.map(|(_, said)| said.member_id)
+}
+
 /// The host of an address or a URL, without brackets of IPv6.
 pub(crate) fn host_of(server: &str) -> String {
     let uri: Option<http::Uri> = server.parse().ok();
     let host = uri.as_ref().and_then(http::Uri::host).unwrap_or(server);
     host.trim_start_matches('[').trim_end_matches(']').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use rehull_proto::v1::Etcd;
+
+    use super::*;
+    use crate::effects::testing::member_heard;
+
+    fn heard(number: u8, applied: u64) -> Heard {
+        let member_id = number.into();
+        let said = Etcd { member_id, leader: 1, raft_applied_index: applied, ..Etcd::default() };
+        member_heard(number, Ok(said))
+    }
+
+    #[test]
+    fn who_stays_leads_and_of_those_the_furthest_that_answers() {
+        let (first, three) = ("m1".parse().unwrap(), [heard(1, 99), heard(2, 7), heard(3, 5)]);
+        let is = |name: &'static str| move |one: &NodeName| one.as_str() == name;
+        assert_eq!(successor(&three, &first, |_| false), Some(2));
+        assert_eq!(successor(&three, &first, |_| true), Some(2));
+        assert_eq!(successor(&three, &first, is("m3")), Some(3));
+        let mut silent = three;
+        silent[2].said = Err("no answer".to_owned());
+        assert_eq!(successor(&silent, &first, is("m3")), Some(2));
+        assert_eq!(successor(&silent[..1], &first, |_| true), None);
+        assert!(leads(&silent[0]) && !leads(&silent[1]) && !leads(&silent[2]));
+    }
 }

@@ -5,7 +5,7 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
 };
 use rehull_proto::v1::{
-    Certificates, Disks, Identity, Listeners, Nic, Os, Packages, Paths, Processes, Report,
+    Certificates, Disks, Etcd, Identity, Listeners, Nic, Os, Packages, Paths, Processes, Report,
     Resolver, Swap, Units,
 };
 use rehull_shared::{
@@ -17,15 +17,18 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::collect::host::Heard;
-use crate::domain::{
-    gate::Gate,
-    operation,
-    plan::{Access, ControlPlane, Installer, Plan, PlannedNode},
-    policy::Policy,
-    state::{
-        Extent, Inputs, Kind, Migration, Node, Operation, OperationIntent, Outcome, Phase,
-        Progress, Snapshot, Step, Track,
+use crate::{
+    domain::{
+        gate::Gate,
+        operation,
+        plan::{Access, ControlPlane, Installer, Plan, PlannedNode},
+        policy::Policy,
+        state::{
+            Extent, Inputs, Kind, Migration, Node, Operation, OperationIntent, Outcome, Phase,
+            Progress, Snapshot, Step, Track,
+        },
     },
+    etcd,
 };
 
 mod world;
@@ -133,6 +136,17 @@ pub(crate) fn plane(number: u8) -> ControlPlane {
         name: format!("m{number}").parse().unwrap(),
         address: format!("10.0.0.{number}"),
         api_server: format!("10.0.0.{number}:6443"),
+    }
+}
+
+/// What is heard of the member on one of those, and of nothing else there.
+pub(crate) fn member_heard(number: u8, said: Result<Etcd, String>) -> etcd::Heard {
+    let unknown = || "nobody asked".to_owned();
+    etcd::Heard {
+        node: plane(number).name,
+        said,
+        control_plane: Err(unknown()),
+        addresses: Err(unknown()),
     }
 }
 

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{gate::Gate, plan::Role},
-        effects::testing::{NOW, migration, out, plane},
+        effects::testing::{NOW, member_heard, migration, out, plane},
     };
 
     #[test]
@@ -224,18 +224,13 @@ mod tests {
         let node = &mut prod.nodes[0];
         (node.planned.name, node.planned.role) = ("m2".parse().unwrap(), Role::ControlPlane);
         out(node, Gate::Os);
-        let heard = |number: u8, said: Result<Etcd, String>| Heard {
-            node: format!("m{number}").parse().unwrap(),
-            said,
-            control_plane: Err(String::new()),
-            addresses: Err(String::new()),
-        };
         let well = || Ok(Etcd { leader: 1, ..Etcd::default() });
         let (seen, mut told) = (Seen::default(), Vec::new());
         for (second, is_well) in looks {
             let third = if *is_well { well() } else { Err("no answer".to_owned()) };
             // Who is away may still speak, and ails as it likes.
-            let heard = [heard(1, well()), heard(2, Err("gone".to_owned())), heard(3, third)];
+            let gone = Err("gone".to_owned());
+            let heard = [member_heard(1, well()), member_heard(2, gone), member_heard(3, third)];
             let now = NOW + Span::from_secs(*second);
             let news = seen.judge_others(&"prod".parse().unwrap(), &prod, &heard, now);
             let Some(Command::Of(_, Request::Report(Report::Others { node, ailing }))) = news

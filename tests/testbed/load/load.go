@@ -158,9 +158,9 @@ func configMap(name string, number int) string {
 }
 
 // ask sends requests at their times, however long others take: each object is read, then written. What
-// a busy machine has kept it from sending is made up for.
+// a busy machine has kept it from sending is made up for, but for what would be a flood.
 func (l *Load) ask(ctx context.Context, perSecond, objects int, proxies []client) {
-	due := rate.NewLimiter(rate.Limit(perSecond), perSecond)
+	due := rate.NewLimiter(rate.Limit(perSecond), perSecond/4)
 	for number := 0; due.Wait(ctx) == nil; number++ {
 		name := object(number / 2 % objects)
 		method, body := http.MethodGet, ""

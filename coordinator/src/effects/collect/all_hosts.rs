@@ -154,14 +154,7 @@ fn wrong_with(proxy: &Proxy, planes: &[ControlPlane]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn plane(number: u8) -> ControlPlane {
-        ControlPlane {
-            name: format!("master{number}").parse().unwrap(),
-            address: format!("10.0.0.{number}"),
-            api_server: format!("10.0.0.{number}:6443"),
-        }
-    }
+    use crate::effects::testing::plane;
 
     #[test]
     fn a_proxy_leads_to_all_control_planes_and_has_read_that() {
@@ -173,9 +166,9 @@ mod tests {
         };
         let both = ["10.0.0.2:6443", "10.0.0.1:6443"];
         assert_eq!(judge(&both, 15_000), "");
-        assert_eq!(judge(&["master1:6443", "10.0.0.2:6443"], 0), "");
+        assert_eq!(judge(&["m1:6443", "10.0.0.2:6443"], 0), "");
         assert_eq!(judge(&[], 99_000), "", "the node has no proxy");
-        assert_eq!(judge(&both[..1], 0), "nginx.conf has no master1 (10.0.0.1:6443)");
+        assert_eq!(judge(&both[..1], 0), "nginx.conf has no m1 (10.0.0.1:6443)");
         let other = ["10.0.0.2:6443", "10.0.0.1:8443", "10.0.0.1:6443"];
         let words = "nginx.conf leads to 10.0.0.1:8443, which is no control plane";
         assert_eq!(judge(&other, 0), words);

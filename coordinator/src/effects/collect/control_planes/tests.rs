@@ -3,7 +3,7 @@
 use rehull_proto::v1::{Authority, ControlPlane as Found};
 
 use super::*;
-use crate::effects::testing::{plane, says};
+use crate::effects::testing::{member_heard, plane, says};
 
 const URL: &str = "https://127.0.0.1:2379";
 
@@ -19,22 +19,25 @@ fn member(number: u8) -> EtcdMember {
 /// What the control planes of these numbers say of members of these; the highest leads.
 fn heard(planes: &[u8], members: &[u8]) -> Vec<Heard> {
     let leader = planes.iter().max().copied().unwrap_or_default().into();
-    let one = |number: &u8| Heard {
-        node: plane(*number).name,
-        said: Ok(Etcd {
+    let one = |number: &u8| {
+        let said = Etcd {
             cluster_id: 0xab,
             member_id: (*number).into(),
             leader,
             raft_term: 2,
             members: members.iter().copied().map(member).collect(),
             ..Etcd::default()
-        }),
-        control_plane: Ok(Found {
+        };
+        let found = Found {
             authorities: vec![Authority { name: "ca.crt".into(), sha256: "aa".into() }],
             etcd_servers: vec![URL.into()],
             etcd_initial_state: "existing".into(),
-        }),
-        addresses: Ok(vec![format!("10.0.0.{number}"), format!("fd00::{number}")]),
+        };
+        Heard {
+            control_plane: Ok(found),
+            addresses: Ok(vec![format!("10.0.0.{number}"), format!("fd00::{number}")]),
+            ..member_heard(*number, Ok(said))
+        }
     };
     planes.iter().map(one).collect()
 }
