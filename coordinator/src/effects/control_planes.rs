@@ -58,10 +58,8 @@ impl Pass<'_> {
         Ok(vec![Request::Report(Report::Identified { identity })])
     }
 
-    /// Has another control plane than the one that goes send a backup: one that does not lead etcd,
-    /// if there is one. All of them have the same keys and the same store. What Kubean keeps of the cluster
-    /// is put beside it. It waits until the leadership is moved: to read a whole store makes a member
-    /// slow, and what is proposed during an election is lost.
+    /// Has another control plane than the one that goes send a backup. All of them have the same keys and
+    /// the same store. What Kubean keeps of the cluster is put beside it.
     pub(super) async fn take_backup(&self, node: &NodeName) -> Result<Requests, Trouble> {
         let what = format!("the backup before {node} goes");
         let Some(backups) = &self.context.backups else {
@@ -72,15 +70,8 @@ impl Pass<'_> {
             self.context.clients.get(&self.migration.plan, Endpoint::Management).await?;
         let beside = kubean::texts(&management, &self.effect.cluster).await?;
         let heard = self.control_planes(Stores::Left).await;
-        if heard.iter().any(|one| one.node == *node && leads(one)) {
-            return Ok(Requests::new());
-        }
-        let others = || heard.iter().filter(|one| one.node != *node && one.said.is_ok());
-        let follows = |one: &&Heard| {
-            one.said.as_ref().is_ok_and(|said| said.leader != 0 && said.leader != said.member_id)
-        };
-        let from = others().find(follows).or_else(|| others().next());
-        let from = from.ok_or_else(|| Trouble::new(&what, "no other member of etcd answers"))?;
+        let from = sender(&heard, node).map_err(|why| Trouble::new(&what, why))?;
+        let Some(from) = from else { return Ok(Requests::new()) };
         let whom = (self.effect.cluster.clone(), from.node.clone());
         let by = format!("migration {}", self.migration.id);
         let id = hex(&(self.context.draw)());
@@ -251,6 +242,21 @@ fn leads(one: &Heard) -> bool {
     one.said.as_ref().is_ok_and(|said| said.leader == said.member_id)
 }
 
+/// Who is to send the backup before a node goes: one that does not lead etcd, if there is one. `None` as
+/// long as the leadership is to be moved: to read a whole store makes a member slow, and what is proposed
+/// until another one leads is lost.
+fn sender<'a>(heard: &'a [Heard], node: &NodeName) -> Result<Option<&'a Heard>, &'static str> {
+    if heard.iter().any(|one| one.node == *node && leads(one)) {
+        return Ok(None);
+    }
+    let others = || heard.iter().filter(|one| one.node != *node && one.said.is_ok());
+    let follows = |one: &&Heard| {
+        one.said.as_ref().is_ok_and(|said| said.leader != 0 && said.leader != said.member_id)
+    };
+    let from = others().find(follows).or_else(|| others().next());
+    from.map(Some).ok_or("no other member of etcd answers")
+}
+
 /// The member that is to lead after that of a node: one that need not hand it on again, because its host
 /// stays, and of those the one that is furthest.
 fn successor(heard: &[Heard], node: &NodeName, stays: impl Fn(&NodeName) -> bool) -> Option<u64> {
@@ -292,5 +298,23 @@ mod tests {
         assert_eq!(successor(&silent, &first, is("m3")), Some(2));
         assert_eq!(successor(&silent[..1], &first, |_| true), None);
         assert!(leads(&silent[0]) && !leads(&silent[1]) && !leads(&silent[2]));
+    }
+
+    #[test]
+    fn a_backup_waits_for_the_leadership_to_move_and_comes_from_who_follows() {
+        let sent_by = |heard: &[Heard], node: &str| {
+            let from = sender(heard, &node.parse().unwrap());
+            from.map(|from| from.map(|from| from.node.to_string()))
+        };
+        let mut three = [heard(1, 9), heard(2, 9), heard(3, 9)];
+        assert_eq!(sent_by(&three, "m1"), Ok(None), "it leads");
+        assert_eq!(sent_by(&three, "m2"), Ok(Some("m3".to_owned())));
+        three[2].said = Err("no answer".to_owned());
+        assert_eq!(
+            sent_by(&three, "m2"),
+            Ok(Some("m1".to_owned())),
+            "the leader is better than none"
+        );
+        assert!(sent_by(&three[1..], "m2").is_err());
     }
 }

@@ -138,9 +138,11 @@ func memberAt(address string) string {
 	return "$(" + etcdctlLine + "member list | grep -F //" + address + ":2380 | cut -d, -f1)"
 }
 
-// askEveryMember begins a line of etcdctl that needs the leader, whoever that is.
+// askEveryMember begins a line of etcdctl that needs the leader, whoever that is, and waits for it longer
+// than a busy machine may take to hand that on.
 func askEveryMember() string {
-	all := "--endpoints=https://10.77.0.11:2379,https://10.77.0.12:2379,https://10.77.0.13:2379 "
+	all := "--endpoints=https://10.77.0.11:2379,https://10.77.0.12:2379,https://10.77.0.13:2379 " +
+		"--command-timeout=30s "
 	return strings.Replace(etcdctlLine, "--endpoints=https://127.0.0.1:2379 ", all, 1)
 }
 

@@ -66,9 +66,10 @@ func TestControlPlanePlaybooks(t *testing.T) {
 		w.reorder()
 		w.moveEndpoints("10.77.0.11", "10.77.0.13", "10.77.0.12")
 		w.first = "master2"
-		w.play("kubeconfig.yml", joinControlPlane)
+		w.play("kubeconfig.yml", upgradeCluster+" --forks=1")
 	})
-	w.endpoint("10.77.0.12")
+	w.endpoint("10.77.0.11") // the last one, which is about to go
+	w.edit("kube-system", "kubeadm-config", "controlPlaneEndpoint: ", "10.77.0.11", "10.77.0.12")
 	config := run(t, testbed, "mgmt", "kubectl", "-n", "kubean-system", "get", "configmap",
 		"prod-kubeconf", "-o", "jsonpath={.data.config}")
 	if !strings.Contains(config, "server: https://10.77.0.12:6443") {
