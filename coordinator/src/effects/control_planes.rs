@@ -66,12 +66,12 @@ impl Pass<'_> {
             let why = "backup is not set in the coordinator's config.yaml (deploy/backup.md)";
             return Err(Trouble::new(what, why));
         };
-        let management =
-            self.context.clients.get(&self.migration.plan, Endpoint::Management).await?;
-        let beside = kubean::texts(&management, &self.effect.cluster).await?;
         let heard = self.control_planes(Stores::Left).await;
         let from = sender(&heard, node).map_err(|why| Trouble::new(&what, why))?;
         let Some(from) = from else { return Ok(Requests::new()) };
+        let management =
+            self.context.clients.get(&self.migration.plan, Endpoint::Management).await?;
+        let beside = kubean::texts(&management, &self.effect.cluster).await?;
         let whom = (self.effect.cluster.clone(), from.node.clone());
         let by = format!("migration {}", self.migration.id);
         let id = hex(&(self.context.draw)());

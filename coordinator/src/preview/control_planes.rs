@@ -11,7 +11,7 @@ use kube::{Api, Client, api::ListParams};
 use crate::{
     clients::{
         Endpoint,
-        calls::{few, get, list},
+        calls::{Failure, few, get, list},
         kept_server, server_of,
     },
     domain::plan::{ControlPlane, Plan, PlannedNode, Role},
@@ -37,8 +37,10 @@ pub(super) async fn lines(plan: &Plan, nodes: &[PlannedNode], context: &Context)
     let mut lines = going.order();
     match context.clients.get(plan, Endpoint::Workload).await {
         Ok(client) => {
-            lines.extend(going.restarts(&client).await);
-            lines.extend(going.proxies(&client).await);
+            let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
+            let pods = list(&pods, ListParams::default(), |pod| pod.metadata.name).await;
+            lines.extend(going.restarts(&pods));
+            lines.extend(going.proxies(&client, &pods).await);
             for name in LED {
                 lines.extend(going.leader(&client, name).await);
             }
@@ -83,45 +85,44 @@ impl Going<'_> {
 
     /// What the order of the inventory restarts: kubespray names the members of an etcd that no kubelet
     /// runs by their places in it.
-    async fn restarts(&self, client: &Client) -> Option<String> {
+    fn restarts(&self, pods: &Result<Vec<String>, Failure>) -> Option<String> {
         let first = self.nodes.iter().find(|node| node.role == Role::FirstControlPlane)?;
-        let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
-        let members: Vec<String> =
-            self.plan.control_planes.iter().map(|one| format!("etcd-{}", one.name)).collect();
-        let of_etcd = |pod: Pod| pod.metadata.name.filter(|name| members.contains(name));
-        match list(&pods, ListParams::default(), of_etcd).await {
-            Err(why) => Some(format!("whether etcd runs in pods is not known: {why}")),
-            Ok(found) if found.is_empty() => Some(format!(
+        let pods = match pods {
+            Ok(pods) => pods,
+            Err(why) => return Some(format!("whether etcd runs in pods is not known: {why}")),
+        };
+        let is_member = |pod: &String| {
+            let node = pod.strip_prefix("etcd-");
+            self.plan.control_planes.iter().any(|one| Some(one.name.as_str()) == node)
+        };
+        (!pods.iter().any(is_member)).then(|| {
+            format!(
                 "etcd runs in no pod: before {} goes, its members restart one after the other for the \
                  order of the inventory, and then the API servers; for half a minute clients may wait \
                  or fail",
                 first.name
-            )),
-            Ok(_) => None,
-        }
+            )
+        })
     }
 
     /// Nodes whose kubelets and pods ask a proxy of their own.
-    async fn proxies(&self, client: &Client) -> Vec<String> {
-        let pods: Api<Pod> = Api::namespaced(client.clone(), SYSTEM);
-        let served = |pod: Pod| {
-            let name = pod.metadata.name.unwrap_or_default();
-            let node = PROXIES.iter().find_map(|proxy| name.strip_prefix(proxy))?;
-            Some(node.to_owned())
-        };
-        let served = list(&pods, ListParams::default(), served).await;
+    async fn proxies(&self, client: &Client, pods: &Result<Vec<String>, Failure>) -> Vec<String> {
         let nodes = Api::<KubeNode>::all(client.clone());
         let nodes = list(&nodes, ListParams::default(), |node| node.metadata.name).await;
-        let (served, nodes) = match (served, nodes) {
-            (Ok(served), Ok(nodes)) => (served.into_iter().collect::<BTreeSet<_>>(), nodes),
+        let (pods, nodes) = match (pods, &nodes) {
+            (Ok(pods), Ok(nodes)) => (pods, nodes.iter().cloned()),
             (Err(why), _) | (_, Err(why)) => {
                 return vec![format!("which nodes have a proxy of their own is not known: {why}")];
             }
         };
+        let on = |pod: &String| {
+            PROXIES.iter().find_map(|proxy| pod.strip_prefix(proxy)).map(str::to_owned)
+        };
+        let served: BTreeSet<String> = pods.iter().filter_map(on).collect();
         let plane =
             |name: &String| self.plan.control_planes.iter().any(|one| one.name.as_str() == *name);
         let (with, without): (Vec<String>, Vec<String>) =
-            nodes.into_iter().filter(|name| !plane(name)).partition(|name| served.contains(name));
+            nodes.filter(|name| !plane(name)).partition(|name| served.contains(name));
         let mut lines = Vec::new();
         if !with.is_empty() {
             lines.push(format!(
