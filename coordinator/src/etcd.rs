@@ -13,7 +13,7 @@ use crate::domain::state::ClusterIdentity;
 mod ask;
 mod seen;
 
-pub use ask::{Stores, ask, hear};
+pub use ask::{ask, compare, hear};
 pub use seen::{Looks, Seen, watch};
 
 /// Entries of the raft log that a member may be behind the foremost one.

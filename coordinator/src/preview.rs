@@ -31,8 +31,7 @@ use crate::{
         state::{Corrupt, Fleet, Migration, Phase, Subject},
     },
     effects::{Context, pass},
-    etcd::{self, Stores},
-    items, projection,
+    etcd, items, projection,
 };
 
 mod control_planes;
@@ -64,7 +63,7 @@ pub(crate) async fn preview(
         blockers(plan, nodes, running.is_some(), fleet, context),
         found(plan, nodes, context),
         control_planes::lines(plan, nodes, context),
-        etcd::ask(&context.agents, fleet, &plan.cluster, now, Stores::Compared)
+        etcd::ask(&context.agents, fleet, &plan.cluster, now)
     );
     if !plan.control_planes_excluded && context.backups.is_none() {
         let why = "control planes go only behind a backup, and backup is not set in the coordinator's \

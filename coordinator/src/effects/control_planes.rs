@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::{Pass, Requests, Trouble, api, endpoints::PLACES, hosts::words};
 use crate::{
+    agents::Whom,
     backups::{self, SNAPSHOT},
     clients::Endpoint,
     domain::{
@@ -24,7 +25,7 @@ use crate::{
         plan::ControlPlane,
         state::{BackupTaken, ClusterIdentity, Member},
     },
-    etcd::{self, Heard, Stores},
+    etcd::{self, Heard},
     kubean,
 };
 
@@ -39,7 +40,7 @@ impl Pass<'_> {
     pub(super) async fn identify(&self) -> Result<Requests, Trouble> {
         let what = "the identity of the cluster";
         let mut seen: Option<(NodeName, ClusterIdentity)> = None;
-        for heard in self.control_planes(Stores::Left).await {
+        for heard in self.control_planes().await {
             let node = heard.node.clone();
             let identity = etcd::identity(&heard)
                 .map_err(|why| Trouble::new(what, format!("{node}: {why}")))?;
@@ -66,7 +67,7 @@ impl Pass<'_> {
             let why = "backup is not set in the coordinator's config.yaml (deploy/backup.md)";
             return Err(Trouble::new(what, why));
         };
-        let heard = self.control_planes(Stores::Left).await;
+        let heard = self.control_planes().await;
         let from = sender(&heard, node).map_err(|why| Trouble::new(&what, why))?;
         let Some(from) = from else { return Ok(Requests::new()) };
         let management =
@@ -92,7 +93,7 @@ impl Pass<'_> {
     /// Has the member of a node that leads etcd hand that on.
     pub(super) async fn move_leader(&self, node: &NodeName) -> Result<Requests, Trouble> {
         let what = format!("the leadership of {node} in etcd");
-        let heard = self.control_planes(Stores::Left).await;
+        let heard = self.control_planes().await;
         let own = heard.iter().find(|one| one.node == *node && one.said.is_ok());
         let own = own.ok_or_else(|| Trouble::new(&what, "its member does not answer"))?;
         if !leads(own) {
@@ -180,7 +181,7 @@ impl Pass<'_> {
         let what = format!("the member of etcd of {node}");
         let member_id = u64::from_str_radix(&member.id, 16)
             .map_err(|_| Trouble::new(&what, format!("{} is no id", member.id)))?;
-        let heard = self.control_planes(Stores::Left).await;
+        let heard = self.control_planes().await;
         let by = heard.iter().find(|one| one.node != *node && one.said.is_ok());
         let by = by.ok_or_else(|| Trouble::new(&what, "no other member of etcd answers"))?;
         let peer_url = member.peer_url.clone();
@@ -193,11 +194,19 @@ impl Pass<'_> {
     }
 
     /// What the agents of all control planes that are to be there say.
-    pub(super) async fn control_planes(&self, stores: Stores) -> Vec<Heard> {
+    pub(super) async fn control_planes(&self) -> Vec<Heard> {
+        etcd::hear(&self.context.agents, self.fleet, &self.all_standing(), self.now()).await
+    }
+
+    /// The same, with the stores of their etcd compared.
+    pub(super) async fn compared(&self, heard: Vec<Heard>) -> Vec<Heard> {
+        let (agents, whom) = (&self.context.agents, self.all_standing());
+        etcd::compare(agents, self.fleet, &whom, self.now(), heard).await
+    }
+
+    fn all_standing(&self) -> Vec<Whom> {
         let whom = self.migration.standing();
-        let whom: Vec<_> =
-            whom.map(|one| (self.effect.cluster.clone(), one.name.clone())).collect();
-        etcd::hear(&self.context.agents, self.fleet, &whom, self.now(), stores).await
+        whom.map(|one| (self.effect.cluster.clone(), one.name.clone())).collect()
     }
 
     /// Gives an order, and takes nothing but its success for an answer.
@@ -238,7 +247,7 @@ impl Pass<'_> {
     }
 }
 
-fn leads(one: &Heard) -> bool {
+pub(super) fn leads(one: &Heard) -> bool {
     one.said.as_ref().is_ok_and(|said| said.leader == said.member_id)
 }
 

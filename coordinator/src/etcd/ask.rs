@@ -18,36 +18,22 @@ const ANSWER_MAX: Duration = Duration::from_secs(25);
 /// Agents that are asked: more control planes than that has nobody.
 const ASKED_MAX: usize = 32;
 
-/// Whether the content of the stores is compared: every member must read all of its own for that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stores {
-    /// At the last revision that all have.
-    Compared,
-    /// Not this time.
-    Left,
-}
-
-/// How the etcd of a cluster is; `None` if nobody could be asked.
+/// How the etcd of a cluster is, its stores compared; `None` if nobody could be asked.
 pub async fn ask(
     agents: &Agents,
     fleet: &Fleet,
     cluster: &ClusterName,
     now: Timestamp,
-    stores: Stores,
 ) -> Option<EtcdResponse> {
-    let heard = hear_all(agents, fleet, cluster, now, stores).await;
+    let whom = all(agents, fleet, cluster);
+    let heard = hear(agents, fleet, &whom, now).await;
+    let heard = compare(agents, fleet, &whom, now, heard).await;
     (!heard.is_empty()).then(|| health(cluster, &heard))
 }
 
-/// Asks every member through its agent: those that are to be there, where a migration knows them, and
-/// those on whose hosts an API server runs.
-pub(super) async fn hear_all(
-    agents: &Agents,
-    fleet: &Fleet,
-    cluster: &ClusterName,
-    now: Timestamp,
-    stores: Stores,
-) -> Vec<Heard> {
+/// Whose members are asked: those that are to be there, where a migration knows them, and those on whose
+/// hosts an API server runs.
+pub(super) fn all(agents: &Agents, fleet: &Fleet, cluster: &ClusterName) -> Vec<Whom> {
     let migration = fleet.migrations.get(cluster);
     let planned = migration.into_iter().flat_map(|migration| migration.standing());
     let planned = planned.map(|one| (cluster.clone(), one.name.clone()));
@@ -57,23 +43,27 @@ pub(super) async fn hear_all(
         .filter(|(whom, agent)| whom.0 == *cluster && may_be_control_plane(agent))
         .map(|(whom, _)| whom.clone());
     let whom: BTreeSet<Whom> = planned.chain(found).take(ASKED_MAX).collect();
-    hear(agents, fleet, &Vec::from_iter(whom), now, stores).await
+    Vec::from_iter(whom)
 }
 
-/// Asks these control planes what they are and what their members of etcd say, side by side, and once
-/// more to compare the stores.
-pub async fn hear(
+/// Asks these control planes what they are and what their members of etcd say, side by side.
+pub async fn hear(agents: &Agents, fleet: &Fleet, whom: &[Whom], now: Timestamp) -> Vec<Heard> {
+    round(agents, fleet, whom, 0, now).await
+}
+
+/// Asks them once more, to compare the content of their stores at the last revision that all have: every
+/// member must read all of its own for that.
+pub async fn compare(
     agents: &Agents,
     fleet: &Fleet,
     whom: &[Whom],
     now: Timestamp,
-    stores: Stores,
+    heard: Vec<Heard>,
 ) -> Vec<Heard> {
-    let first = round(agents, fleet, whom, 0, now).await;
-    let revisions = first.iter().filter_map(|heard| Some(heard.said.as_ref().ok()?.revision));
-    match revisions.min().filter(|_| stores == Stores::Compared) {
+    let revisions = heard.iter().filter_map(|heard| Some(heard.said.as_ref().ok()?.revision));
+    match revisions.min() {
         Some(revision) => round(agents, fleet, whom, revision, now).await,
-        None => first,
+        None => heard,
     }
 }
 

@@ -18,7 +18,7 @@ use rehull_shared::{
 
 use super::{
     Heard, ailments,
-    ask::{Stores, hear_all},
+    ask::{all, hear},
     health,
 };
 use crate::{
@@ -129,7 +129,7 @@ impl Seen {
         };
         let due = runs().filter(|(cluster, migration)| is_due(cluster, migration));
         let looks = due.map(async |(cluster, migration)| {
-            let heard = hear_all(agents, fleet, cluster, now, Stores::Left).await;
+            let heard = hear(agents, fleet, &all(agents, fleet, cluster), now).await;
             if heard.is_empty() {
                 return None;
             }

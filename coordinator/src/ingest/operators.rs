@@ -25,7 +25,7 @@ use crate::{
         command::{Command, Request as Rule},
         state::Token,
     },
-    etcd::{self, Stores},
+    etcd,
     projection::{self, View},
 };
 
@@ -269,7 +269,7 @@ impl Operator for Operators {
 /// How the etcd of a cluster is.
 pub(super) async fn etcd_of(desk: &Desk, cluster: &ClusterName) -> Result<EtcdResponse, Status> {
     let (fleet, now) = (desk.handle.published().fleet, (desk.context.clock)());
-    etcd::ask(&desk.context.agents, &fleet, cluster, now, Stores::Compared).await.ok_or_else(|| {
+    etcd::ask(&desk.context.agents, &fleet, cluster, now).await.ok_or_else(|| {
         Status::failed_precondition(format!(
             "no agent on a control plane of {cluster} is connected: `rehull agent token {cluster} \
              NODE` invites one"

@@ -10,7 +10,11 @@ use rehull_shared::{
 };
 
 use super::{
-    super::{Pass, api::few, control_planes::host_of},
+    super::{
+        Pass,
+        api::few,
+        control_planes::{host_of, leads},
+    },
     Answers, checks,
 };
 use crate::{
@@ -20,13 +24,14 @@ use crate::{
         plan::ControlPlane,
         state::{ClusterIdentity, Member, Node, Phase, Subject},
     },
-    etcd::{self, Heard, Stores, hex},
+    etcd::{self, Heard, hex},
 };
 
 /// What was heard of all control planes that are to be there, in one look.
 struct Looked<'a> {
     heard: &'a [Heard],
     health: EtcdResponse,
+    comparison: Comparison,
     /// Who is to be there.
     standing: Vec<&'a ControlPlane>,
     /// Them, and those that are away.
@@ -36,6 +41,16 @@ struct Looked<'a> {
     leader_steady: Verdict,
     /// What stands before the API servers, and its addresses; why nobody knows them, in words.
     endpoint: Option<(&'a str, Result<Vec<IpAddr>, String>)>,
+}
+
+/// Whether the stores of etcd are compared, for which every member must read all of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Comparison {
+    Now,
+    /// They must be, but not yet: why.
+    Later(&'static str),
+    /// Another look has compared them, or will.
+    Left,
 }
 
 impl Pass<'_> {
@@ -52,7 +67,12 @@ impl Pass<'_> {
             return (Answers::new(), None);
         }
         let now = self.now();
-        let heard = self.control_planes(self.stores(subject)).await;
+        let target = node.and_then(|node| self.migration.plan.control_plane(&node.planned.name));
+        let mut heard = self.control_planes().await;
+        let comparison = comparison(gate, target, &heard, self.found_equal(subject));
+        if comparison == Comparison::Now {
+            heard = self.compared(heard).await;
+        }
         let health = etcd::health(&self.effect.cluster, &heard);
         let (cluster, quiet) = (&self.effect.cluster, self.migration.plan.policy.etcd_quiet);
         let leader_steady = self.context.etcd.steady(cluster, health.raft_term, now, quiet);
@@ -66,8 +86,16 @@ impl Pass<'_> {
         };
         let planned = &self.migration.plan.control_planes;
         let heard = heard.as_slice();
-        let looked = Looked { heard, health, standing, planned, recorded, leader_steady, endpoint };
-        let target = node.and_then(|node| self.migration.plan.control_plane(&node.planned.name));
+        let looked = Looked {
+            heard,
+            health,
+            comparison,
+            standing,
+            planned,
+            recorded,
+            leader_steady,
+            endpoint,
+        };
         let answer = |check| {
             let verdict = looked.judge(check, target);
             ((check, Source::ControlPlanes), (now, verdict))
@@ -79,18 +107,35 @@ impl Pass<'_> {
         (wanted.into_iter().map(answer).collect(), left)
     }
 
-    /// Stores are compared until they were found to be equal, once a round: that reads all of them.
-    fn stores(&self, subject: &Subject) -> Stores {
+    /// Whether this round has compared the stores.
+    fn found_equal(&self, subject: &Subject) -> bool {
         let Some(Phase::Asking { dossier, .. }) =
             self.migration.track(subject).map(|track| &track.phase)
         else {
-            return Stores::Compared;
+            return false;
         };
         let seen = dossier.get(Check::EtcdHealthy, &Source::ControlPlanes);
-        match seen.map(|seen| &seen.evidence.verdict) {
-            Some(Verdict::Pass(_)) => Stores::Left,
-            _ => Stores::Compared,
+        seen.is_some_and(|seen| matches!(seen.evidence.verdict, Verdict::Pass(_)))
+    }
+}
+
+/// Whether the stores are to be compared now: once a round, and in no moment in which that would cost
+/// clients their requests.
+fn comparison(
+    gate: Gate,
+    target: Option<&ControlPlane>,
+    heard: &[Heard],
+    found_equal: bool,
+) -> Comparison {
+    let goes = |one: &Heard| target.is_some_and(|target| target.name == one.node);
+    match gate {
+        Gate::Quorum if heard.iter().any(|one| goes(one) && leads(one)) => {
+            Comparison::Later("the stores are compared when the leadership is handed on")
         }
+        // Quorum has compared them, G4 does it again, and in between an API server ends.
+        Gate::Withdraw => Comparison::Left,
+        _ if found_equal => Comparison::Left,
+        _ => Comparison::Now,
     }
 }
 
@@ -146,9 +191,10 @@ impl Looked<'_> {
                 .difference(&expected)
                 .map(|address| format!("a member has address {address}, where none is to be")),
         );
-        match problems.is_empty() {
-            true => Verdict::pass(etcd::summary(&self.health)),
-            false => Verdict::fail(few(problems)),
+        match (problems.is_empty(), self.comparison) {
+            (false, _) => Verdict::fail(few(problems)),
+            (true, Comparison::Later(why)) => Verdict::unknown(why),
+            (true, _) => Verdict::pass(etcd::summary(&self.health)),
         }
     }
 

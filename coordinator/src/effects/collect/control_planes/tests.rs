@@ -52,6 +52,7 @@ fn judge(check: Check, heard: &[Heard], standing: &[u8], target: u8) -> Verdict 
     let looked = Looked {
         heard,
         health: etcd::health(&"prod".parse().unwrap(), heard),
+        comparison: Comparison::Now,
         standing: planned[..standing.len()].iter().collect(),
         planned: &planned,
         recorded: Some(&recorded),
@@ -70,6 +71,7 @@ async fn an_address_that_moves_between_hosts_must_have_left_the_one_that_goes() 
         let looked = Looked {
             heard,
             health,
+            comparison: Comparison::Left,
             standing: Vec::new(),
             planned: &[],
             recorded: None,
@@ -105,6 +107,35 @@ fn members_are_exactly_those_of_the_control_planes_that_are_there() {
     silent[1].said = Err("no agent".into());
     says(&judge(check, &silent, &[1, 2, 3], 1), "unknown", "m2: no agent");
     says(&judge(check, &[], &[], 1), "unknown", "no control plane");
+}
+
+#[test]
+fn stores_are_compared_once_a_round_and_not_while_clients_would_pay_for_it() {
+    let all = heard(&[1, 2, 3], &[1, 2, 3]); // 3 leads
+    let (first, leader) = (plane(1), plane(3));
+    let compared = |gate, target, equal| comparison(gate, Some(target), &all, equal);
+    assert_eq!(compared(Gate::Quorum, &first, false), Comparison::Now);
+    assert_eq!(compared(Gate::Quorum, &first, true), Comparison::Left);
+    assert_eq!(compared(Gate::Withdraw, &first, false), Comparison::Left);
+    assert_eq!(compared(Gate::RemoveAdmission, &first, false), Comparison::Now);
+    assert_eq!(compared(Gate::Soak, &leader, false), Comparison::Now, "it stays");
+    assert_eq!(comparison(Gate::Finalize, None, &all, false), Comparison::Now);
+
+    let waits = compared(Gate::Quorum, &leader, false);
+    assert!(matches!(waits, Comparison::Later(_)), "{waits:?}");
+    let planned: Vec<ControlPlane> = [1, 2, 3].map(plane).into();
+    let looked = Looked {
+        heard: &all,
+        health: etcd::health(&"prod".parse().unwrap(), &all),
+        comparison: waits,
+        standing: planned.iter().collect(),
+        planned: &planned,
+        recorded: None,
+        leader_steady: Verdict::unknown("not asked"),
+        endpoint: None,
+    };
+    let healthy = looked.judge(Check::EtcdHealthy, Some(&leader));
+    says(&healthy, "unknown", "compared when the leadership is handed on");
 }
 
 #[test]
