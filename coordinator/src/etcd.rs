@@ -35,6 +35,13 @@ pub struct Heard {
     pub addresses: Result<Vec<String>, String>,
 }
 
+impl Heard {
+    /// Whether its member says that it leads.
+    pub fn leads(&self) -> bool {
+        self.said.as_ref().is_ok_and(|said| said.leader == said.member_id)
+    }
+}
+
 /// What tells the cluster of a control plane from any other.
 ///
 /// # Errors

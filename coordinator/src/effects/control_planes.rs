@@ -96,7 +96,7 @@ impl Pass<'_> {
         let heard = self.control_planes().await;
         let own = heard.iter().find(|one| one.node == *node && one.said.is_ok());
         let own = own.ok_or_else(|| Trouble::new(&what, "its member does not answer"))?;
-        if !leads(own) {
+        if !own.leads() {
             return Ok(Requests::new());
         }
         let to = successor(&heard, node, |name| {
@@ -247,15 +247,11 @@ impl Pass<'_> {
     }
 }
 
-pub(super) fn leads(one: &Heard) -> bool {
-    one.said.as_ref().is_ok_and(|said| said.leader == said.member_id)
-}
-
 /// Who is to send the backup before a node goes: one that does not lead etcd, if there is one. `None` as
 /// long as the leadership is to be moved: to read a whole store makes a member slow, and what is proposed
 /// until another one leads is lost.
 fn sender<'a>(heard: &'a [Heard], node: &NodeName) -> Result<Option<&'a Heard>, &'static str> {
-    if heard.iter().any(|one| one.node == *node && leads(one)) {
+    if heard.iter().any(|one| one.node == *node && one.leads()) {
         return Ok(None);
     }
     let others = || heard.iter().filter(|one| one.node != *node && one.said.is_ok());
@@ -306,7 +302,7 @@ mod tests {
         silent[2].said = Err("no answer".to_owned());
         assert_eq!(successor(&silent, &first, is("m3")), Some(2));
         assert_eq!(successor(&silent[..1], &first, |_| true), None);
-        assert!(leads(&silent[0]) && !leads(&silent[1]) && !leads(&silent[2]));
+        assert!(silent[0].leads() && !silent[1].leads() && !silent[2].leads());
     }
 
     #[test]

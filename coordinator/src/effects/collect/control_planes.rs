@@ -10,11 +10,7 @@ use rehull_shared::{
 };
 
 use super::{
-    super::{
-        Pass,
-        api::few,
-        control_planes::{host_of, leads},
-    },
+    super::{Pass, api::few, control_planes::host_of},
     Answers, checks,
 };
 use crate::{
@@ -47,8 +43,8 @@ struct Looked<'a> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Comparison {
     Now,
-    /// They must be, but not yet: why.
-    Later(&'static str),
+    /// They must be, but the leadership is to be handed on before.
+    Later,
     /// Another look has compared them, or will.
     Left,
 }
@@ -69,7 +65,8 @@ impl Pass<'_> {
         let now = self.now();
         let target = node.and_then(|node| self.migration.plan.control_plane(&node.planned.name));
         let mut heard = self.control_planes().await;
-        let comparison = comparison(gate, target, &heard, self.found_equal(subject));
+        let of_stores = wanted.contains(&Check::EtcdHealthy) && !self.found_equal(subject);
+        let comparison = comparison(gate, target, &heard, of_stores);
         if comparison == Comparison::Now {
             heard = self.compared(heard).await;
         }
@@ -119,22 +116,20 @@ impl Pass<'_> {
     }
 }
 
-/// Whether the stores are to be compared now: once a round, and in no moment in which that would cost
-/// clients their requests.
+/// Whether the stores are to be compared now: once a round where a gate asks for it, and in no moment in
+/// which that would cost clients their requests.
 fn comparison(
     gate: Gate,
     target: Option<&ControlPlane>,
     heard: &[Heard],
-    found_equal: bool,
+    wanted: bool,
 ) -> Comparison {
     let goes = |one: &Heard| target.is_some_and(|target| target.name == one.node);
     match gate {
-        Gate::Quorum if heard.iter().any(|one| goes(one) && leads(one)) => {
-            Comparison::Later("the stores are compared when the leadership is handed on")
-        }
+        _ if !wanted => Comparison::Left,
         // Quorum has compared them, G4 does it again, and in between an API server ends.
         Gate::Withdraw => Comparison::Left,
-        _ if found_equal => Comparison::Left,
+        Gate::Quorum if heard.iter().any(|one| goes(one) && one.leads()) => Comparison::Later,
         _ => Comparison::Now,
     }
 }
@@ -193,7 +188,9 @@ impl Looked<'_> {
         );
         match (problems.is_empty(), self.comparison) {
             (false, _) => Verdict::fail(few(problems)),
-            (true, Comparison::Later(why)) => Verdict::unknown(why),
+            (true, Comparison::Later) => {
+                Verdict::unknown("the stores are compared when the leadership is handed on")
+            }
             (true, _) => Verdict::pass(etcd::summary(&self.health)),
         }
     }

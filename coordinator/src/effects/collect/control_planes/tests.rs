@@ -44,6 +44,16 @@ fn heard(planes: &[u8], members: &[u8]) -> Vec<Heard> {
 
 /// Of a plan that has these and the target.
 fn judge(check: Check, heard: &[Heard], standing: &[u8], target: u8) -> Verdict {
+    judge_compared(check, heard, standing, target, Comparison::Now)
+}
+
+fn judge_compared(
+    check: Check,
+    heard: &[Heard],
+    standing: &[u8],
+    target: u8,
+    comparison: Comparison,
+) -> Verdict {
     let planned: Vec<ControlPlane> = standing.iter().chain([&target]).copied().map(plane).collect();
     let recorded = ClusterIdentity {
         etcd_cluster: "ab".into(),
@@ -52,7 +62,7 @@ fn judge(check: Check, heard: &[Heard], standing: &[u8], target: u8) -> Verdict 
     let looked = Looked {
         heard,
         health: etcd::health(&"prod".parse().unwrap(), heard),
-        comparison: Comparison::Now,
+        comparison,
         standing: planned[..standing.len()].iter().collect(),
         planned: &planned,
         recorded: Some(&recorded),
@@ -113,28 +123,17 @@ fn members_are_exactly_those_of_the_control_planes_that_are_there() {
 fn stores_are_compared_once_a_round_and_not_while_clients_would_pay_for_it() {
     let all = heard(&[1, 2, 3], &[1, 2, 3]); // 3 leads
     let (first, leader) = (plane(1), plane(3));
-    let compared = |gate, target, equal| comparison(gate, Some(target), &all, equal);
-    assert_eq!(compared(Gate::Quorum, &first, false), Comparison::Now);
-    assert_eq!(compared(Gate::Quorum, &first, true), Comparison::Left);
-    assert_eq!(compared(Gate::Withdraw, &first, false), Comparison::Left);
-    assert_eq!(compared(Gate::RemoveAdmission, &first, false), Comparison::Now);
-    assert_eq!(compared(Gate::Soak, &leader, false), Comparison::Now, "it stays");
-    assert_eq!(comparison(Gate::Finalize, None, &all, false), Comparison::Now);
+    let compared = |gate, target, wanted| comparison(gate, Some(target), &all, wanted);
+    assert_eq!(compared(Gate::Quorum, &first, true), Comparison::Now);
+    assert_eq!(compared(Gate::Quorum, &first, false), Comparison::Left);
+    assert_eq!(compared(Gate::Withdraw, &first, true), Comparison::Left);
+    assert_eq!(compared(Gate::RemoveAdmission, &first, true), Comparison::Now);
+    assert_eq!(compared(Gate::Soak, &leader, true), Comparison::Now, "it stays");
+    assert_eq!(comparison(Gate::Finalize, None, &all, true), Comparison::Now);
 
-    let waits = compared(Gate::Quorum, &leader, false);
-    assert!(matches!(waits, Comparison::Later(_)), "{waits:?}");
-    let planned: Vec<ControlPlane> = [1, 2, 3].map(plane).into();
-    let looked = Looked {
-        heard: &all,
-        health: etcd::health(&"prod".parse().unwrap(), &all),
-        comparison: waits,
-        standing: planned.iter().collect(),
-        planned: &planned,
-        recorded: None,
-        leader_steady: Verdict::unknown("not asked"),
-        endpoint: None,
-    };
-    let healthy = looked.judge(Check::EtcdHealthy, Some(&leader));
+    let waits = compared(Gate::Quorum, &leader, true);
+    assert_eq!(waits, Comparison::Later);
+    let healthy = judge_compared(Check::EtcdHealthy, &all, &[1, 2, 3], 3, waits);
     says(&healthy, "unknown", "compared when the leadership is handed on");
 }
 
