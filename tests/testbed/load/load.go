@@ -192,11 +192,18 @@ func (c client) send(ctx context.Context, method, path, body string) error {
 	if err != nil {
 		return reason(err)
 	}
-	if answer.StatusCode/100 != 2 {
-		return fmt.Errorf("%d: %s", answer.StatusCode, message(text))
+	if answer.StatusCode/100 == 2 {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("%d: %s", answer.StatusCode, message(text))
+	if answer.Header.Get("Retry-After") != "" {
+		return postponed{err}
+	}
+	return err
 }
+
+// postponed is an answer of a server that asks to repeat the request, as client-go does by itself.
+type postponed struct{ error }
 
 var (
 	failedChecks = regexp.MustCompile(`\[-\]\S+`)

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +14,7 @@ type Failure struct {
 	At             time.Time // when it was sent
 	Method, Worker string
 	Reason         string
+	Postponed      bool // the server has asked to repeat it, which client-go does by itself
 }
 
 // Gap is the longest time for which a watch showed nothing, though the heartbeat changed.
@@ -57,7 +59,8 @@ func (l *Load) asked(begun time.Time, method, worker string, err error) {
 	defer l.lock.Unlock()
 	l.lap.Total++
 	if err != nil {
-		l.lap.Failed = append(l.lap.Failed, Failure{begun, method, worker, err.Error()})
+		l.lap.Failed = append(l.lap.Failed,
+			Failure{begun, method, worker, err.Error(), errors.As(err, new(postponed))})
 	}
 }
 
@@ -92,10 +95,22 @@ func (l *Load) probed(server string, err error) {
 	l.lap.Readyz[server] = m
 }
 
+// Postponed is how many of the failed requests a client of Kubernetes repeats by itself.
+func (r Results) Postponed() int {
+	count := 0
+	for _, failure := range r.Failed {
+		if failure.Postponed {
+			count++
+		}
+	}
+	return count
+}
+
 // String is a report for people: failures by reason, with the times of the first and the last.
 func (r Results) String() string {
 	var text strings.Builder
-	fmt.Fprintf(&text, "%d requests, %d failed\n", r.Total, len(r.Failed))
+	fmt.Fprintf(&text, "%d requests, %d failed; %d of these are to be repeated\n", r.Total,
+		len(r.Failed), r.Postponed())
 	kinds := map[string][]Failure{}
 	for _, failure := range r.Failed {
 		kind := failure.Method + " " + failure.Reason

@@ -150,21 +150,28 @@ func keepBackups(t *testing.T, testbed *hosts.Testbed) {
 		backupRecipient+"]}' >>"+cluster.RehullDir+"/config.yaml && systemctl restart rehull")
 }
 
-// lostMax is how many requests may fail while one control plane is replaced, of a hundred thousand.
-// Two kinds cannot be saved from outside of Kubernetes:
-//   - An API server that ends refuses what comes on a connection that it is about to close, in the same
-//     millisecond, with 503 and a time to repeat it, as client-go does by itself (WithWaitGroup in
-//     k8s.io/apiserver). --shutdown-delay-duration only puts that moment off: a connection of HTTP/2
-//     stays open until then, and a proxy of TCP cannot move it.
-//   - etcd drops what is proposed in the moment in which the leadership is handed on ("raft proposal
-//     dropped"), or whoever proposed it waits until it gives up.
+// lostMax is how many requests may fail while one control plane is replaced, of a hundred thousand, that
+// nobody was asked to repeat: etcd drops what is proposed in the moment in which the leadership is handed
+// on ("raft proposal dropped"), or whoever proposed it waits until it gives up.
 const lostMax = 5
+
+// postponedMax is how many requests may meet an API server that ends: it refuses what comes on a
+// connection that it is about to close, with 503 and a time to repeat it, as client-go does by itself
+// (WithWaitGroup in k8s.io/apiserver). That cannot be saved from outside of Kubernetes:
+// --shutdown-delay-duration only puts the moment off, since a connection of HTTP/2 stays open until then,
+// and a proxy of TCP cannot move it. On a machine of two processors, 28 API servers that ended while
+// nothing else was done cost 0 to 7 of 200 requests a second, all in the tenth of a second.
+const postponedMax = 10
 
 // unnoticed fails the test if more requests failed than cannot be saved, or a watch was cut off for long.
 func unnoticed(t *testing.T, node string, seen load.Results) {
 	t.Helper()
-	if len(seen.Failed) > lostMax {
-		t.Errorf("%d of %d requests failed while %s was replaced", len(seen.Failed), seen.Total, node)
+	postponed := seen.Postponed()
+	if lost := len(seen.Failed) - postponed; lost > lostMax {
+		t.Errorf("%d of %d requests failed while %s was replaced", lost, seen.Total, node)
+	}
+	if postponed > postponedMax {
+		t.Errorf("%d of %d requests were to be repeated while %s was replaced", postponed, seen.Total, node)
 	}
 	for name, gap := range seen.Gaps {
 		if strings.HasPrefix(name, "worker") && gap.Longest > watchGapMax {
