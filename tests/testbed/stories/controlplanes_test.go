@@ -160,7 +160,7 @@ const lostMax = 5
 // (WithWaitGroup in k8s.io/apiserver). That cannot be saved from outside of Kubernetes:
 // --shutdown-delay-duration only puts the moment off, since a connection of HTTP/2 stays open until then,
 // and a proxy of TCP cannot move it. On a machine of two processors, 28 API servers that ended while
-// nothing else was done cost 0 to 7 of 200 requests a second, all in the tenth of a second.
+// nothing else was done cost 0 to 7 of 200 requests a second.
 const postponedMax = 10
 
 // unnoticed fails the test if more requests failed than cannot be saved, or a watch was cut off for long.
