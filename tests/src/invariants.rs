@@ -291,7 +291,13 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                     return fail("28: a Node is deleted only when its host is proved to be clean");
                 }
             }
+            Event::LeftoversOrdered { node: name, .. } if of_risk(&nodes, name) => {
+                return fail("6: nothing is ended while another member of etcd is not well");
+            }
             Event::MemberRemovalOrdered { node: name, .. } => {
+                if of_risk(&nodes, name) {
+                    return fail("3: no member is removed while another one is not well");
+                }
                 let node = nodes.entry(name.clone()).or_default();
                 let removal = node.intended.last().filter(|(_, kind, _)| *kind == Kind::Remove);
                 if removal.is_none_or(|(name, ..)| node.ended.last().map(|e| &e.0) != Some(name)) {
@@ -357,6 +363,11 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether another member of etcd is known to ail while this one is away.
+fn of_risk(nodes: &BTreeMap<NodeName, OfNode>, name: &NodeName) -> bool {
+    nodes.get(name).is_some_and(|node| node.at_risk)
 }
 
 /// Whether the host of a node said in this round that nothing of it runs.

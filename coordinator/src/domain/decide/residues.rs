@@ -11,7 +11,7 @@ use crate::domain::{
     command::Refusal,
     event::Event,
     gate::{Gate, Seen},
-    state::{Deletion, Leftovers, Member, MemberRemoval, Phase, Process, Step, Subject},
+    state::{Deletion, Leftovers, Member, MemberRemoval, Node, Phase, Process, Step, Subject},
 };
 
 /// What the host must say before its Node object is deleted: a living kubelet would register it
@@ -19,10 +19,25 @@ use crate::domain::{
 const CLEAN: [Check; 3] = [Check::KubeletStopped, Check::NoLeftovers, Check::PortsFree];
 
 impl Desk<'_> {
+    /// Whether what a removal has left of this node may be ended without a person. The etcd on its host
+    /// may still have a vote, which the others need as soon as one of them is not well: so each of them
+    /// must have spoken in this round, for the cluster that was recorded.
+    fn is_spare(&self, state: &Node) -> bool {
+        let (Some(migration), Phase::Asking { gate, asked, dossier }) =
+            (self.migration(), &state.track.phase)
+        else {
+            return false;
+        };
+        let subject = Subject::Node(state.planned.name.clone());
+        let bench = migration.bench(&subject);
+        let speak = || bench.confirms(*gate, &[Check::IdentityKept], *asked, dossier, self.now());
+        !bench.role.is_control_plane() || (!state.at_risk && speak())
+    }
+
     /// Orders survivors of a removal to be killed: once an attempt, and only when a witness of
-    /// this round has seen that no kubelet runs (it would start them again) and the API servers
+    /// this round has seen that no kubelet runs (it would start them again), the API servers
     /// say that the Node is gone (else the removal itself has not happened, unless a person has
-    /// looked and wants the rest of it done).
+    /// looked and wants the rest of it done), and no etcd needs them.
     pub(super) fn kill(&self, node: NodeName, processes: Vec<Process>) -> Option<Event> {
         let migration = self.migration()?;
         let state = migration.node(&node)?;
@@ -40,18 +55,18 @@ impl Desk<'_> {
         let dead = passes(Check::KubeletStopped, Source::Agent(node.clone()));
         let wanted = matches!(state.deletion, Deletion::Wanted { .. });
         let untouched = state.leftovers == Leftovers::Untouched;
-        (untouched && (gone || wanted) && dead && !processes.is_empty()).then(|| {
-            Event::LeftoversOrdered {
-                order: format!("{}/{}/{}/{}", migration.id, node, state.attempt, asked.round),
-                node,
-                processes,
-            }
+        let may = untouched && (gone || wanted) && dead && self.is_spare(state);
+        (may && !processes.is_empty()).then(|| Event::LeftoversOrdered {
+            order: format!("{}/{}/{}/{}", migration.id, node, state.attempt, asked.round),
+            node,
+            processes,
         })
     }
 
     /// Orders a member of etcd to be removed that outlived the removal of its host: once an attempt,
     /// and only when the API servers say that the Node is gone and the agent of the host that nothing
-    /// of it runs. A removed member that lives goes on answering its own API server.
+    /// of it runs, and the others are well. A removed member that lives goes on answering its own API
+    /// server.
     pub(super) fn remove_member(&self, node: NodeName, member: Member) -> Option<Event> {
         let migration = self.migration()?;
         let state = migration.node(&node)?;
@@ -68,7 +83,7 @@ impl Desk<'_> {
         });
         let clean = bench.confirms(*gate, &CLEAN, *asked, dossier, self.now());
         let untouched = state.member == MemberRemoval::Untouched;
-        (untouched && gone && clean).then(|| Event::MemberRemovalOrdered {
+        (untouched && gone && clean && self.is_spare(state)).then(|| Event::MemberRemovalOrdered {
             order: format!("{}/{}/{}/member/{}", migration.id, node, state.attempt, asked.round),
             node,
             member,
