@@ -27,7 +27,10 @@ impl Desk<'_> {
             }
         };
         let over = || "it is over: nothing is left to be given up".to_owned();
-        match fault.or_else(|| phase.is_over().then(over)) {
+        let operating = || "its operation runs, and nobody stops one: ask again when it has ended";
+        let fault = fault.or_else(|| phase.is_over().then(over));
+        let runs = *phase == Phase::Operating && !going;
+        match fault.or_else(|| runs.then(operating).map(str::to_owned)) {
             Some(why) => {
                 let (subject, phase) = (subject.clone(), phase.word().to_owned());
                 return Err(Refusal::NotNow { subject, phase, why });
@@ -38,11 +41,14 @@ impl Desk<'_> {
         Ok(())
     }
 
-    /// When the whole migration is given up, each node is.
+    /// When the whole migration is given up, each node is; one with an operation when that has ended.
     pub(super) fn abort_with_all(&mut self) {
         let Some(migration) = self.migration() else { return };
         let Some(by) = migration.aborted_by.clone() else { return };
-        let open = |node: &&Node| !node.track.phase.is_over() && !node.is_given_up();
+        let open = |node: &&Node| {
+            let runs = node.track.phase == Phase::Operating;
+            !runs && !node.track.phase.is_over() && !node.is_given_up()
+        };
         let open = migration.nodes.iter().filter(open).map(|node| node.planned.name.clone());
         for name in open.collect::<Vec<_>>() {
             let subject = Subject::Node(name);
