@@ -78,15 +78,18 @@ impl Answered {
         }
     }
 
-    /// Whether it has answered all the while.
-    fn steady(&self, now: Timestamp) -> Verdict {
+    /// Whether it has answered all the while; what was before `from` a person has looked at, or nobody
+    /// needs to.
+    fn steady(&self, from: Option<Timestamp>, now: Timestamp) -> Verdict {
         let asked = now.since(self.since);
         match (self.silent, self.gap) {
             _ if now.since(self.last) > PAUSE_MAX => {
                 Verdict::unknown(format!("was not asked since {}", self.last))
             }
             (Some(since), _) => Verdict::fail(format!("is not ready since {since}")),
-            (None, Some((until, silence))) if now.since(until) < STEADY_MIN => {
+            (None, Some((until, silence)))
+                if now.since(until) < STEADY_MIN || from.is_some_and(|from| until > from) =>
+            {
                 Verdict::fail(format!("was not ready for {silence} until {until}"))
             }
             _ if asked < STEADY_MIN => Verdict::unknown(format!(
@@ -141,14 +144,17 @@ impl Readiness {
         }
     }
 
-    /// Whether the API servers that are to serve have answered all the while.
+    /// Whether the API servers that are to serve have answered all the while. A silence during the removal
+    /// that is looked at counts until a person has looked.
     pub fn steady(&self, migration: &Migration, now: Timestamp) -> Verdict {
         let all = self.lock();
+        let apart = migration.nodes.iter().find(|node| node.is_apart());
+        let from = apart.and_then(|node| node.steady_from);
         let mut words = Vec::new();
         for one in migration.serving() {
             let server = &one.api_server;
             let verdict = match all.get(&whose(migration, server)) {
-                Some(answered) => answered.steady(now),
+                Some(answered) => answered.steady(from, now),
                 None => Verdict::unknown("was not asked yet"),
             };
             match verdict {
@@ -239,12 +245,25 @@ mod tests {
             (0..110, 30..40, 110, "silent for 9s at most"),
             (0..70, 0..0, 76, "was not asked since"),
         ] {
-            let words = format!("{:?}", asked(range.clone(), silent.clone()).steady(at(now)));
+            let words = format!("{:?}", asked(range.clone(), silent.clone()).steady(None, at(now)));
             assert!(words.contains(meant), "{range:?} {silent:?}: {words}");
         }
         let mut paused = asked(0..70, 0..0);
         paused.take(at(80), true);
-        let words = format!("{:?}", paused.steady(at(81)));
+        let words = format!("{:?}", paused.steady(None, at(81)));
         assert!(words.contains("asked each second for 1s only"), "{words}");
+    }
+
+    #[test]
+    fn a_silence_during_a_removal_counts_until_a_person_has_looked() {
+        let once = asked(0..200, 30..40);
+        for (from, meant) in [
+            (None, "answers for 3m 20s"),
+            (Some(at(10)), "was not ready for 9s until"),
+            (Some(at(100)), "answers for 3m 20s"),
+        ] {
+            let words = format!("{:?}", once.steady(from, at(200)));
+            assert!(words.contains(meant), "{from:?}: {words}");
+        }
     }
 }

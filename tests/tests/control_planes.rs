@@ -2,11 +2,13 @@
 //! before, and none of them while etcd could not bear it.
 
 use rehull::domain::{
-    command::{Report, Request},
+    command::{Command, Report, Request},
     event::Event,
     gate::{Blocker, Gate},
     plan::Role,
-    state::{Extent, Kind, Member, MemberRemoval, Outcome, Phase, Step, Subject},
+    state::{
+        Extent, Kind, Leftovers, Member, MemberRemoval, Outcome, Phase, Process, Step, Subject,
+    },
 };
 use rehull_shared::{
     evidence::{Check, Source, Verdict, Witness},
@@ -225,6 +227,30 @@ fn a_hand_over_can_be_given_up_for_nothing_was_removed() {
 }
 
 #[test]
+fn a_hand_over_is_given_up_when_its_operation_has_ended_and_not_before() {
+    let of_node = || {
+        let mut story = story();
+        ["n1", "m2", "m3"].iter().for_each(|name| story.finishes(name));
+        story.reaches("m1", Gate::KubeconfigAdmission);
+        story.does_what_a_gate_needs("m1", Gate::KubeconfigAdmission);
+        story.passes(&on("m1"));
+        assert_eq!(*story.phase(&on("m1")), Phase::Operating);
+        story
+    };
+    let mut story = of_node();
+    let abort = |subject| Command::Of(prod(), Request::Abort { subject, by: "ann".into() });
+    let refused = story.tries(abort(on("m1"))).unwrap_err().to_string();
+    assert!(refused.contains("its operation runs"), "{refused}");
+    // The whole migration may be given up at any time: its nodes follow when they can.
+    story.aborts(Subject::Cluster);
+    story.waits(Span::from_secs(10));
+    assert_eq!(*story.phase(&on("m1")), Phase::Operating);
+    story.operation_ends("m1", Outcome::Succeeded);
+    assert_eq!(story.gate(&on("m1")), Some(Gate::Abort));
+    check(&story);
+}
+
+#[test]
 fn a_backup_is_taken_for_each_removal_and_after_each_hold() {
     let mut story = story();
     story.finishes("n1");
@@ -280,18 +306,48 @@ fn a_member_that_outlived_its_host_is_removed_by_id_once_the_host_is_clean() {
     check(&story);
 }
 
+/// At G5 of m2, where every witness confirms but of one check.
+fn removed_but_for(check: Check) -> Story {
+    let mut story = story();
+    story.finishes("n1");
+    story.reaches("m2", Gate::Removal);
+    let needs = story.needs(&on("m2"));
+    let spoilt = needs.iter().position(|need| need.check == check).expect("a need");
+    story.all_but(&on("m2"), spoilt, &Verdict::fail("it is not so"));
+    story
+}
+
 #[test]
-fn the_host_of_a_member_that_is_left_must_be_clean() {
-    for dirty in [Check::KubeletStopped, Check::NoLeftovers, Check::PortsFree, Check::NodeAbsent] {
-        let mut story = story();
-        story.finishes("n1");
-        story.reaches("m2", Gate::Removal);
-        let needs = story.needs(&on("m2"));
-        let spoilt = needs.iter().position(|need| need.check == dirty).expect("a need");
-        story.all_but(&on("m2"), spoilt, &Verdict::fail("it is not so"));
+fn an_etcd_that_outlived_its_removal_is_killed_only_while_the_others_are_well() {
+    let well = || removed_but_for(Check::NoLeftovers);
+    let mut ails = well();
+    let ailing = Some("m3: no answer".to_owned());
+    ails.reports(Report::Others { node: node("m2"), ailing });
+    for (mut story, meant) in
+        [(well(), true), (removed_but_for(Check::IdentityKept), false), (ails, false)]
+    {
+        let (comm, exe) = ("etcd".to_owned(), "/usr/local/bin/etcd".to_owned());
+        let processes = vec![Process { pid: 7, start_ticks: 1, comm, exe }];
+        story.reports(Report::Leftovers { node: node("m2"), processes });
+        let ordered = matches!(story.node("m2").leftovers, Leftovers::Ordered { .. });
+        assert_eq!(ordered, meant);
+        check(&story);
+    }
+}
+
+#[test]
+fn the_host_of_a_member_that_is_left_must_be_clean_and_the_others_well() {
+    for spoilt in [
+        Check::KubeletStopped,
+        Check::NoLeftovers,
+        Check::PortsFree,
+        Check::NodeAbsent,
+        Check::IdentityKept,
+    ] {
+        let mut story = removed_but_for(spoilt);
         let member = Member { id: "b2".into(), peer_url: "https://10.0.0.2:2380".into() };
         story.reports(Report::MemberLeft { node: node("m2"), member });
-        assert_eq!(story.node("m2").member, MemberRemoval::Untouched, "{dirty}");
+        assert_eq!(story.node("m2").member, MemberRemoval::Untouched, "{spoilt}");
     }
 }
 

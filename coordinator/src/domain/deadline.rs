@@ -10,9 +10,9 @@ use super::{
     state::{Fleet, Migration, Node, Phase, Progress, START_DELAY_PER_OPERATION, Subject},
 };
 
-/// How long an intended operation may take to be created before it is given up. The operator's
-/// webhook refuses for as long as another operation runs, so this is long.
-const CREATE_DEADLINE: Span = Span::from_mins(5);
+/// How long an intended operation may take to be created before it is given up: what has admitted it is
+/// no older than twice that (invariants 1 and 5). Another one that runs was looked for before.
+const CREATE_DEADLINE: Span = Span::from_secs(30);
 
 /// How long beyond its own deadline an operation is followed before its outcome is unknown.
 const GRACE: Span = Span::from_mins(5);
@@ -35,7 +35,9 @@ impl Fleet {
             .max(again.unwrap_or_default())
             .max(migration.others_need(subject).unwrap_or_default());
         let policy = &migration.plan.policy;
-        if self.away <= policy.evidence_max_age {
+        // Nobody needs to be asked to give up what was not created.
+        let intended = node.and_then(Node::operation).map(|operation| &operation.progress);
+        if self.away <= policy.evidence_max_age || intended == Some(&Progress::Intended) {
             return Some(deadline);
         }
         Some(deadline.max(self.led_since + patience.min(policy.gate_deadline)))

@@ -277,10 +277,7 @@ fn work_of_control_plane(node: &Node, gate: Gate, add: &mut impl FnMut(Work)) {
     }
     let name = || node.planned.name.clone();
     match gate {
-        Gate::Quorum => {
-            add(Work::MoveLeader { node: name() });
-            add(Work::MoveEndpoints { node: name() });
-        }
+        Gate::Quorum => add(Work::MoveEndpoints { node: name() }),
         Gate::Withdraw if node.api_server_on != Some(false) => {
             add(Work::SwitchApiServer { node: name(), on: false });
         }
@@ -294,6 +291,10 @@ fn work_of_control_plane(node: &Node, gate: Gate, add: &mut impl FnMut(Work)) {
             add(Work::SwitchApiServer { node: name(), on: true });
         }
         _ => (),
+    }
+    // An election may make it lead again at any time.
+    if matches!(gate, Gate::Quorum | Gate::Withdraw | Gate::RemoveAdmission) {
+        add(Work::MoveLeader { node: name() });
     }
     if matches!(gate, Gate::Quorum | Gate::RemoveAdmission) && node.backup.is_none() {
         add(Work::TakeBackup { node: name() });

@@ -339,12 +339,13 @@ impl Step {
         }
     }
 
-    /// The gate that admits a step from which there is no way back: it must have been passed just
-    /// now.
+    /// The gate that admits a step from which there is no way back, or that stops an API server: it must
+    /// have been passed just now.
     pub const fn admitted_by(self) -> Option<Gate> {
         match self {
             Step::Submit(kind) => Some(kind.admitted_by()),
             Step::Reinstall => Some(Gate::Reinstall),
+            Step::Ask(Gate::Withdraw) => Some(Gate::Quorum),
             Step::Ask(_) | Step::Work | Step::Finish => None,
         }
     }

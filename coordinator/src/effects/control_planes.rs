@@ -193,20 +193,27 @@ impl Pass<'_> {
         Ok(vec![Request::Report(Report::MemberAnswered { node, order, seen })])
     }
 
-    /// What the agents of all control planes that are to be there say.
+    /// What the agents of all control planes say whose members of etcd are to be there; and of one whose
+    /// removal is to be tried once more, unless its member is gone.
     pub(super) async fn control_planes(&self) -> Vec<Heard> {
-        etcd::hear(&self.context.agents, self.fleet, &self.all_standing(), self.now()).await
+        let again = self.migration.going_again();
+        let asked = self.migration.standing().chain(again).map(|one| &one.name);
+        let whom: Vec<Whom> = asked.map(|name| self.whom(name)).collect();
+        let heard = etcd::hear(&self.context.agents, self.fleet, &whom, self.now()).await;
+        match again {
+            Some(again) => without_removed(heard, again),
+            None => heard,
+        }
     }
 
     /// The same, with the stores of their etcd compared.
     pub(super) async fn compared(&self, heard: Vec<Heard>) -> Vec<Heard> {
-        let (agents, whom) = (&self.context.agents, self.all_standing());
-        etcd::compare(agents, self.fleet, &whom, self.now(), heard).await
+        let whom: Vec<Whom> = heard.iter().map(|one| self.whom(&one.node)).collect();
+        etcd::compare(&self.context.agents, self.fleet, &whom, self.now(), heard).await
     }
 
-    fn all_standing(&self) -> Vec<Whom> {
-        let whom = self.migration.standing();
-        whom.map(|one| (self.effect.cluster.clone(), one.name.clone())).collect()
+    fn whom(&self, node: &NodeName) -> Whom {
+        (self.effect.cluster.clone(), node.clone())
     }
 
     /// Gives an order, and takes nothing but its success for an answer.
@@ -245,6 +252,17 @@ impl Pass<'_> {
             )),
         }
     }
+}
+
+/// Leaves a control plane out that does not speak, if nobody else knows a member at its address.
+fn without_removed(mut heard: Vec<Heard>, removed: &ControlPlane) -> Vec<Heard> {
+    let others = heard.iter().filter(|one| one.node != removed.name);
+    let members = others.filter_map(|one| Some(&one.said.as_ref().ok()?.members)).flatten();
+    let mut urls = members.flat_map(|member| &member.peer_urls);
+    if !urls.any(|url| host_of(url) == removed.address) {
+        heard.retain(|one| one.node != removed.name || one.said.is_ok());
+    }
+    heard
 }
 
 /// Who is to send the backup before a node goes: one that does not lead etcd, if there is one. `None` as

@@ -18,7 +18,7 @@ use crate::{
     clients::Trouble,
     domain::{
         command::{Report, Request},
-        state::{Extent, Operation, Outcome, Progress},
+        state::{Extent, Operation, Outcome, Progress, Subject},
     },
     kubean::{self, ClusterOperation, annotation, same_meaning},
 };
@@ -134,9 +134,16 @@ impl Case<'_> {
         vec![self.report(Report::Ended { node, name, outcome, seen, extent })]
     }
 
-    /// Creates it, if nothing stands in the way.
+    /// Creates it, if nothing stands in the way, and only as long as what has admitted it is young: a
+    /// crash may lie between.
     async fn create(&self) -> Result<Requests, Trouble> {
         let name = self.name();
+        let subject = Subject::Node(self.node.clone());
+        let deadline = self.pass.fleet.deadline(&self.pass.effect.cluster, &subject);
+        if deadline.is_none_or(|deadline| self.pass.now() >= deadline) {
+            let why = "is not created any more: what has admitted it is too old";
+            return Err(Trouble::new(name, why));
+        }
         let others = unfinished(&self.operations()).await?;
         if let Some(other) = others.iter().find(|other| self.is_of_cluster(other)) {
             let why = format!("waits: {} of this cluster is not over", describe(other));

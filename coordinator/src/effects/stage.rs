@@ -203,9 +203,10 @@ impl Stage {
             extent: Extent::Unknown,
             accepted: false,
         };
+        let now = (self.context.clock)();
         let node = self.node("worker1");
         node.operations.push(operation);
-        node.track.phase = Phase::Operating;
+        (node.track.phase, node.track.since) = (Phase::Operating, now);
         name
     }
 

@@ -12,7 +12,7 @@ use futures::future::join_all;
 use rehull_proto::v1::EtcdResponse;
 use rehull_shared::{
     evidence::Verdict,
-    ids::ClusterName,
+    ids::{ClusterName, NodeName},
     time::{Span, Timestamp},
 };
 
@@ -155,7 +155,9 @@ impl Seen {
             ailing.remove(cluster);
             return None;
         };
-        let is_there = |one: &&Heard| migration.standing().any(|there| there.name == one.node);
+        let name = &away.planned.name;
+        let stands = |node: &NodeName| migration.standing().any(|there| there.name == *node);
+        let is_there = |one: &&Heard| one.node != *name && stands(&one.node);
         let ailments = ailments(&heard.iter().filter(is_there).collect::<Vec<_>>());
         let node = away.planned.name.clone();
         let report = match ailments.is_empty() {

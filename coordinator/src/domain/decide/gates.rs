@@ -7,7 +7,7 @@ use crate::domain::{
     command::Refusal,
     event::Event,
     gate::{Blocker, Gate},
-    state::{Kind, Migration, Phase, Step, Subject},
+    state::{Kind, Migration, Node, Phase, Step, Subject},
 };
 
 impl Desk<'_> {
@@ -87,11 +87,17 @@ impl Desk<'_> {
 
     /// Holds what a gate does not let pass, unless another attempt is due.
     fn hold_at(&mut self, subject: &Subject, gate: Gate, mut why: Vec<Blocker>) {
+        let mut resume = Step::Ask(gate);
         if let Subject::Node(name) = subject {
             if self.resubmit(name) {
                 return;
             }
             let node = self.migration().and_then(|migration| migration.node(name));
+            // Another removal may never be admitted, since the one before has changed what admits it. So
+            // a person decides again on what that one did: all ways out are open there.
+            if gate == Gate::RemoveAdmission && node.is_some_and(Node::is_past_return) {
+                resume = Step::Ask(Gate::Removal);
+            }
             why.extend(node.and_then(|node| {
                 let (operation, outcome) = node.doubtful(gate)?;
                 let (name, extent) = (operation.intent.name.clone(), operation.extent);
@@ -99,7 +105,7 @@ impl Desk<'_> {
                 Some(Blocker::Operation { name, outcome, extent, resubmitted })
             }));
         }
-        self.write(Event::Held { subject: subject.clone(), why, resume: Step::Ask(gate) });
+        self.write(Event::Held { subject: subject.clone(), why, resume });
     }
 
     /// Begins the next step of a subject that is ready for it, unless a pause lets it rest.
@@ -115,7 +121,7 @@ impl Desk<'_> {
         if self.waits_for_operations(subject, next) {
             return;
         }
-        if let Some(gate) = next.admitted_by().filter(|_| self.has_rested(subject)) {
+        if let Some(gate) = self.admission(subject, next).filter(|_| self.has_rested(subject)) {
             return self.ask(subject, gate);
         }
         let joining = matches!(next, Step::Ask(Gate::JoinAdmission) | Step::Submit(Kind::Join));

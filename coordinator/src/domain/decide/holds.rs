@@ -4,7 +4,7 @@ use super::Desk;
 use crate::domain::{
     command::Refusal,
     event::Event,
-    gate::Age,
+    gate::{Age, Gate},
     state::{Phase, Step, Subject},
 };
 
@@ -39,7 +39,7 @@ impl Desk<'_> {
         match migration.track(subject).and_then(|track| track.hold.clone()) {
             Some(why) => {
                 // What admitted the step will be too old when it goes on.
-                let resume = next.admitted_by().map_or(next, Step::Ask);
+                let resume = self.admission(subject, next).map_or(next, Step::Ask);
                 self.write(Event::Held { subject: subject.clone(), why: vec![why], resume });
                 true
             }
@@ -55,6 +55,14 @@ impl Desk<'_> {
             let (subject, resume) = (Subject::Cluster, Step::Work);
             self.write(Event::Held { subject, why: vec![why], resume });
         }
+    }
+
+    /// The gate that must have been passed just now for a step. Once an API server was being stopped the
+    /// gate before that asks for what cannot be any more; G4 asks for the rest.
+    pub(super) fn admission(&self, subject: &Subject, next: Step) -> Option<Gate> {
+        let node = subject.node().and_then(|name| self.migration()?.node(name));
+        let withdraws = next == Step::Ask(Gate::Withdraw);
+        next.admitted_by().filter(|_| !(withdraws && node.is_some_and(|node| node.withdrawing)))
     }
 
     /// Whether what admitted the next step is too old by now: a pause or a crash lay between.

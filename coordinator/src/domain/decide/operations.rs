@@ -51,7 +51,7 @@ impl Desk<'_> {
         };
         let Phase::Asking { gate, asked, dossier } = &node.track.phase else { return false };
         let subject = Subject::Node(name.clone());
-        let nothing = operation.intent.kind.done_by_nobody();
+        let nothing = operation.intent.kind.done_by_nobody(node.planned.role);
         let now = self.now();
         let untouched = migration.bench(&subject).contradicts(*gate, nothing, *asked, dossier, now);
         let due = now >= at && untouched && !nothing.is_empty();
@@ -223,7 +223,7 @@ fn hand_over_event(state: &Node, asking: Gate, report: Report) -> Option<Event> 
 
 /// What the members of etcd that stay mean for a control plane that is away, if that is news.
 fn others_event(state: &Node, node: NodeName, ailing: Option<String>) -> Option<Event> {
-    let is_news = state.is_away() && state.at_risk != ailing.is_some();
+    let is_news = state.is_missed() && state.at_risk != ailing.is_some();
     is_news.then_some(match ailing {
         Some(why) => Event::QuorumAtRisk { node, why },
         None => Event::QuorumRestored { node },

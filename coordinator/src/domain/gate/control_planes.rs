@@ -40,6 +40,7 @@ impl Gate {
                     &[
                         need(EtcdHealthy, ControlPlanes, Brief, Once),
                         need(QuorumKept, ControlPlanes, Brief, Once),
+                        need(IdentityKept, ControlPlanes, Brief, Once),
                         need(LeaderElsewhere, ControlPlanes, Brief, Once),
                         need(ApiServerStopped, Agent, Brief, Once),
                         need(EndpointsElsewhere, ApiServers, Brief, Once),
@@ -62,6 +63,8 @@ impl Gate {
                     ]
                 }
             }
+            // From here on there is no way back to the old system: none is given up while etcd ails.
+            Gate::Reinstall => const { &[need(EtcdHealthy, ControlPlanes, Brief, Once)] },
             Gate::Os => const { &[once(MemberAbsent, ControlPlanes)] },
             Gate::JoinAdmission | Gate::RejoinAdmission => {
                 const {
@@ -134,7 +137,6 @@ impl Gate {
             | Gate::Snapshot
             | Gate::Cordon
             | Gate::Drain
-            | Gate::Reinstall
             | Gate::JoinCanary
             | Gate::Metadata
             | Gate::ClusterAbort
@@ -147,9 +149,9 @@ impl Gate {
         use {Check::*, Witness::*};
         match self {
             Gate::Preflight => const { &[once(OtherControlPlanesDone, Coordinator)] },
-            // Asked once more behind its hand-over, where it can rest for the last time.
+            // Asked once more behind its hand-over, and wherever it goes on after a hold.
             Gate::KubeconfigAdmission => const { &[once(FirstControlPlaneApproved, Coordinator)] },
-            Gate::Quorum => {
+            Gate::Quorum | Gate::RemoveAdmission => {
                 const {
                     &[
                         once(InventoryReordered, Management),
@@ -157,9 +159,7 @@ impl Gate {
                     ]
                 }
             }
-            Gate::RemoveAdmission | Gate::JoinAdmission => {
-                const { &[once(InventoryReordered, Management)] }
-            }
+            Gate::JoinAdmission => const { &[once(InventoryReordered, Management)] },
             _ => &[],
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Gate, Kind, Migration, Node, Step, Subject};
-use crate::domain::{gate::Blocker, plan::ControlPlane};
+use crate::domain::plan::ControlPlane;
 
 /// What tells a cluster from any other, and from one that was made anew in its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +73,8 @@ impl Migration {
     pub fn may_rest(&self, subject: &Subject, next: Step) -> bool {
         let removes = [Step::Ask(Gate::RemoveAdmission), Step::Submit(Kind::Remove)];
         let withdrawn = self.bench(subject).role.is_control_plane() && removes.contains(&next);
-        let hold = self.track(subject).and_then(|track| track.hold.as_ref());
-        let at_risk = matches!(hold, Some(Blocker::QuorumAtRisk { .. }));
+        let at_risk =
+            subject.node().and_then(|name| self.node(name)).is_some_and(|node| node.at_risk);
         next.is_safe_to_rest_before() && (!withdrawn || at_risk)
     }
 
@@ -92,9 +92,18 @@ impl Migration {
         self.plan.control_planes.iter().filter(move |one| !away(one))
     }
 
-    /// The control plane whose member of etcd is not to be there now.
+    /// The control plane whose removal is about to be tried once more: how far the one before it came
+    /// nobody knows, so its member of etcd may be there or not.
+    pub fn going_again(&self) -> Option<&ControlPlane> {
+        let again = [Step::Ask(Gate::RemoveAdmission), Step::Submit(Kind::Remove)];
+        let is_at = |node: &Node| node.track.phase.step().is_some_and(|step| again.contains(&step));
+        let node = self.nodes.iter().find(|node| node.is_past_return() && is_at(node))?;
+        self.plan.control_plane(&node.planned.name)
+    }
+
+    /// The control plane that is away, or not yet proved to be back: nobody may ail beside it.
     pub fn away(&self) -> Option<&Node> {
-        self.nodes.iter().find(|node| node.is_away())
+        self.nodes.iter().find(|node| node.is_missed())
     }
 
     /// The control planes whose API servers are to serve clients now.
@@ -124,6 +133,11 @@ impl Node {
     /// Whether it is a control plane whose member of etcd is not to be there now.
     pub fn is_away(&self) -> bool {
         self.planned.role.is_control_plane() && self.is_absent() && !self.is_coming_back()
+    }
+
+    /// Whether it is a control plane without which the cluster must do until it is proved to be back.
+    pub fn is_missed(&self) -> bool {
+        self.planned.role.is_control_plane() && self.is_absent()
     }
 
     /// Whether it is looked at whether its join has brought it back.

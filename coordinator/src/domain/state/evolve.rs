@@ -199,7 +199,7 @@ impl Migration {
                 let node = self.nodes.iter_mut().find(|node| &node.planned.name == name);
                 let node = node.ok_or_else(|| corrupt(event, name, "unknown"))?;
                 match event {
-                    Event::RetryRequested { resubmit, .. } => node.forget_for_retry(*resubmit),
+                    Event::RetryRequested { resubmit, .. } => node.forget_for_retry(*resubmit, at),
                     Event::EvidenceRequested { gate, .. } => node.forget_inputs(*gate),
                     _ => (),
                 }
@@ -273,7 +273,10 @@ impl Migration {
                 track.enter(Phase::Held { why: why.clone(), resume: *resume }, at);
             }
             (phase, Event::HoldRequested { why, by, .. }) if !phase.is_over() => {
-                track.hold = Some(Blocker::HeldBy { by: by.clone(), why: why.clone() });
+                // That etcd is at risk stays the reason: it holds where a person's word does not.
+                if !matches!(track.hold, Some(Blocker::QuorumAtRisk { .. })) {
+                    track.hold = Some(Blocker::HeldBy { by: by.clone(), why: why.clone() });
+                }
             }
             (_, Event::HoldWithdrawn { .. }) if track.hold.is_some() => track.hold = None,
             (phase, Event::Approved { item, by, why, until, .. }) if !phase.is_over() => {

@@ -53,6 +53,12 @@ pub struct Node {
     pub at_risk: bool,
     /// Whether its API server was last switched on or off by us, as its agent has said.
     pub api_server_on: Option<bool>,
+    /// Whether its API server was to be stopped since everything was looked at that must hold before
+    /// (gate `Withdraw`).
+    pub withdrawing: bool,
+    /// From when on no other API server may have been silent for long: since its removal was intended
+    /// last, or a person has looked what came of it.
+    pub steady_from: Option<Timestamp>,
     /// The generation whose agent has said farewell.
     pub farewell: Option<Generation>,
     /// Whether its reinstall was authorised: the data on its host is given up, and with it the way

@@ -7,7 +7,7 @@ use rehull_shared::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::domain::gate::Gate;
+use crate::domain::{gate::Gate, plan::Role};
 
 /// The operations of a node. Those of a control plane run `cluster.yml` where those of a worker run
 /// `scale.yml`.
@@ -207,8 +207,16 @@ impl Kind {
 
     /// What everybody contradicts when it has done nothing at all. Of a removal: the Node is there,
     /// its kubelet runs and renews its lease, and its files are there. Empty if nobody could tell.
-    pub const fn done_by_nobody(self) -> &'static [Check] {
+    /// The kubelet of a control plane renews no lease while its own API server is out of service; that its
+    /// member of etcd is there says as much.
+    pub const fn done_by_nobody(self, role: Role) -> &'static [Check] {
         match self {
+            Kind::Remove if role.is_control_plane() => &[
+                Check::NodeAbsent,
+                Check::MemberAbsent,
+                Check::KubeletStopped,
+                Check::NodeFilesGone,
+            ],
             Kind::Remove => &[
                 Check::NodeAbsent,
                 Check::LeaseStopped,

@@ -30,6 +30,8 @@ struct Looked<'a> {
     comparison: Comparison,
     /// Who is to be there.
     standing: Vec<&'a ControlPlane>,
+    /// Who may be there beside them: its removal is to be tried once more.
+    again: Option<&'a ControlPlane>,
     /// Them, and those that are away.
     planned: &'a [ControlPlane],
     recorded: Option<&'a ClusterIdentity>,
@@ -88,6 +90,7 @@ impl Pass<'_> {
             health,
             comparison,
             standing,
+            again: self.migration.going_again(),
             planned,
             recorded,
             leader_steady,
@@ -129,6 +132,8 @@ fn comparison(
         _ if !wanted => Comparison::Left,
         // Quorum has compared them, G4 does it again, and in between an API server ends.
         Gate::Withdraw => Comparison::Left,
+        // G5 has compared them, and G8 does it again.
+        Gate::Reinstall => Comparison::Left,
         Gate::Quorum if heard.iter().any(|one| goes(one) && one.leads()) => Comparison::Later,
         _ => Comparison::Now,
     }
@@ -181,9 +186,11 @@ impl Looked<'_> {
         problems.extend(
             expected.difference(&members).map(|address| format!("no member has address {address}")),
         );
+        let again = self.again.map(|one| &one.address);
         problems.extend(
             members
                 .difference(&expected)
+                .filter(|address| Some(*address) != again)
                 .map(|address| format!("a member has address {address}, where none is to be")),
         );
         match (problems.is_empty(), self.comparison) {
@@ -200,7 +207,13 @@ impl Looked<'_> {
         if let Some(unknown) = self.silent() {
             return unknown;
         }
-        let words = format!("{}, {tolerance} could be lost", etcd::voters_in_words(*voters));
+        let voters = etcd::voters_in_words(*voters);
+        // Who has no vote any more takes none away.
+        if let Some(gone) = self.again.filter(|one| self.members_of(one).is_empty()) {
+            let words = format!("{voters}, and {} is none of them any more", gone.name);
+            return Verdict::when(problems.is_empty(), words);
+        }
+        let words = format!("{voters}, {tolerance} could be lost");
         Verdict::when(*tolerance >= 1 && problems.is_empty(), words)
     }
 

@@ -234,6 +234,18 @@ async fn inputs_are_looked_at_once_more_before_the_creation() {
 }
 
 #[tokio::test]
+async fn what_was_admitted_long_ago_is_not_created_any_more() {
+    let stage = intended().await;
+    stage.wait(29);
+    assert!(run(&stage).await.is_ok());
+    let stage = intended().await;
+    stage.wait(30);
+    let trouble = run(&stage).await.unwrap_err();
+    assert!(trouble.contains("what has admitted it is too old"), "{trouble}");
+    assert_eq!(stage.get("clusteroperations", "", NAME), None);
+}
+
+#[tokio::test]
 async fn a_refusal_of_the_webhook_is_told_in_its_own_words() {
     let stage = intended().await;
     stage.management.before(std::sync::Arc::new(|call| {

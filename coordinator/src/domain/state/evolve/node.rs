@@ -36,6 +36,8 @@ impl Node {
             told: None,
             at_risk: false,
             api_server_on: None,
+            withdrawing: false,
+            steady_from: None,
             farewell: None,
             given_away: false,
             verified: None,
@@ -59,6 +61,7 @@ impl Node {
                 self.attempt = *attempt;
                 if intent.kind == Kind::Remove && self.planned.role.is_control_plane() {
                     self.away.get_or_insert(Away { from: at, until: None });
+                    self.steady_from = Some(at);
                     self.at_risk = false;
                 }
                 self.forget_residues();
@@ -112,6 +115,7 @@ impl Node {
             {
                 let next = Step::Ask(*gate).retried(true);
                 self.resubmitted = *number;
+                self.backup = None; // it may be as old as an operation takes
                 self.forget_residues();
                 self.track.enter(Phase::Ready { next }, at);
             }
@@ -200,8 +204,9 @@ impl Node {
     /// What may be done again after a retry: residual actions, a backup, inputs made from today's inventory,
     /// and, if that was asked for, the reinstall. A system that is there by now but is the wrong
     /// one must say farewell, too.
-    pub(super) fn forget_for_retry(&mut self, resubmit: bool) {
+    pub(super) fn forget_for_retry(&mut self, resubmit: bool, at: Timestamp) {
         self.forget_residues();
+        self.steady_from = self.steady_from.map(|_| at);
         self.backup = None;
         let Phase::Held { resume, .. } = &self.track.phase else { return };
         if resubmit && resume.retried(true) == Step::Ask(Gate::Reinstall) {
@@ -221,6 +226,9 @@ impl Node {
         }
         if !asking && gate == Gate::Quorum {
             self.backup = None;
+        }
+        if matches!(gate, Gate::Quorum | Gate::Withdraw) {
+            self.withdrawing = gate == Gate::Withdraw;
         }
     }
 

@@ -44,7 +44,7 @@ fn heard(planes: &[u8], members: &[u8]) -> Vec<Heard> {
 
 /// Of a plan that has these and the target.
 fn judge(check: Check, heard: &[Heard], standing: &[u8], target: u8) -> Verdict {
-    judge_compared(check, heard, standing, target, Comparison::Now)
+    judge_compared(check, heard, standing, target, (Comparison::Now, false))
 }
 
 fn judge_compared(
@@ -52,7 +52,7 @@ fn judge_compared(
     heard: &[Heard],
     standing: &[u8],
     target: u8,
-    comparison: Comparison,
+    (comparison, again): (Comparison, bool),
 ) -> Verdict {
     let planned: Vec<ControlPlane> = standing.iter().chain([&target]).copied().map(plane).collect();
     let recorded = ClusterIdentity {
@@ -64,6 +64,7 @@ fn judge_compared(
         health: etcd::health(&"prod".parse().unwrap(), heard),
         comparison,
         standing: planned[..standing.len()].iter().collect(),
+        again: again.then(|| &planned[standing.len()]),
         planned: &planned,
         recorded: Some(&recorded),
         leader_steady: Verdict::pass("no election for 10m"),
@@ -83,6 +84,7 @@ async fn an_address_that_moves_between_hosts_must_have_left_the_one_that_goes() 
             health,
             comparison: Comparison::Left,
             standing: Vec::new(),
+            again: None,
             planned: &[],
             recorded: None,
             leader_steady: Verdict::unknown("not asked"),
@@ -120,6 +122,25 @@ fn members_are_exactly_those_of_the_control_planes_that_are_there() {
 }
 
 #[test]
+fn one_whose_removal_is_tried_again_may_be_a_member_or_not() {
+    let judge =
+        |check, heard: &[Heard]| judge_compared(check, heard, &[2, 3], 1, (Comparison::Now, true));
+    let (healthy, kept) = (Check::EtcdHealthy, Check::QuorumKept);
+    let there = heard(&[1, 2, 3], &[1, 2, 3]);
+    says(&judge(healthy, &there), "pass", "3 voters, 1 could be lost");
+    says(&judge(kept, &there), "pass", "3 voters, 1 could be lost");
+    let gone = heard(&[2, 3], &[2, 3]);
+    says(&judge(healthy, &gone), "pass", "2 voters, 0 could be lost");
+    says(&judge(kept, &gone), "pass", "2 voters, and m1 is none of them any more");
+    // A vote of its own that nobody speaks for is one that the others would need.
+    let silent = heard(&[2, 3], &[1, 2, 3]);
+    says(&judge(healthy, &silent), "fail", "nobody speaks for member 1");
+    says(&judge(kept, &silent), "fail", "3 voters, 0 could be lost");
+    let fourth = heard(&[2, 3], &[2, 3, 4]);
+    says(&judge(healthy, &fourth), "fail", "address 10.0.0.4, where none is to be");
+}
+
+#[test]
 fn stores_are_compared_once_a_round_and_not_while_clients_would_pay_for_it() {
     let all = heard(&[1, 2, 3], &[1, 2, 3]); // 3 leads
     let (first, leader) = (plane(1), plane(3));
@@ -133,7 +154,7 @@ fn stores_are_compared_once_a_round_and_not_while_clients_would_pay_for_it() {
 
     let waits = compared(Gate::Quorum, &leader, true);
     assert_eq!(waits, Comparison::Later);
-    let healthy = judge_compared(Check::EtcdHealthy, &all, &[1, 2, 3], 3, waits);
+    let healthy = judge_compared(Check::EtcdHealthy, &all, &[1, 2, 3], 3, (waits, false));
     says(&healthy, "unknown", "compared when the leadership is handed on");
 }
 

@@ -1,0 +1,182 @@
+//! What has admitted a step of a control plane must still hold when the step is taken: after a pause, a
+//! hold or a crash, and for a removal that is tried once more.
+
+use rehull::domain::{
+    command::{Report, Request},
+    effect::{Work, due},
+    event::Event,
+    gate::{Blocker, Gate},
+    state::{Extent, Kind, Outcome, Phase, Step},
+};
+use rehull_shared::{
+    evidence::{Check, Verdict},
+    time::Span,
+};
+use rehull_tests::{
+    invariants,
+    story::{Story, WITH_CONTROL_PLANES, node, on, plan_with_control_planes},
+};
+
+/// The worker is done, and `m2` is at this gate.
+fn at(gate: Gate) -> Story {
+    let mut story = Story::with(plan_with_control_planes(), &WITH_CONTROL_PLANES);
+    story.finishes("n1");
+    story.reaches("m2", gate);
+    story
+}
+
+fn check(story: &Story) {
+    let servers = plan_with_control_planes().api_servers;
+    invariants::check(&story.log, &servers).unwrap_or_else(|broken| panic!("{broken}"));
+}
+
+/// The removal of `m2` has ended without a trace.
+fn removed_for_nothing() -> Story {
+    let mut story = at(Gate::RemoveAdmission);
+    story.does_what_a_gate_needs("m2", Gate::RemoveAdmission);
+    story.passes(&on("m2"));
+    story.operation_ends_after("m2", Outcome::Failed, Extent::NotStarted);
+    assert_eq!(story.gate(&on("m2")), Some(Gate::Removal));
+    story
+}
+
+/// Everybody contradicts until the gate gives up.
+fn waits_in_vain(story: &mut Story, gate: Gate) {
+    while story.gate(&on("m2")) == Some(gate) {
+        for need in story.needs(&on("m2")) {
+            let answers = story.answers_to(&on("m2"), need, Verdict::fail("no"));
+            story.hears(&on("m2"), answers);
+        }
+        story.waits(Span::from_secs(20));
+    }
+}
+
+fn held_before(story: &Story) -> Option<Step> {
+    match story.phase(&on("m2")) {
+        Phase::Held { resume, .. } => Some(*resume),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_removal_that_did_nothing_is_tried_again_by_itself_and_succeeds() {
+    let mut story = removed_for_nothing();
+    waits_in_vain(&mut story, Gate::Removal);
+    assert_eq!(story.gate(&on("m2")), Some(Gate::RemoveAdmission), "{:?}", story.phase(&on("m2")));
+    assert!(story.node("m2").backup.is_none(), "the old one is as old as an operation takes");
+    let again = story.migration().going_again().expect("it may be there or not");
+    assert_eq!(again.name, node("m2"));
+    story.does_what_a_gate_needs("m2", Gate::RemoveAdmission);
+    story.passes(&on("m2"));
+    assert_eq!(story.intended("m2", Kind::Remove), 2);
+    story.finishes("m2");
+    check(&story);
+}
+
+#[test]
+fn where_another_removal_is_not_admitted_a_person_has_every_way_out() {
+    let mut story = removed_for_nothing();
+    waits_in_vain(&mut story, Gate::Removal);
+    waits_in_vain(&mut story, Gate::RemoveAdmission);
+    assert_eq!(held_before(&story), Some(Step::Ask(Gate::Removal)));
+    assert!(story.node("m2").can_be_rolled_back());
+    story.retries(on("m2"), true);
+    assert_eq!(story.gate(&on("m2")), Some(Gate::RemoveAdmission));
+    waits_in_vain(&mut story, Gate::RemoveAdmission);
+    story.rolls_back("m2", true);
+    assert_eq!(story.gate(&on("m2")), Some(Gate::RejoinAdmission));
+    check(&story);
+}
+
+#[test]
+fn what_a_pause_lets_rest_before_its_api_server_is_stopped_is_looked_at_anew() {
+    let mut story = at(Gate::Quorum);
+    story.does_what_a_gate_needs("m2", Gate::Quorum);
+    story.asks(Request::Pause { by: "ann".into() });
+    story.passes(&on("m2"));
+    story.waits(Span::from_mins(40));
+    assert_eq!(*story.phase(&on("m2")), Phase::Ready { next: Step::Ask(Gate::Withdraw) });
+    story.asks(Request::Resume { by: "ann".into() });
+    assert_eq!(story.gate(&on("m2")), Some(Gate::Quorum));
+    assert!(story.node("m2").backup.is_none(), "it is too old by now");
+    story.finishes("m2");
+    check(&story);
+}
+
+#[test]
+fn one_whose_api_server_was_stopped_already_goes_on_there_after_a_pause() {
+    let mut story = at(Gate::Withdraw);
+    waits_in_vain(&mut story, Gate::Withdraw);
+    story.asks(Request::Pause { by: "ann".into() });
+    story.retries(on("m2"), false);
+    story.waits(Span::from_mins(2));
+    assert_eq!(*story.phase(&on("m2")), Phase::Ready { next: Step::Ask(Gate::Withdraw) });
+    story.asks(Request::Resume { by: "ann".into() });
+    assert_eq!(story.gate(&on("m2")), Some(Gate::Withdraw), "the guard asks for what is no more");
+    story.finishes("m2");
+    check(&story);
+}
+
+#[test]
+fn before_a_removal_it_is_still_the_same_cluster_and_its_first_control_plane_is_approved() {
+    let mut story = at(Gate::RemoveAdmission);
+    let asks = |story: &Story, name: &str, check| {
+        story.needs(&on(name)).iter().any(|need| need.check == check)
+    };
+    assert!(asks(&story, "m2", Check::IdentityKept));
+    assert!(!asks(&story, "m2", Check::FirstControlPlaneApproved));
+    story.finishes("m2");
+    story.finishes("m3");
+    story.reaches("m1", Gate::RemoveAdmission);
+    assert!(asks(&story, "m1", Check::FirstControlPlaneApproved));
+}
+
+#[test]
+fn a_leadership_that_comes_back_is_handed_on_until_the_removal() {
+    for gate in [Gate::Quorum, Gate::Withdraw, Gate::RemoveAdmission] {
+        let due = due(&at(gate).fleet);
+        let moves = due.iter().any(|effect| matches!(effect.work, Work::MoveLeader { .. }));
+        assert!(moves, "{gate:?}");
+    }
+}
+
+#[test]
+fn an_operation_that_is_not_created_at_once_is_taken_back() {
+    let mut story = at(Gate::RemoveAdmission);
+    story.does_what_a_gate_needs("m2", Gate::RemoveAdmission);
+    story.passes(&on("m2"));
+    let before = story.log.len();
+    story.waits(Span::from_secs(25));
+    assert_eq!(story.names_since(before), [] as [&str; 0]);
+    story.waits(Span::from_secs(5));
+    assert_eq!(story.names_since(before), ["OperationWithdrawn"]);
+}
+
+#[test]
+fn no_data_is_given_up_while_a_second_member_ails_whatever_a_person_says() {
+    let mut story = at(Gate::Removal);
+    story.passes(&on("m2"));
+    assert_eq!(story.gate(&on("m2")), Some(Gate::Reinstall));
+    let ailing = Some("m3: no answer".to_owned());
+    story.reports(Report::Others { node: node("m2"), ailing });
+    // A person's own hold does not take its place, so that withdrawing the one is not to lift the other.
+    story.holds(on("m2"));
+    let hold = &story.node("m2").track.hold;
+    assert!(matches!(hold, Some(Blocker::QuorumAtRisk { .. })), "{hold:?}");
+    story.retries(on("m2"), false);
+    let spoilt = story.needs(&on("m2")).iter().position(|need| need.check == Check::EtcdHealthy);
+    story.does_what_a_gate_needs("m2", Gate::Reinstall);
+    let before = story.log.len();
+    story.all_but(&on("m2"), spoilt.expect("a need"), &Verdict::unknown("m3: no answer"));
+    assert!(!story.names_since(before).contains(&"ReinstallAuthorized"));
+}
+
+#[test]
+fn a_second_member_that_ails_is_told_of_until_the_first_is_proved_to_be_back() {
+    let mut story = at(Gate::Join);
+    let ailing = Some("m3: no answer".to_owned());
+    let told = story.reports(Report::Others { node: node("m2"), ailing: ailing.clone() });
+    assert!(matches!(&told[..], [Event::QuorumAtRisk { .. }]), "{told:?}");
+    let mut story = at(Gate::Metadata);
+    assert_eq!(story.reports(Report::Others { node: node("m2"), ailing }), [], "it is back");
+}
