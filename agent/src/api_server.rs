@@ -67,21 +67,29 @@ impl Manifest {
     }
 }
 
-/// Lays the manifest aside, if it is not yet, and waits until nothing of the API server is left. The
+/// Lays the manifest aside, if it is not yet, and returns the wait until nothing of the API server is left.
+/// It lies aside before the wait is begun, or a start that comes next could be carried out first. The
 /// places of the manifest are all that is remembered: the same order again goes on where it was.
-pub(crate) async fn stop(host: &Host, order: &StopApiServer) -> Answer {
-    if order.patience_seconds > PATIENCE_SECONDS_MAX {
-        let asked = order.patience_seconds;
-        return Answer::refused(format!(
+pub(crate) fn stop(
+    host: &Host,
+    order: &StopApiServer,
+) -> impl Future<Output = Answer> + Send + use<> {
+    let patience = Duration::from_secs(order.patience_seconds.into());
+    let laid_aside = match order.patience_seconds {
+        0..=PATIENCE_SECONDS_MAX => lay_aside(host),
+        asked => Err(Answer::refused(format!(
             "{asked} s of patience, {PATIENCE_SECONDS_MAX} s is the most"
-        ));
-    }
-    match lay_aside(host) {
-        Ok(Some(port)) => {
-            wait(host, port, Duration::from_secs(order.patience_seconds.into())).await
+        ))),
+    };
+    let host = host.clone();
+    async move {
+        match laid_aside {
+            Ok(Some(port)) => wait(&host, port, patience).await,
+            Ok(None) => {
+                answer(Outcome::Done, "no API server runs here, and no manifest is in place")
+            }
+            Err(answer) => answer,
         }
-        Ok(None) => answer(Outcome::Done, "no API server runs here, and no manifest is in place"),
-        Err(answer) => answer,
     }
 }
 

@@ -1,5 +1,7 @@
 //! The closed list of orders. Nothing else that a coordinator says does anything.
 
+use std::pin::Pin;
+
 use rehull_proto::v1::{
     BackUp, Farewell, FromAgent, KillLeftovers, MoveLeader, OrderDone, RemoveMember,
     StartApiServer, StopApiServer, ToAgent, from_agent::Message, order_done::Outcome,
@@ -81,8 +83,9 @@ pub(crate) fn takes_long(order: &ToAgent) -> bool {
 }
 
 /// Begins an order of the right epoch and generation that takes long; what comes of it is the answer.
-/// `Err` says why it is refused. Nothing of it is remembered: of a backup of the same id the coordinator
-/// takes none a second time, and the API server is stopped or not.
+/// `Err` says why it is refused. A stop has laid the manifest aside when this returns, so that orders work
+/// in the order in which they came; only the rest takes long. Nothing of it is remembered: of a backup of
+/// the same id the coordinator takes none a second time, and the API server is stopped or not.
 pub(crate) fn begin(
     settings: &Settings,
     journal: &mut Journal,
@@ -91,18 +94,18 @@ pub(crate) fn begin(
 ) -> Result<impl Future<Output = FromAgent> + Send + use<>, String> {
     journal.admit(order.epoch, order.generation)?;
     usable(id(order))?;
-    let Some(change) = order.order.clone().filter(|_| takes_long(order)) else {
-        return Err("it is no order that takes long".to_owned());
-    };
+    let other = || "it is no order that takes long".to_owned();
+    let change = order.order.clone().filter(|_| takes_long(order)).ok_or_else(other)?;
     let (id, epoch, traced) = (id(order).to_owned(), order.epoch, traced(order));
     let (host, log) = (settings.host.clone(), settings.log.clone());
+    log(&format!("order {id}: {}{traced}", name(&change)));
+    let work: Pin<Box<dyn Future<Output = Answer> + Send>> = match change {
+        Order::BackUp(order) => Box::pin(async move { backup::send(&host, &order, link).await }),
+        Order::StopApiServer(order) => Box::pin(api_server::stop(&host, &order)),
+        _ => return Err(other()),
+    };
     Ok(async move {
-        log(&format!("order {id}: {}{traced}", name(&change)));
-        let answer = match change {
-            Order::BackUp(order) => backup::send(&host, &order, link).await,
-            Order::StopApiServer(order) => api_server::stop(&host, &order).await,
-            _ => Answer::refused("it is no order that takes long"),
-        };
+        let answer = work.await;
         log(&format!("order {id}: {}", answer.seen));
         FromAgent { message: Some(Message::Done(answer.to(&id, epoch))) }
     })

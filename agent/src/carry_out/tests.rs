@@ -149,15 +149,15 @@ async fn a_backup_needs_the_right_epoch_and_answers_when_it_is_over() {
     let nameless = Some(Order::BackUp(BackUp::default()));
     let short = Some(story.kill("k2"));
     for refused in [order(4, back_up()), order(5, None), order(5, nameless), order(5, short)] {
-        assert!(back_up_of(&mut story, &refused).is_err());
+        assert!(begun(&mut story, &refused).is_err());
     }
-    let Ok(work) = back_up_of(&mut story, &order(5, back_up())) else { panic!("refused") };
+    let Ok(work) = begun(&mut story, &order(5, back_up())) else { panic!("refused") };
     let Some(Message::Done(done)) = work.await.message else { panic!("no answer") };
     assert_eq!((done.id.as_str(), done.outcome()), ("b", Outcome::Failed));
     assert_eq!(done.seen, "this host has no files of a control plane");
 }
 
-fn back_up_of(
+fn begun(
     story: &mut Story,
     order: &ToAgent,
 ) -> Result<impl Future<Output = FromAgent> + Send + use<>, String> {
@@ -182,7 +182,7 @@ fn control_plane() -> [Order; 4] {
 async fn either(story: &mut Story, epoch: u64, order: Order) -> OrderDone {
     let order = ToAgent { epoch, generation: 1, order: Some(order), ..ToAgent::default() };
     let answer = match takes_long(&order) {
-        true => match back_up_of(story, &order) {
+        true => match begun(story, &order) {
             Ok(work) => work.await,
             Err(why) => refuse(&order, why),
         },
@@ -227,6 +227,24 @@ async fn a_stop_and_a_start_are_carried_out_as_often_as_they_come() {
         assert!(story.settings.host.exists(manifest).unwrap());
     }
     assert!(story.journal.answer("s").is_none() && story.journal.answer("p").is_none());
+}
+
+/// Who spawns the rest of a stop may come to the start before that runs.
+#[tokio::test]
+async fn a_start_right_behind_a_stop_ends_with_the_manifest_in_place() {
+    let mut story = Story::new();
+    let manifest = "etc/kubernetes/manifests/kube-apiserver.yaml";
+    story.host.process(70, "/usr/local/bin/kubelet", 700, false).unwrap();
+    story.host.file(manifest, "").unwrap();
+    let [_, _, stop, start] = control_plane();
+    let order = ToAgent { epoch: 1, generation: 1, order: Some(stop), ..ToAgent::default() };
+    let Ok(rest) = begun(&mut story, &order) else { panic!("refused") };
+    assert!(!story.settings.host.exists(manifest).unwrap(), "it is laid aside already");
+    let started = story.done(1, 1, start).await;
+    assert!(started.seen.ends_with("is in place again"), "{}", started.seen);
+    let Some(Message::Done(stopped)) = rest.await.message else { panic!("no answer") };
+    assert!(stopped.seen.ends_with("is in place again"), "{}", stopped.seen);
+    assert!(story.settings.host.exists(manifest).unwrap());
 }
 
 #[tokio::test]
