@@ -122,6 +122,9 @@ pub struct Stored {
     pub stored_sha256: String,
 }
 
+/// A backup in a list: its name, `CLUSTER/TIME-NODE`, and what it holds, or why that cannot be said.
+pub type Listed = (String, Result<Manifest, Error>);
+
 /// Where backups are kept, and which are awaited; cheap to clone.
 #[derive(Clone)]
 pub struct Backups {
@@ -173,7 +176,7 @@ impl Backups {
     /// The name of the backup of a cluster whose snapshot of etcd has this hash, if it is kept.
     ///
     /// # Errors
-    /// If a directory or a manifest cannot be read.
+    /// If a directory cannot be read.
     pub fn with_snapshot(
         &self,
         cluster: &ClusterName,
@@ -184,7 +187,8 @@ impl Backups {
             let mut files = manifest.files.iter();
             files.any(|file| file.path == SNAPSHOT && file.sha256 == sha256)
         };
-        Ok(all.into_iter().find(|(_, manifest)| is(manifest)).map(|(name, _)| name))
+        let found = all.into_iter().find(|(_, manifest)| manifest.as_ref().is_ok_and(is));
+        Ok(found.map(|(name, _)| name))
     }
 
     /// Waits for a backup of this id from this agent: how many bytes have come, and what came of it. Some
@@ -306,10 +310,9 @@ impl Backups {
             taken_at.to_string().chars().filter(char::is_ascii_alphanumeric).collect();
         let last = format!("{time}-{node}");
         let place = of_cluster.join(&last);
-        fs::rename(fresh.keep(), &place).map_err(io_at(&place))?;
-        let directory = fs::File::open(&of_cluster).map_err(io_at(&of_cluster))?;
-        directory.sync_all().map_err(io_at(&of_cluster))?;
-        let deleted = self.tidy(cluster)?;
+        into_place(fresh, &place)?;
+        synced(&of_cluster)?;
+        let deleted = self.tidy(cluster);
         Ok(Taken { name: format!("{cluster}/{last}"), manifest, deleted })
     }
 
@@ -377,17 +380,57 @@ impl Backups {
         Writing::begin(dir, format!("{:03}.age", files.len()), path, mode, &self.recipients)
     }
 
-    /// Deletes the oldest ones beyond those that are kept.
-    fn tidy(&self, cluster: &ClusterName) -> Result<Vec<String>, Error> {
-        let mut all = list(&self.dir, Some(cluster))?;
-        let surplus = all.len().saturating_sub(self.keep.max(1));
-        all.truncate(surplus);
-        for (name, _) in &all {
-            let place = self.dir.join(name);
-            fs::remove_dir_all(&place).map_err(io_at(&place))?;
+    /// Deletes the oldest ones beyond those that are kept. Trouble with that is told to people, and is none
+    /// of the backup that is stored.
+    fn tidy(&self, cluster: &ClusterName) -> Vec<String> {
+        let all = list(&self.dir, Some(cluster)).unwrap_or_else(|error| {
+            tracing::warn!(%error, "older backups are not deleted: see to it, or the disk fills");
+            Vec::new()
+        });
+        let mut whole = Vec::new();
+        for (name, manifest) in all {
+            match manifest {
+                Ok(_) => whole.push(name),
+                Err(error) => tracing::warn!(
+                    %error,
+                    "backup {name} is neither counted nor deleted: look at it, and delete it by hand"
+                ),
+            }
         }
-        Ok(all.into_iter().map(|(name, _)| name).collect())
+        let surplus = whole.len().saturating_sub(self.keep.max(1));
+        whole.truncate(surplus);
+        whole.retain(|name| {
+            let deleted = self.delete(cluster, name);
+            if let Err(error) = &deleted {
+                tracing::warn!(%error, "backup {name} cannot be deleted: delete it by hand");
+            }
+            deleted.is_ok()
+        });
+        whole
     }
+
+    /// Deletes a backup. Under its own name it is whole until the end: what is cut off is only a remainder,
+    /// and the next coordinator deletes that.
+    fn delete(&self, cluster: &ClusterName, name: &str) -> Result<(), Error> {
+        let (of_cluster, place) = (self.dir.join(cluster.as_str()), self.dir.join(name));
+        let last = place.file_name().unwrap_or_default().to_string_lossy();
+        let remainder = of_cluster.join(format!("{PARTIAL}{last}"));
+        fs::rename(&place, &remainder).map_err(io_at(&place))?;
+        synced(&of_cluster)?;
+        fs::remove_dir_all(&remainder).map_err(io_at(&remainder))
+    }
+}
+
+/// Gives a directory that is whole its name; one that does not get it goes with its guard.
+fn into_place(fresh: tempfile::TempDir, place: &Path) -> Result<(), Error> {
+    fs::rename(fresh.path(), place).map_err(io_at(place))?;
+    _ = fresh.keep(); // it is elsewhere
+    Ok(())
+}
+
+/// Makes the names in a directory last.
+fn synced(dir: &Path) -> Result<(), Error> {
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_at(dir))
 }
 
 fn private(path: &Path) -> Result<fs::File, Error> {

@@ -6,29 +6,20 @@ use age::x25519::Identity;
 use rehull_shared::ids::ClusterName;
 
 use super::{
-    Error, MANIFEST, Manifest, SNAPSHOT, below,
+    Error, Listed, MANIFEST, Manifest, SNAPSHOT, below,
     file::{Hashing, hex, open, place},
-    io_at, private,
+    into_place, io_at, private,
 };
 
-/// Every backup below a directory, the oldest first, by name.
+/// What a file system puts into its root, and nobody but root may look into.
+const LOST: &str = "lost+found";
+
+/// Every backup below a directory, the oldest first, by name; of one whose manifest is damaged, why. What
+/// has no manifest is no backup.
 ///
 /// # Errors
-/// If a directory or a manifest cannot be read.
-pub fn list(dir: &Path, cluster: Option<&ClusterName>) -> Result<Vec<(String, Manifest)>, Error> {
-    let names = |dir: &Path| -> Result<Vec<String>, Error> {
-        let entries = match fs::read_dir(dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(io_at(dir)(error)),
-        };
-        let names = entries
-            .map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
-        let mut names: Vec<String> = names.collect::<Result<_, _>>().map_err(io_at(dir))?;
-        names.retain(|name| !name.starts_with('.'));
-        names.sort();
-        Ok(names)
-    };
+/// If a directory cannot be read.
+pub fn list(dir: &Path, cluster: Option<&ClusterName>) -> Result<Vec<Listed>, Error> {
     let clusters = match cluster {
         Some(cluster) => vec![cluster.to_string()],
         None => names(dir)?,
@@ -36,11 +27,32 @@ pub fn list(dir: &Path, cluster: Option<&ClusterName>) -> Result<Vec<(String, Ma
     let mut found = Vec::new();
     for cluster in clusters {
         for name in names(&dir.join(&cluster))? {
-            let place = dir.join(&cluster).join(&name);
-            found.push((format!("{cluster}/{name}"), read_manifest(&place)?));
+            match read_manifest(&dir.join(&cluster).join(&name)) {
+                Err(Error::Io { source, .. }) if is_absence(&source) => (),
+                manifest => found.push((format!("{cluster}/{name}"), manifest)),
+            }
         }
     }
     Ok(found)
+}
+
+/// What may be a backup, or the directory of a cluster, in a directory.
+fn names(dir: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if is_absence(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(io_at(dir)(error)),
+    };
+    let names =
+        entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+    let mut names: Vec<String> = names.collect::<Result<_, _>>().map_err(io_at(dir))?;
+    names.retain(|name| !name.starts_with('.') && name != LOST);
+    names.sort();
+    Ok(names)
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// The manifest of the backup in a directory.
@@ -102,6 +114,6 @@ pub fn restore(dir: &Path, identity: &Identity, out: &Path) -> Result<Manifest, 
         to.set_permissions(fs::Permissions::from_mode(file.mode & 0o777)).map_err(io_at(&place))?;
         to.sync_all().map_err(io_at(&place))?;
     }
-    fs::rename(fresh.keep(), out).map_err(io_at(out))?;
+    into_place(fresh, out)?;
     Ok(manifest)
 }

@@ -173,10 +173,72 @@ fn older_ones_are_deleted_when_a_younger_one_is_whole() {
     assert!(place.take(vec![Part::End]).is_err());
     assert_eq!(place.entries(), 2);
     assert_eq!(place.take(whole(&snapshot())).unwrap().deleted, [first]);
-    let left: Vec<_> = list(place.dir.path(), None).unwrap();
+    let left = list(place.dir.path(), None).unwrap();
     assert_eq!((left.len(), place.entries()), (2, 2));
-    assert!(left[0].1.taken_at < left[1].1.taken_at);
+    let taken_at = |at: usize| left[at].1.as_ref().unwrap().taken_at;
+    assert!(taken_at(0) < taken_at(1));
     assert!(list(Path::new("/nowhere"), None).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_no_backup_neither_hides_those_that_are_nor_fails_the_next_one() {
+    let mut place = Place::new(2);
+    let first = place.take(whole(&snapshot())).unwrap().name;
+    let damaged = place.take(whole(&snapshot())).unwrap().name;
+    let of = |name: &str| place.dir.path().join(name);
+    for dir in ["lost+found", "prod/lost+found", "prod/20230101T000000000Z-half-deleted"] {
+        fs::create_dir(of(dir)).unwrap();
+        fs::write(of(dir).join("000.age"), "x").unwrap();
+    }
+    fs::write(of("lost+found/manifest.json"), "x").unwrap();
+    for file in ["notes", "prod/notes"] {
+        fs::write(of(file), "x").unwrap();
+    }
+    fs::write(of(&damaged).join(MANIFEST), "{").unwrap();
+    let hash = hex_of(&snapshot());
+    let kept = |place: &Place| {
+        let all = list(place.dir.path(), None).unwrap();
+        all.into_iter().map(|(name, manifest)| (name, manifest.is_ok())).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&place), [(first.clone(), true), (damaged.clone(), false)]);
+    let why = list(place.dir.path(), None).unwrap().remove(1).1.unwrap_err().to_string();
+    assert!(why.contains(&damaged) && why.contains("is damaged: it is no manifest"), "{why}");
+    let cluster = "prod".parse().unwrap();
+    assert_eq!(place.backups.with_snapshot(&cluster, &hash).unwrap(), Some(first.clone()));
+    let third = place.take(whole(&snapshot())).unwrap();
+    assert_eq!(third.deleted, [""; 0], "a damaged one takes no place of those that are kept");
+    let fourth = place.take(whole(&snapshot())).unwrap();
+    assert_eq!(fourth.deleted, [first]);
+    assert_eq!(kept(&place), [(damaged, false), (third.name, true), (fourth.name, true)]);
+}
+
+fn hex_of(content: &[u8]) -> String {
+    rehull_shared::text::hex(&Sha256::digest(content))
+}
+
+#[test]
+fn a_backup_that_cannot_be_deleted_is_no_trouble_of_the_one_that_is_stored() {
+    let mut place = Place::new(1);
+    let first = place.take(whole(&snapshot())).unwrap().name;
+    let last = first.strip_prefix("prod/").unwrap();
+    // What would be in the way of its new name.
+    let remainder = place.dir.path().join(format!("prod/.partial-{last}"));
+    fs::create_dir(&remainder).unwrap();
+    fs::write(remainder.join("000.age"), "x").unwrap();
+    assert_eq!(place.take(whole(&snapshot())).unwrap().deleted, [""; 0]);
+    assert!(place.dir.path().join(&first).join(MANIFEST).exists(), "it is whole under its name");
+    fs::remove_dir_all(&remainder).unwrap();
+    assert_eq!(place.take(whole(&snapshot())).unwrap().deleted.len(), 2);
+    assert_eq!(place.entries(), 1);
+}
+
+#[test]
+fn a_directory_that_does_not_get_its_name_is_not_left_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let fresh = tempfile::tempdir_in(dir.path()).unwrap();
+    let place = dir.path().join("nowhere/place");
+    into_place(fresh, &place).unwrap_err();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -128,13 +128,17 @@ fn list(reach: &Reach, cluster: Option<&ClusterName>) -> Result<ExitCode, Failur
         return Err(Failure::new(why).of(file.display()));
     };
     let found = backups::list(&backup.directory, cluster).map_err(Failure::new)?;
-    let row = |(name, manifest)| Row {
-        directory: backup.directory.join(name).display().to_string(),
-        manifest,
-    };
-    let rows: Vec<Row> = found.into_iter().map(row).collect();
-    output::print(reach.output, &rows, |rows| {
-        if rows.is_empty() {
+    let mut rows = Vec::new();
+    let mut damaged = Vec::new();
+    for (name, manifest) in found {
+        let directory = backup.directory.join(name).display().to_string();
+        match manifest {
+            Ok(manifest) => rows.push(Row { directory, manifest }),
+            Err(why) => damaged.push(Failure::new(why)),
+        }
+    }
+    let listed = output::print(reach.output, &rows, |rows| {
+        if rows.is_empty() && damaged.is_empty() {
             return "There are none. `rehull backup take CLUSTER` takes one.\n".to_owned();
         }
         let cells: Vec<_> = rows
@@ -151,7 +155,10 @@ fn list(reach: &Reach, cluster: Option<&ClusterName>) -> Result<ExitCode, Failur
             })
             .collect();
         output::table(["CLUSTER", "NODE", "TAKEN AT", "BY", "BYTES", "DIRECTORY"], &cells)
-    })
+    })?;
+    // Beside the list, which is good as far as it goes; the code says that it does not go all the way.
+    damaged.iter().for_each(Failure::tell);
+    Ok(damaged.first().map_or(listed, Failure::code))
 }
 
 fn words(manifest: &Manifest) -> String {
