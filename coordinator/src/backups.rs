@@ -80,6 +80,19 @@ pub enum Error {
         /// What age says.
         why: String,
     },
+    /// Somebody has asked to stop.
+    #[error("stopped by a signal: nothing that was decrypted is left here")]
+    Stopped,
+    /// Secrets are left on this machine.
+    #[error(
+        "{path} holds secrets of the cluster and cannot be deleted ({source}): delete it by hand"
+    )]
+    Left {
+        /// The directory.
+        path: PathBuf,
+        /// What the file system said.
+        source: io::Error,
+    },
 }
 
 fn io_at(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {

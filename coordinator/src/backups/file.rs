@@ -12,6 +12,7 @@ use age::{
     x25519::{Identity, Recipient},
 };
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::{Error, MANIFEST, SNAPSHOT, Stored, io_at, private, snapshot::Snapshot};
 
@@ -103,12 +104,14 @@ pub(super) fn place(dir: &Path, file: &Stored) -> Result<PathBuf, Error> {
     }
 }
 
-/// Decrypts one file, and checks that it is what was sent.
+/// Decrypts one file, and checks that it is what was sent. Blocks, so it looks at each piece whether it is
+/// to stop.
 pub(super) fn open(
     dir: &Path,
     file: &Stored,
     identity: &Identity,
     to: impl Write,
+    stop: &CancellationToken,
 ) -> Result<(), Error> {
     let path = place(dir, file)?;
     let closed =
@@ -121,6 +124,9 @@ pub(super) fn open(
     let mut snapshot = (file.path == SNAPSHOT).then(Snapshot::default);
     let mut buffer = vec![0; 64 * 1024];
     loop {
+        if stop.is_cancelled() {
+            return Err(Error::Stopped);
+        }
         let read = plain.read(&mut buffer).map_err(|why| damaged(why.to_string()))?;
         if read == 0 {
             break;

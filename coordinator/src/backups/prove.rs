@@ -16,6 +16,7 @@ use rehull_shared::text::bounded;
 use serde::Serialize;
 use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{Error, SNAPSHOT, file::open, io_at, private, read_manifest};
 
@@ -25,6 +26,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// Between two questions to an etcd that starts.
 const AGAIN: Duration = Duration::from_millis(300);
+
+/// How often it is tried to delete what was decrypted.
+const DELETIONS: usize = 10;
 
 /// Where an API server keeps everything, and Nodes among it (their old name).
 const KEYS: &str = "/registry/";
@@ -40,40 +44,71 @@ pub struct Proof {
     pub nodes: Vec<String>,
 }
 
-/// An etcd for a moment. It ends with this.
+/// An etcd for a moment. Its programs end with what they are waited for by.
 struct Scratch {
-    dir: TempDir,
+    dir: PathBuf,
     programs: PathBuf,
 }
 
-/// Makes an etcd of the snapshot, with `etcdutl`, `etcd` and `etcdctl` of this directory.
+/// Makes an etcd of the snapshot, with `etcdutl`, `etcd` and `etcdctl` of this directory. However it ends,
+/// no program and no secret is left of it.
 ///
 /// # Errors
-/// If the backup cannot be opened, or no etcd with objects of Kubernetes comes of it: in words.
-pub async fn prove(dir: &Path, identity: &Identity, programs: &Path) -> Result<Proof, Error> {
+/// If the backup cannot be opened, no etcd with objects of Kubernetes comes of it, or somebody wants it to
+/// stop: in words.
+pub async fn prove(
+    dir: &Path,
+    identity: &Identity,
+    programs: &Path,
+    stop: &CancellationToken,
+) -> Result<Proof, Error> {
     let manifest = read_manifest(dir)?;
     let snapshot = manifest.files.iter().find(|file| file.path == SNAPSHOT);
     let snapshot = snapshot.ok_or_else(|| Error::Unusable("it has no snapshot".to_owned()))?;
-    let scratch = tempfile::Builder::new().prefix("rehull-etcd-").tempdir();
-    let scratch = scratch.map_err(io_at(&std::env::temp_dir()))?;
-    let store = scratch.path().join(SNAPSHOT);
-    open(dir, snapshot, identity, private(&store)?)?;
-    Scratch { dir: scratch, programs: programs.to_owned() }.look().await
+    let temporary = tempfile::Builder::new().prefix("rehull-etcd-").tempdir();
+    let temporary = temporary.map_err(io_at(&std::env::temp_dir()))?;
+    let scratch = Scratch { dir: temporary.path().to_owned(), programs: programs.to_owned() };
+    let store = private(&scratch.path(SNAPSHOT))?;
+    let proof = match open(dir, snapshot, identity, store, stop) {
+        Ok(()) => tokio::select! {
+            proof = scratch.look() => proof,
+            () = stop.cancelled() => Err(Error::Stopped),
+        },
+        Err(why) => Err(why),
+    };
+    deleted(temporary).await?;
+    match proof {
+        Err(_) if stop.is_cancelled() => Err(Error::Stopped), // programs hear Ctrl-C, too
+        proof => proof,
+    }
+}
+
+/// Deletes it. A program that is being killed may write into it for a moment.
+async fn deleted(temporary: TempDir) -> Result<(), Error> {
+    for _ in 0..DELETIONS {
+        if fs::remove_dir_all(temporary.path()).is_ok() {
+            _ = temporary.keep(); // there is nothing left to delete
+            return Ok(());
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    let path = temporary.path().to_owned();
+    temporary.close().map_err(|source| Error::Left { path, source })
 }
 
 impl Scratch {
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.dir.join(name)
     }
 
-    async fn look(self) -> Result<Proof, Error> {
+    async fn look(&self) -> Result<Proof, Error> {
         let (data, store) = (self.path("data"), self.path(SNAPSHOT));
         let restore = ["snapshot".as_ref(), "restore".as_ref(), store.as_os_str()];
         let mut etcdutl = self.program("etcdutl");
         etcdutl.args(restore).arg("--data-dir").arg(&data);
         said(etcdutl, RESTORE_MAX).await?;
-        self.certificates().map_err(io_at(self.dir.path()))?;
-        let ports = self.free_ports().map_err(io_at(self.dir.path()))?;
+        self.certificates().map_err(io_at(&self.dir))?;
+        let ports = self.free_ports().map_err(io_at(&self.dir))?;
         let [client, peer] = ports.map(|port| format!("https://127.0.0.1:{port}"));
         let log = private(&self.path("etcd.log"))?;
         let mut etcd = self.program("etcd");
@@ -135,7 +170,7 @@ impl Scratch {
 
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
-        command.env_clear().current_dir(self.dir.path()).stdin(Stdio::null()).kill_on_drop(true);
+        command.env_clear().current_dir(&self.dir).stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 
@@ -208,16 +243,22 @@ mod tests {
 
     use super::*;
 
-    /// Programs that do as they are told, and a backup.
-    async fn proved(etcdutl: &str, etcd: &str, etcdctl: &str) -> Result<Proof, String> {
-        let (place, name, identity) = super::super::tests::a_backup();
+    /// A directory with programs that do as they are told.
+    fn programs(etcdutl: &str, etcd: &str, etcdctl: &str) -> TempDir {
         let programs = tempfile::tempdir().unwrap();
         for (program, script) in [("etcdutl", etcdutl), ("etcd", etcd), ("etcdctl", etcdctl)] {
             let path = programs.path().join(program);
             fs::write(&path, format!("#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let proof = prove(&place.path().join(name), &identity, programs.path()).await;
+        programs
+    }
+
+    async fn proved(etcdutl: &str, etcd: &str, etcdctl: &str) -> Result<Proof, String> {
+        let (place, name, identity) = super::super::tests::a_backup();
+        let programs = programs(etcdutl, etcd, etcdctl);
+        let (dir, stop) = (place.path().join(name), CancellationToken::new());
+        let proof = prove(&dir, &identity, programs.path(), &stop).await;
         proof.map_err(|error| error.to_string())
     }
 
@@ -243,6 +284,41 @@ mod tests {
         ] {
             let why = proved(etcdutl, etcd, etcdctl).await.unwrap_err();
             assert!(why.contains(words), "{words}: {why}");
+        }
+    }
+
+    /// Each of the three may be what it waits for.
+    #[tokio::test]
+    async fn a_proof_that_is_stopped_leaves_neither_a_program_nor_a_secret() {
+        let waits = "echo $$ $PWD > \"${0%/*}/began\"; exec sleep 600";
+        for (etcdutl, etcd, etcdctl) in
+            [(waits, RUNS, "exit 1"), ("true", waits, "exit 1"), ("true", RUNS, waits)]
+        {
+            let (place, name, identity) = super::super::tests::a_backup();
+            let programs = programs(etcdutl, etcd, etcdctl);
+            let (dir, stop) = (place.path().join(name), CancellationToken::new());
+            let began = async {
+                loop {
+                    let words = fs::read_to_string(programs.path().join("began"));
+                    if let Some((pid, dir)) = words.unwrap_or_default().trim().split_once(' ') {
+                        assert!(Path::new(dir).join(SNAPSHOT).exists());
+                        stop.cancel();
+                        return (pid.to_owned(), dir.to_owned());
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let proof = prove(&dir, &identity, programs.path(), &stop);
+            let (proof, (pid, dir)) = tokio::join!(proof, began);
+            assert!(matches!(proof, Err(Error::Stopped)), "{proof:?}");
+            assert!(!Path::new(&dir).exists(), "{dir}");
+            let ends = async {
+                let stat = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                while !(stat().is_empty() || stat().contains(") Z ")) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            timeout(Duration::from_secs(20), ends).await.expect("it runs on");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
 
 use age::x25519::Identity;
 use rehull_shared::ids::ClusterName;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Error, Listed, MANIFEST, Manifest, SNAPSHOT, below,
@@ -82,7 +83,7 @@ pub fn verify(dir: &Path, identity: Option<&Identity>) -> Result<Manifest, Error
             return Err(Error::Damaged { path, why: "its hash is another one".to_owned() });
         }
         if let Some(identity) = identity {
-            open(dir, file, identity, io::sink())?;
+            open(dir, file, identity, io::sink(), &CancellationToken::new())?;
         }
     }
     Ok(manifest)
@@ -91,8 +92,14 @@ pub fn verify(dir: &Path, identity: Option<&Identity>) -> Result<Manifest, Error
 /// Decrypts a backup into a new directory, every file where it lay on the host.
 ///
 /// # Errors
-/// If the directory exists, or a file is damaged or cannot be decrypted: then nothing is left behind.
-pub fn restore(dir: &Path, identity: &Identity, out: &Path) -> Result<Manifest, Error> {
+/// If the directory exists, a file is damaged or cannot be decrypted, or somebody wants it to stop: then
+/// nothing is left behind.
+pub fn restore(
+    dir: &Path,
+    identity: &Identity,
+    out: &Path,
+    stop: &CancellationToken,
+) -> Result<Manifest, Error> {
     let manifest = read_manifest(dir)?;
     if out.exists() {
         return Err(io_at(out)(io::ErrorKind::AlreadyExists.into()));
@@ -110,7 +117,7 @@ pub fn restore(dir: &Path, identity: &Identity, out: &Path) -> Result<Manifest, 
             fs::create_dir_all(around).map_err(io_at(around))?;
         }
         let to = private(&place)?;
-        open(dir, file, identity, &to)?;
+        open(dir, file, identity, &to, stop)?;
         to.set_permissions(fs::Permissions::from_mode(file.mode & 0o777)).map_err(io_at(&place))?;
         to.sync_all().map_err(io_at(&place))?;
     }

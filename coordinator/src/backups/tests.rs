@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use age::x25519::Identity;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 
@@ -32,6 +33,11 @@ fn whole(content: &[u8]) -> Vec<Part> {
     parts.extend(file(SNAPSHOT, content));
     parts.push(Part::End);
     parts
+}
+
+/// Nobody stops it.
+fn goes_on() -> CancellationToken {
+    CancellationToken::new()
 }
 
 struct Place {
@@ -91,14 +97,14 @@ fn what_was_sent_comes_back_and_nobody_else_can_read_it() {
     }
     assert_eq!(verify(&dir, Some(&place.identity)).unwrap(), manifest);
     let out = place.dir.path().join("out");
-    restore(&dir, &place.identity, &out).unwrap();
+    restore(&dir, &place.identity, &out, &goes_on()).unwrap();
     let key = out.join("etc/kubernetes/ssl/ca.key");
     assert_eq!(fs::read(&key).unwrap(), b"a secret of the cluster");
     assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(fs::read(out.join("etc/kubernetes/empty")).unwrap(), b"");
     assert_eq!(fs::read(out.join("kubean/prod-kubeconf/config")).unwrap(), b"hunter2");
     assert_eq!(fs::read(out.join(SNAPSHOT)).unwrap(), snapshot());
-    let again = restore(&dir, &place.identity, &out).unwrap_err();
+    let again = restore(&dir, &place.identity, &out, &goes_on()).unwrap_err();
     assert!(again.to_string().contains("exists"), "{again}");
     let stranger = verify(&dir, Some(&Identity::generate())).unwrap_err();
     assert!(matches!(stranger, Error::Closed { .. }), "{stranger}");
@@ -242,6 +248,18 @@ fn a_directory_that_does_not_get_its_name_is_not_left_behind() {
 }
 
 #[test]
+fn a_restore_that_is_stopped_leaves_nothing_behind() {
+    let (place, name, identity) = a_backup();
+    let around = tempfile::tempdir().unwrap();
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let out = around.path().join("out");
+    let stopped = restore(&place.path().join(name), &identity, &out, &stop).unwrap_err();
+    assert!(matches!(stopped, Error::Stopped), "{stopped}");
+    assert_eq!(fs::read_dir(around.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn damage_is_found_in_every_file() {
     let mut place = Place::new(3);
     let name = place.take(whole(&snapshot())).unwrap().name;
@@ -255,7 +273,7 @@ fn damage_is_found_in_every_file() {
         let why = verify(&dir, None).unwrap_err();
         assert!(matches!(why, Error::Damaged { .. }), "{why}");
         let out = place.dir.path().join("out");
-        assert!(restore(&dir, &place.identity, &out).is_err() && !out.exists());
+        assert!(restore(&dir, &place.identity, &out, &goes_on()).is_err() && !out.exists());
         fs::write(&path, content).unwrap();
     }
     // A manifest that leads elsewhere.
@@ -265,5 +283,5 @@ fn damage_is_found_in_every_file() {
     assert!(verify(&dir, None).unwrap_err().to_string().contains("no file of a backup"));
     fs::write(&path, text.replace("/etc/kubernetes/ssl", "/etc/../..")).unwrap();
     let out = place.dir.path().join("out");
-    assert!(restore(&dir, &place.identity, &out).is_err() && !out.exists());
+    assert!(restore(&dir, &place.identity, &out, &goes_on()).is_err() && !out.exists());
 }

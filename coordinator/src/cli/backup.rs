@@ -11,6 +11,8 @@ use rehull_proto::v1::{
 };
 use rehull_shared::ids::{ClusterName, NodeName};
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Backup, Failure, Reach, ask,
@@ -48,10 +50,16 @@ pub(super) async fn run(reach: &Reach, command: Backup) -> Result<ExitCode, Fail
             })
         }
         Backup::Prove { backup, identity, programs, record } => {
-            let proof = backups::prove(&backup, &key(&identity)?, &programs).await;
+            let stop = stopped_by_signals()?;
+            let proof = backups::prove(&backup, &key(&identity)?, &programs, &stop).await;
             let proof = proof.map_err(|why| Failure::new(why).of(backup.display()))?;
             if record {
-                return recorded(reach, &backup, &proof).await;
+                return tokio::select! {
+                    answer = recorded(reach, &backup, &proof) => answer,
+                    () = stop.cancelled() => Err(Failure::new(
+                        "stopped by a signal: it is proved, but maybe not recorded",
+                    )),
+                };
             }
             output::print(reach.output, &proof, |Proof { keys, nodes }| {
                 let (count, some) = (nodes.len(), few(nodes));
@@ -63,13 +71,31 @@ pub(super) async fn run(reach: &Reach, command: Backup) -> Result<ExitCode, Fail
             })
         }
         Backup::Restore { backup, identity, out } => {
-            let manifest =
-                backups::restore(&backup, &key(&identity)?, &out).map_err(Failure::new)?;
+            let stop = stopped_by_signals()?;
+            let manifest = backups::restore(&backup, &key(&identity)?, &out, &stop);
+            let manifest = manifest.map_err(Failure::new)?;
             output::print(reach.output, &manifest, |manifest| {
                 format!("{} holds {}\n", out.display(), words(manifest))
             })
         }
     }
+}
+
+/// Cancelled by Ctrl-C or TERM, by another thread than the one that decrypts: who has decrypted secrets
+/// takes them away before it ends.
+fn stopped_by_signals() -> Result<CancellationToken, Failure> {
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupted.recv() => (),
+            _ = terminated.recv() => (),
+        }
+        stopped.cancel();
+    });
+    Ok(stop)
 }
 
 /// Tells the coordinator what was proved.

@@ -6,6 +6,7 @@ mod agents;
 mod backups;
 mod control_planes;
 mod house;
+mod kept;
 mod operators;
 mod typed;
 mod watched;

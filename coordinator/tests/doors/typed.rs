@@ -46,7 +46,7 @@ async fn typed_with(dir: &Path, args: &[&str], input: &str) -> Typed {
     }
 }
 
-async fn typed(dir: &Path, args: &[&str]) -> Typed {
+pub(crate) async fn typed(dir: &Path, args: &[&str]) -> Typed {
     typed_with(dir, args, "").await
 }
 
