@@ -40,9 +40,23 @@ const FILE_BYTES_MAX: usize = 32 * 1024;
 /// All files together: a message of an agent is bounded, too.
 const ALL_BYTES_MAX: usize = 128 * 1024;
 
-/// Words of lines that may hold a secret.
-const SECRETS: [&str; 7] =
-    ["password", "passwd", "passphrase", "secret", "token", "private key", "psk="];
+/// Words of lines that may hold a secret, without what may stand between their parts.
+const SECRETS: [&str; 10] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "privatekey",
+    "presharedkey",
+    "psk",
+    "wirelesskey",
+    "wepkey",
+];
+
+/// Whole names that a secret stands behind: of MACsec in a .netdev file and WireGuard in netplan (`key`,
+/// `keys.private` and `keys.shared`), and of a mount in fstab (`pass`).
+const NAMES: [&str; 4] = ["key", "private", "shared", "pass"];
 
 /// What stands in the place of such a line.
 const LEFT_OUT: &str = "(left out by rehull: it may hold a secret)";
@@ -90,20 +104,25 @@ fn files(host: &Host, path: &str, gaps: &mut Gaps) -> Vec<String> {
     }
 }
 
-/// The text, with lines that may hold a secret replaced, and whole keys too.
+/// The text, with lines that may hold a secret replaced; whole keys too, and what such a line goes on with.
 fn without_secrets(text: &str) -> String {
     let mut key = false;
+    let mut goes_on = false;
+    let mut above: Option<usize> = None;
     let mut lines = Vec::new();
     for line in text.lines() {
         let lower = line.to_ascii_lowercase();
-        let begins = lower.contains("-----begin");
-        key |= begins;
-        let credentials = lower.split_once("://").is_some_and(|(_, rest)| {
-            rest.split(['/', ' ']).next().is_some_and(|host| host.contains('@'))
-        });
-        let secret = key || credentials || SECRETS.iter().any(|word| lower.contains(word));
+        let indent = line.len() - line.trim_start().len();
+        above = above.filter(|above| indent > *above);
+        key |= lower.contains("-----begin");
+        let secret = key || goes_on || above.is_some() || may_hold_secret(&lower);
         lines.push(if secret { LEFT_OUT } else { line });
         key &= !lower.contains("-----end");
+        let end = line.trim_end();
+        goes_on = secret && end.ends_with('\\');
+        // In YAML the value may stand below its name.
+        let value_below = secret && end.trim_end_matches(['-', '+']).ends_with([':', '|', '>']);
+        above = above.or(value_below.then_some(indent));
     }
     lines.dedup_by(|one, other| one == other && *one == LEFT_OUT);
     let mut content = lines.join("\n");
@@ -111,6 +130,21 @@ fn without_secrets(text: &str) -> String {
         content.push('\n');
     }
     content
+}
+
+/// Whether a line, in small letters, names a secret or has a URL with a user before its host.
+fn may_hold_secret(line: &str) -> bool {
+    let between = |c: char| c == '-' || c == '_' || c == ' ';
+    let together = line.replace(between, "");
+    let is_end = |c: char| c == '/' || c.is_whitespace();
+    let mut hosts = line.split("://").skip(1).filter_map(|rest| rest.split(is_end).next());
+    let mut names = line.match_indices([':', '=']).filter_map(|(at, _)| {
+        let before = line[..at].trim_end().trim_end_matches(['"', '\'']);
+        before.rsplit(|c: char| !c.is_alphanumeric() && !"-_.".contains(c)).next()
+    });
+    SECRETS.iter().any(|word| together.contains(word))
+        || hosts.any(|host| host.contains('@'))
+        || names.any(|name| NAMES.contains(&name))
 }
 
 #[cfg(test)]
@@ -147,6 +181,38 @@ mod tests {
         assert_eq!(files.found[2].content, format!("{LEFT_OUT}\nb: 1\n"));
         assert_eq!(files.found[0].mode & 0o777, files.found[0].mode);
         assert!(files.found[0].mode & 0o400 != 0);
+    }
+
+    #[test]
+    fn a_secret_is_known_by_its_name_wherever_people_put_it() {
+        for (secret, rest) in [
+            ("[WireGuard]\nPrivateKey=hunter2\nListenPort=51820\n", "ListenPort=51820"),
+            ("[WireGuardPeer]\nPresharedKey = hunter2\nEndpoint=a:1\n", "Endpoint=a:1"),
+            ("[MACsecTransmitAssociation]\nKeyId=1\nKey=hunter2\n", "KeyId=1"),
+            ("  wg0:\n    mode: wireguard\n    key: hunter2\n    port: 1\n", "port: 1"),
+            ("    private-key: hunter2\n    mtu: 1\n", "mtu: 1"),
+            ("  - keys:\n      public: x\n      shared: hunter2\n", "public: x"),
+            ("  keys: {private: hunter2}\n  mtu: 1\n", "mtu: 1"),
+            ("  \"key\": hunter2\n  mtu: 1\n", "mtu: 1"),
+            ("  key: >-\n    hunter2\n    hunter2\n  mtu: 1\n", "mtu: 1"),
+            ("iface wlan0 inet dhcp\n  wpa-psk hunter2\n", "inet dhcp"),
+            ("//nas/x /x cifs user=me,pass=hunter2 0 0\n/dev/sda1 / xfs", "/dev/sda1"),
+            ("x http://m/y http://me:hunter2@m/x\nfree\n", "free"),
+            ("proxy=http://m,http://me:hunter2@m/x\nfree\n", "free"),
+            ("ExecStart=/x --token \\\n  hunter2\nUser=x\n", "User=x"),
+        ] {
+            let kept = without_secrets(secret);
+            assert!(!kept.contains("hunter2") && kept.contains(LEFT_OUT), "{kept}");
+            assert!(kept.contains(rest), "{kept}");
+        }
+    }
+
+    #[test]
+    fn what_only_sounds_like_a_secret_is_kept() {
+        let plain = "# <file system> <mount point> <type> <options> <dump> <pass>\n\
+             gpgkey=https://m/keys/a.gpg\nkernel.keys.maxkeys = 2000\nkeyfile /etc/chrony.keys\n\
+             PrivateTmp=true\nbaseurl=http://m/x\nsnapshot@daily http://m/a@b\n";
+        assert_eq!(without_secrets(plain), plain);
     }
 
     #[test]
