@@ -36,6 +36,9 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// Pieces that wait for the network: the memory that a backup takes.
 const PIECES_MAX: usize = 16;
 
+/// Nothing that is read is sent any more.
+const NOT_TAKEN: &str = "the coordinator does not take it";
+
 /// Carries the order out. The link is the one that the order came by.
 pub(crate) async fn send(host: &Host, order: &BackUp, link: Channel) -> Answer {
     let (parts, outbound) = mpsc::channel(PIECES_MAX);
@@ -46,8 +49,11 @@ pub(crate) async fn send(host: &Host, order: &BackUp, link: Channel) -> Answer {
         answers.message().await
     };
     let (read, sent) = tokio::join!(read, sent);
-    // Where the disk fails, the stream only ends.
+    // Where the disk fails, the stream only ends; where the coordinator does, it alone knows why.
     let (outcome, seen) = match (read, sent) {
+        (Err(why), Err(status)) if why == NOT_TAKEN => {
+            (Outcome::Failed, format!("{why}: {}", status.message()))
+        }
         (Err(why), _) => (Outcome::Failed, why),
         (Ok(()), Err(status)) => (Outcome::Failed, status.message().to_owned()),
         (Ok(()), Ok(None)) => (Outcome::Failed, "the coordinator does not confirm it".to_owned()),
@@ -61,8 +67,8 @@ pub(crate) async fn send(host: &Host, order: &BackUp, link: Channel) -> Answer {
 /// Reads everything into the stream. A file that cannot be read ends it: half a backup is none.
 async fn read(host: &Host, id: &str, parts: mpsc::Sender<BackupPart>) -> Result<(), String> {
     let say = async |part| {
-        let gone = |_| "the coordinator does not take it".to_owned();
-        parts.send(BackupPart { part: Some(part) }).await.map_err(gone)
+        let part = BackupPart { part: Some(part) };
+        parts.send(part).await.map_err(|_| NOT_TAKEN.to_owned())
     };
     say(Part::Id(id.to_owned())).await?;
     for path in files(host)? {

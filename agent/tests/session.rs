@@ -18,7 +18,7 @@ use rehull_agent::{
     host::directory::Directory,
 };
 use rehull_proto::v1::{
-    Collect, Farewell, Hello, OrderDone, StartApiServer, StopApiServer, ToAgent,
+    BackUp, Collect, Farewell, Hello, OrderDone, StartApiServer, StopApiServer, ToAgent,
     from_agent::Message, order_done::Outcome, to_agent::Order,
 };
 use tempfile::TempDir;
@@ -422,4 +422,21 @@ async fn nothing_waits_for_an_api_server_that_is_being_stopped() {
     let started = done(&mut link).await;
     assert_eq!((started.id.as_str(), started.outcome()), ("s3", Outcome::Done));
     assert!(host.host().exists(manifest).unwrap());
+}
+
+/// More than waits for the network, so that the reading notices first that nobody takes it.
+#[tokio::test]
+async fn a_backup_that_the_coordinator_does_not_take_failed_for_the_reason_that_it_gives() {
+    let (mut coordinator, machine) = pair().await;
+    let host = Directory::new(machine.dir.path().join("host"));
+    for name in ["a", "b", "c"] {
+        host.file(&format!("etc/kubernetes/{name}"), "x".repeat(1024 * 1024)).unwrap();
+    }
+    let mut link = coordinator.link().await;
+    hello(&mut link).await;
+    let order = Some(Order::BackUp(BackUp { id: "b".to_owned() }));
+    link.send(ToAgent { epoch: 1, generation: 1, order, ..ToAgent::default() }).await;
+    let done = done(&mut link).await;
+    assert_eq!(done.outcome(), Outcome::Failed);
+    assert_eq!(done.seen, "the coordinator does not take it: nobody has ordered this backup");
 }

@@ -63,6 +63,10 @@ pub fn order(
         let node = &whom.1;
         match (answer, outcome.await) {
             (_, Ok(Ok(taken))) => Ok(taken),
+            // Either may know why, and the other one only that it was cut off.
+            (Ok(Answer::Done(done)), Ok(Err(why))) if !done.seen.contains(&why) => {
+                Err(format!("{node}: {}; the coordinator says: {why}", done.seen))
+            }
             (Ok(Answer::Done(done)), _) => Err(format!("{node}: {}", done.seen)),
             (_, Ok(Err(why))) => Err(format!("{node}: {why}")),
             (Err(silence), _) => Err(format!("{node}: {silence}")),

@@ -62,12 +62,21 @@ impl Linked {
 
     /// Sends these parts in answer to the next order, and says what came of it.
     async fn obey(&mut self, parts: Vec<Part>) -> Result<BackupReceived, Status> {
+        self.obey_and_say(parts, |status| status.message().to_owned()).await
+    }
+
+    /// The same, with words of its own for what went wrong.
+    async fn obey_and_say(
+        &mut self,
+        parts: Vec<Part>,
+        words: impl FnOnce(&Status) -> String,
+    ) -> Result<BackupReceived, Status> {
         let Order::BackUp(order) = self.ordered().await else { panic!("another order") };
         let id = order.id.clone();
         let sent = self.send([vec![Part::Id(order.id)], parts].concat()).await;
         let (outcome, seen) = match &sent {
             Ok(_) => (Outcome::Done, "sent".to_owned()),
-            Err(status) => (Outcome::Failed, status.message().to_owned()),
+            Err(status) => (Outcome::Failed, words(status)),
         };
         let outcome = outcome.into();
         self.say(Message::Done(OrderDone { id, outcome, seen, ..OrderDone::default() })).await;
@@ -126,6 +135,25 @@ async fn a_backup_that_breaks_off_is_told_and_leaves_nothing() {
     assert!(why.code() == Code::Aborted && why.message().contains("cut off"), "{why}");
     let left = fs::read_dir(coordinator.dir.path().join("backups/prod")).unwrap().count();
     assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_backup_that_fails_is_told_in_the_words_of_both_sides() {
+    let coordinator = coordinator().await;
+    let mut agent = Linked::new(&coordinator).await;
+    let in_the_way = coordinator.dir.path().join("backups");
+    fs::write(&in_the_way, "").unwrap();
+    let (told, _) = tokio::join!(
+        taken(&coordinator),
+        agent.obey_and_say(whole(), |_| "the coordinator does not take it".to_owned())
+    );
+    let why = told.unwrap_err().message().to_owned();
+    let (begin, end) = why.split_once("; the coordinator says: ").expect(&why);
+    assert_eq!(begin, "worker1: the coordinator does not take it");
+    assert!(end.contains("backups/prod: "), "{why}");
+    let (told, _) = tokio::join!(taken(&coordinator), agent.obey(whole()));
+    let why = told.unwrap_err().message().to_owned();
+    assert_eq!(why, format!("worker1: {end}"), "what both say is said once");
 }
 
 #[tokio::test]
