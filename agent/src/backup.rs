@@ -91,7 +91,8 @@ async fn read(host: &Host, id: &str, parts: mpsc::Sender<BackupPart>) -> Result<
     say(Part::End(true)).await
 }
 
-/// The plain files in the directories, each once.
+/// The files in the directories, each once. A link to a file is one: without it the backup would not be
+/// whole. Directories in them are others, or none of a control plane.
 fn files(host: &Host) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     let mut seen = Vec::new();
@@ -106,10 +107,14 @@ fn files(host: &Host) -> Result<Vec<String>, String> {
             Err(error) => Err(error),
         };
         let names = names.map_err(|error| error.to_string())?;
-        let paths = names.into_iter().map(|name| format!("{dir}/{name}"));
-        found.extend(paths.filter(|path| host.is_file(path)));
+        found.extend(names.into_iter().map(|name| format!("{dir}/{name}")));
     }
-    found.extend(host.is_file(ETCD_ENV).then(|| ETCD_ENV.to_owned()));
+    found.push(ETCD_ENV.to_owned());
+    let paths = found.into_iter().map(|path| match host.leads_to_file(&path) {
+        Ok(file) => Ok(file.then_some(path)),
+        Err(error) => Err(error.to_string()),
+    });
+    let found = paths.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
     match found.len() {
         0 => Err("this host has no files of a control plane".to_owned()),
         1..=FILES_MAX => Ok(found),
@@ -149,6 +154,30 @@ mod tests {
                 "/etc/etcd.env",
             ]
         );
+    }
+
+    #[test]
+    fn a_link_to_a_file_is_sent_as_the_file_and_one_that_leads_to_none_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Directory::new(dir.path());
+        host.file("etc/kubernetes/ssl/ca.crt", "x").unwrap();
+        host.file("mnt/keys/ca.key", "secret").unwrap();
+        host.file("mnt/etcd.env", "y").unwrap();
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(to, dir.path().join(name)).unwrap();
+        };
+        link("../../../mnt/keys/ca.key", "etc/kubernetes/ssl/ca.key");
+        link("../../../mnt/keys", "etc/kubernetes/ssl/more");
+        link("../mnt/etcd.env", "etc/etcd.env");
+        let all = ["/etc/kubernetes/ssl/ca.crt", "/etc/kubernetes/ssl/ca.key", "/etc/etcd.env"];
+        assert_eq!(files(&host.host()).unwrap(), all);
+        assert_eq!(host.host().bytes(all[1], 100).unwrap(), b"secret");
+        for (to, words) in [("gone", "leads nowhere"), ("/etc/passwd", "leads out of this host")] {
+            link(to, "etc/kubernetes/ssl/sa.key");
+            let why = files(&host.host()).unwrap_err();
+            assert_eq!(why, format!("/etc/kubernetes/ssl/sa.key: is a link that {words}"));
+            host.remove("etc/kubernetes/ssl/sa.key").unwrap();
+        }
     }
 
     #[test]

@@ -236,6 +236,22 @@ impl Host {
         fs::symlink_metadata(self.path(path)).is_ok_and(|data| data.is_file())
     }
 
+    /// Whether `path` is a plain file or leads to one of this host. A link that leads nowhere, or out of the
+    /// host, is an error; nothing at all is not.
+    pub fn leads_to_file(&self, path: &str) -> Result<bool, Unreadable> {
+        if !self.exists(path)? {
+            return Ok(false);
+        }
+        let place = self.canonical(path).map_err(|error| match error.is_absence() {
+            true => Unreadable::nonsense(path, "is a link that leads nowhere"),
+            false => error,
+        })?;
+        if !place.starts_with(self.canonical("/")?) {
+            return Err(Unreadable::nonsense(path, "is a link that leads out of this host"));
+        }
+        Ok(fs::metadata(place).map_err(unreadable(path))?.is_file())
+    }
+
     /// Gives a file another name in the same file system, in one step and for good: after a crash it has
     /// one of the two. A file that has that name is replaced.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
