@@ -204,6 +204,21 @@ impl Backups {
         Ok(found.map(|(name, _)| name))
     }
 
+    /// Whether a backup lies there with all its files. Their content is for [`verify`]: it may be large.
+    ///
+    /// # Errors
+    /// If its manifest or one of its files is missing, empty or cannot be read.
+    pub fn lies_there(&self, name: &str) -> Result<(), Error> {
+        let dir = self.dir.join(name);
+        for file in read_manifest(&dir)?.files {
+            let path = file::place(&dir, &file)?;
+            if fs::metadata(&path).map_err(io_at(&path))?.len() == 0 {
+                return Err(Error::Damaged { path, why: "it is empty".to_owned() });
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for a backup of this id from this agent: how many bytes have come, and what came of it. Some
     /// files are put beside what it sends.
     pub fn expect(

@@ -182,7 +182,8 @@ impl Pass<'_> {
         (bench, gate): Asking<'_>,
         round: Round,
     ) -> Answers {
-        let blobs = &self.context.blobs;
+        let kept =
+            records::Kept { blobs: &self.context.blobs, backups: self.context.backups.as_ref() };
         let subject = Subject::of(node.map(|node| &node.planned.name));
         let mut answers = Answers::new();
         for check in checks(bench, gate, Witness::Coordinator) {
@@ -201,7 +202,7 @@ impl Pass<'_> {
                 }
                 Check::OldRepositoriesServe => self.old_repositories(round).await,
                 Check::ProxiesLeadToAll => self.proxies_lead_to_all(round).await,
-                check => records::appraise(check, self.migration, node, blobs, now),
+                check => records::appraise(check, self.migration, node, kept, now),
             };
             answers.insert((check, Source::Coordinator), (now, verdict));
         }

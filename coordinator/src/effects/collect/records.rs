@@ -7,18 +7,27 @@ use rehull_shared::{
 
 use super::super::api::few;
 use crate::{
+    backups::Backups,
     blobs::Blobs,
     domain::state::{Migration, Node, Phase, Switch},
 };
+
+/// What the coordinator keeps beside its log.
+#[derive(Clone, Copy)]
+pub(super) struct Kept<'a> {
+    pub(super) blobs: &'a Blobs,
+    pub(super) backups: Option<&'a Backups>,
+}
 
 /// Judges one check of the coordinator's records, about the cluster or one of its nodes.
 pub(super) fn appraise(
     check: Check,
     migration: &Migration,
     node: Option<&Node>,
-    blobs: &Blobs,
+    kept: Kept<'_>,
     now: Timestamp,
 ) -> Verdict {
+    let blobs = kept.blobs;
     let snapshot = node.and_then(|node| node.snapshot.as_ref());
     match check {
         Check::ObjectsExported => stored("the export", migration.export.as_deref(), blobs),
@@ -34,7 +43,7 @@ pub(super) fn appraise(
             }
             None => Verdict::fail("the agent has not said farewell"),
         },
-        Check::BackupFresh => backup_fresh(node, now),
+        Check::BackupFresh => backup_fresh(node, kept.backups, now),
         Check::IdentityRecorded => match &migration.identity {
             Some(identity) => Verdict::pass(format!(
                 "etcd is {}, and {} authorities are known",
@@ -57,11 +66,17 @@ pub(super) fn appraise(
 /// How old a backup may be before a control plane goes (domain reference 5.3, G2).
 const BACKUP_AGE_MAX: Span = Span::from_mins(30);
 
-fn backup_fresh(node: Option<&Node>, now: Timestamp) -> Verdict {
+fn backup_fresh(node: Option<&Node>, backups: Option<&Backups>, now: Timestamp) -> Verdict {
     let Some((backup, at)) = node.and_then(|node| node.backup.as_ref()) else {
         return Verdict::fail("no backup was taken yet for this removal");
     };
     let (name, bytes) = (&backup.name, backup.snapshot_bytes);
+    let Some(backups) = backups else {
+        return Verdict::unknown(format!("{name} was taken, but backup is not set any more"));
+    };
+    if let Err(why) = backups.lies_there(name) {
+        return Verdict::fail(format!("{name} is not whole any more: {why}"));
+    }
     let words = format!("{name}, of {at}, has {bytes} bytes of etcd");
     Verdict::when(*at + BACKUP_AGE_MAX >= now, words)
 }
@@ -121,8 +136,45 @@ mod tests {
     use rehull_shared::ids::Generation;
 
     use super::*;
-    use crate::domain::approval::{Approval, Item};
+    use crate::domain::{
+        approval::{Approval, Item},
+        state::BackupTaken,
+    };
     use crate::effects::testing::{NOW, migration, says, snapshot};
+
+    fn of(blobs: &Blobs) -> Kept<'_> {
+        Kept { blobs, backups: None }
+    }
+
+    #[test]
+    fn a_backup_counts_while_it_is_young_and_lies_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path().join("blobs")).unwrap();
+        let backups = Backups::new(dir.path().join("backups"), Vec::new(), 3);
+        let mut plan = migration();
+        let judge = |plan: &Migration, backups, now| {
+            let kept = Kept { blobs: &blobs, backups };
+            appraise(Check::BackupFresh, plan, plan.nodes.first(), kept, now)
+        };
+        says(&judge(&plan, Some(&backups), NOW), "fail", "no backup was taken yet");
+        let name = "prod/T-m2".to_owned();
+        let taken = BackupTaken { name, snapshot_sha256: String::new(), snapshot_bytes: 7 };
+        plan.nodes[0].backup = Some((taken, NOW));
+        says(&judge(&plan, Some(&backups), NOW), "fail", "prod/T-m2 is not whole any more");
+        let place = dir.path().join("backups/prod/T-m2");
+        std::fs::create_dir_all(&place).unwrap();
+        let manifest = serde_json::json!({"cluster": "prod", "node": "m2", "takenAt": NOW,
+            "by": "ann", "recipients": [], "files": [{"path": "etcd.db", "mode": 384, "bytes": 7,
+                "sha256": "a", "stored": "000.age", "storedSha256": "b"}]});
+        std::fs::write(place.join("manifest.json"), manifest.to_string()).unwrap();
+        says(&judge(&plan, Some(&backups), NOW), "fail", "000.age: No such file");
+        std::fs::write(place.join("000.age"), "").unwrap();
+        says(&judge(&plan, Some(&backups), NOW), "fail", "it is empty");
+        std::fs::write(place.join("000.age"), "age").unwrap();
+        says(&judge(&plan, Some(&backups), NOW), "pass", "has 7 bytes of etcd");
+        says(&judge(&plan, Some(&backups), NOW + Span::from_mins(31)), "fail", "has 7 bytes");
+        says(&judge(&plan, None, NOW), "unknown", "backup is not set any more");
+    }
 
     #[test]
     fn records_count_only_if_they_can_be_read() {
@@ -130,7 +182,7 @@ mod tests {
         let blobs = Blobs::open(dir.path()).unwrap();
         let mut plan = migration();
         let judge =
-            |check, plan: &Migration| appraise(check, plan, plan.nodes.first(), &blobs, NOW);
+            |check, plan: &Migration| appraise(check, plan, plan.nodes.first(), of(&blobs), NOW);
         says(&judge(Check::NodeRecorded, &plan), "fail", "is not stored yet");
         says(&judge(Check::ObjectsExported, &plan), "fail", "is not stored yet");
         let hash = blobs.put(b"{}").unwrap();
@@ -151,7 +203,7 @@ mod tests {
         let blobs = Blobs::open(dir.path()).unwrap();
         let mut plan = migration();
         let judge = |plan: &Migration| {
-            appraise(Check::ApprovalsHold, plan, plan.nodes.first(), &blobs, NOW)
+            appraise(Check::ApprovalsHold, plan, plan.nodes.first(), of(&blobs), NOW)
         };
         says(&judge(&plan), "pass", "no data on the host was ever in question");
         let mut approve = |check, until, ended| {
@@ -173,8 +225,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(dir.path()).unwrap();
         let mut plan = migration();
-        let judge =
-            |plan: &Migration| appraise(Check::FarewellSaid, plan, plan.nodes.first(), &blobs, NOW);
+        let judge = |plan: &Migration| {
+            appraise(Check::FarewellSaid, plan, plan.nodes.first(), of(&blobs), NOW)
+        };
         says(&judge(&plan), "fail", "has not said farewell");
         plan.nodes[0].farewell = Some(Generation(3));
         says(&judge(&plan), "pass", "generation 3");
