@@ -33,13 +33,19 @@ async fn connect(plan: &Plan, endpoint: Endpoint) -> Result<Client, Trouble> {
         Endpoint::Management => management(plan).await?,
         Endpoint::Workload => workload(plan).await?,
         Endpoint::ApiServer(address) => {
-            let mut config = workload(plan).await?;
-            let url = format!("https://{address}").parse();
-            config.cluster_url = url.map_err(|why| Trouble::new(&endpoint, why))?;
-            config
+            let config = workload(plan).await?;
+            of_one(config, address).map_err(|why| Trouble::new(&endpoint, why))?
         }
     };
     client(config).map_err(|why| Trouble::new(&endpoint, why))
+}
+
+/// The same for one API server by its own address. Its certificate has to be for that one, whatever name the
+/// kubeconfig has certificates looked at for: clients that come by the address have no such kubeconfig.
+fn of_one(mut config: Config, address: &str) -> Result<Config, http::uri::InvalidUri> {
+    config.cluster_url = format!("https://{address}").parse()?;
+    config.tls_server_name = None;
+    Ok(config)
 }
 
 fn client(mut config: Config) -> kube::Result<Client> {
@@ -93,6 +99,12 @@ async fn configured(
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
     let config = config.map_err(|why| Trouble::new(what, words(&why)))?;
     refuse_expired(&config, now()).map_err(|why| Trouble::new(what, why))?;
+    if config.accept_invalid_certs {
+        let why = "it has insecure-skip-tls-verify, so anybody could answer for the API server and get its \
+                   credentials: take that out, and give certificate-authority-data, as in kubeadm's \
+                   admin.conf";
+        return Err(Trouble::new(what, why));
+    }
     Ok(config)
 }
 
@@ -268,6 +280,26 @@ users: [{name: admin, user: {token: hunter2}}]
             let kubeconfig = with_certificate(dir.path(), (2001, 2400), as_file);
             configured("prod", kubeconfig, None).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_trusts_anybody_is_refused_and_told_what_to_do() {
+        let anybody = KUBECONFIG.replace("6443\"", "6443\", insecure-skip-tls-verify: true");
+        let kubeconfig = Kubeconfig::from_yaml(&anybody).unwrap();
+        let trouble = configured("kubeconfig x", kubeconfig, None).await.unwrap_err().to_string();
+        assert!(trouble.starts_with("kubeconfig x: it has insecure-skip-tls-verify"), "{trouble}");
+        assert!(trouble.contains("give certificate-authority-data"), "{trouble}");
+    }
+
+    #[tokio::test]
+    async fn one_api_server_has_to_show_a_certificate_for_its_own_address() {
+        let named = KUBECONFIG.replace("6443\"", "6443\", tls-server-name: lb.example");
+        let kubeconfig = Kubeconfig::from_yaml(&named).unwrap();
+        let config = configured("prod", kubeconfig, None).await.unwrap();
+        assert_eq!(config.tls_server_name.as_deref(), Some("lb.example"));
+        let config = of_one(config, "10.0.0.7:6443").unwrap();
+        assert_eq!(config.tls_server_name, None);
+        assert_eq!(config.cluster_url.to_string(), "https://10.0.0.7:6443/");
     }
 
     /// A server that shows the certificate of a CA of its own, and speaks no HTTP.
