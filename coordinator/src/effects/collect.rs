@@ -269,6 +269,9 @@ impl Pass<'_> {
                 cluster::kubelet_versions(server.nodes().await?, migration)
             }
             Check::NodesOnTarget => cluster::nodes_on_target(server.nodes().await?, migration),
+            Check::OtherControlPlanesDone => {
+                cluster::others_done(server.nodes().await?, name()?, migration)
+            }
             Check::OthersSchedulable => {
                 let before = self.objects(node)?.cordoned;
                 cluster::others_schedulable(server.nodes().await?, name()?, &before)
@@ -416,7 +419,7 @@ fn is_about_cluster(check: Check) -> bool {
     use Check::{
         AnswersFresh, ApiServersListed, CapacityElsewhere, DataElsewhere, DisruptionsAllowed,
         EndpointsElsewhere, JoinCanaryPossible, KubeletVersionsEqual, NoNewPending, NodesOnTarget,
-        NodesReady, OthersSchedulable, SystemPodsReady,
+        NodesReady, OtherControlPlanesDone, OthersSchedulable, SystemPodsReady,
     };
     matches!(
         check,
@@ -432,6 +435,7 @@ fn is_about_cluster(check: Check) -> bool {
             | NodesOnTarget
             | EndpointsElsewhere
             | ApiServersListed
+            | OtherControlPlanesDone
             | OthersSchedulable
     )
 }

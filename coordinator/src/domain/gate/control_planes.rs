@@ -148,7 +148,7 @@ impl Gate {
     pub const fn first_needs(self) -> &'static [Need] {
         use {Check::*, Witness::*};
         match self {
-            Gate::Preflight => const { &[once(OtherControlPlanesDone, Coordinator)] },
+            Gate::Preflight => const { &[once(OtherControlPlanesDone, ApiServers)] },
             // Asked once more behind its hand-over, and wherever it goes on after a hold.
             Gate::KubeconfigAdmission => const { &[once(FirstControlPlaneApproved, Coordinator)] },
             Gate::Quorum | Gate::RemoveAdmission => {

@@ -188,22 +188,34 @@ pub(super) fn no_new_pending(
 
 /// Every planned node is there with the target OS.
 pub(super) fn nodes_on_target(nodes: &[NodeObject], migration: &Migration) -> Verdict {
-    let target = migration.plan.target.profile().os_image;
     // Whoever was given up is no longer planned.
     let planned = migration.nodes.iter().filter(|node| node.track.phase != Phase::Aborted);
-    let other: Vec<String> = planned
-        .clone()
-        .filter_map(|node| {
-            let planned = node.planned.name.as_str();
-            match nodes.iter().find(|node| name(node) == planned).map(os_image) {
-                None => Some(format!("{planned} does not exist")),
-                Some(os) if os.starts_with(target) => None,
-                Some(os) => Some(format!("{planned} runs {os:?}")),
-            }
-        })
-        .collect();
+    on_target(planned.map(|node| &node.planned.name), nodes, migration)
+}
+
+/// Every control plane but this one is there with the target OS, whichever migration has brought it: this
+/// one is the last that knows the old order.
+pub(super) fn others_done(nodes: &[NodeObject], own: &NodeName, migration: &Migration) -> Verdict {
+    let others = migration.plan.control_planes.iter().map(|one| &one.name);
+    on_target(others.filter(|name| *name != own), nodes, migration)
+}
+
+fn on_target<'a>(
+    names: impl Iterator<Item = &'a NodeName> + Clone,
+    nodes: &[NodeObject],
+    migration: &Migration,
+) -> Verdict {
+    let target = migration.plan.target.profile().os_image;
+    let other = names.clone().filter_map(|wanted| {
+        match nodes.iter().find(|node| name(node) == wanted.as_str()).map(os_image) {
+            None => Some(format!("{wanted} does not exist")),
+            Some(os) if os.starts_with(target) => None,
+            Some(os) => Some(format!("{wanted} runs {os:?}")),
+        }
+    });
+    let other: Vec<String> = other.collect();
     match other.is_empty() {
-        true => Verdict::pass(format!("{} nodes run {target}", planned.count())),
+        true => Verdict::pass(format!("{} nodes run {target}", names.count())),
         false => Verdict::fail(few(other)),
     }
 }
@@ -240,7 +252,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        domain::gate::Gate,
+        domain::{gate::Gate, plan::ControlPlane},
         effects::testing::{NOW, from, migration, node_object, out, says},
     };
 
@@ -361,5 +373,26 @@ mod tests {
         says(&nodes_on_target(&all, &plan), "fail", "worker2 does not exist");
         plan.nodes[1].track.phase = Phase::Aborted;
         says(&nodes_on_target(&all, &plan), "pass", "1 nodes run Ubuntu 22.04");
+    }
+
+    #[test]
+    fn the_first_control_plane_waits_for_the_others_whichever_migration_has_brought_them() {
+        let mut all = nodes();
+        let mut plan = migration();
+        let planes = ["m1", "worker1", "worker2"].map(|name| ControlPlane {
+            name: name.parse().unwrap(),
+            address: String::new(),
+            api_server: String::new(),
+        });
+        plan.plan.control_planes = planes.into();
+        let judge = |all: &[NodeObject]| others_done(all, &"m1".parse().unwrap(), &plan);
+        says(&judge(&all), "fail", "worker1 runs \"CentOS Linux 7");
+        for node in &mut all {
+            let info = node.status.as_mut().unwrap().node_info.as_mut().unwrap();
+            info.os_image = "Ubuntu 22.04.5 LTS".into();
+        }
+        says(&judge(&all), "pass", "2 nodes run Ubuntu 22.04");
+        all.pop();
+        says(&judge(&all), "fail", "worker2 does not exist");
     }
 }

@@ -9,7 +9,7 @@ use super::super::api::few;
 use crate::{
     backups::Backups,
     blobs::Blobs,
-    domain::state::{Migration, Node, Phase, Switch},
+    domain::state::{Migration, Node, Switch},
 };
 
 /// What the coordinator keeps beside its log.
@@ -52,7 +52,6 @@ pub(super) fn appraise(
             )),
             None => Verdict::fail("it is not recorded yet"),
         },
-        Check::OtherControlPlanesDone => others_done(migration, node),
         Check::ProtectionOff => protection(migration, false),
         Check::ProtectionOn => protection(migration, true),
         Check::ApprovalsHold => match node {
@@ -79,19 +78,6 @@ fn backup_fresh(node: Option<&Node>, backups: Option<&Backups>, now: Timestamp) 
     }
     let words = format!("{name}, of {at}, has {bytes} bytes of etcd");
     Verdict::when(*at + BACKUP_AGE_MAX >= now, words)
-}
-
-/// Whether every control plane but this one runs the target: it is the last that knows the old order.
-fn others_done(migration: &Migration, node: Option<&Node>) -> Verdict {
-    let own = node.map(|node| &node.planned.name);
-    let others = || migration.plan.control_planes.iter().filter(|one| Some(&one.name) != own);
-    let done = |name| migration.node(name).is_some_and(|node| node.track.phase == Phase::Done);
-    let open: Vec<&str> =
-        others().filter(|one| !done(&one.name)).map(|one| one.name.as_str()).collect();
-    match open.is_empty() {
-        true => Verdict::pass(format!("{} other control planes are done", others().count())),
-        false => Verdict::fail(format!("not migrated: {}", few(open))),
-    }
 }
 
 /// What came of the last switching of the deletion protection: nobody else can see it.
