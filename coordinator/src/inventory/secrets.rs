@@ -63,14 +63,21 @@ impl Secrets {
     /// Adds what looks like a secret in a text; one that is not YAML has none that could be told.
     pub fn learn(&mut self, text: &str) {
         let Ok(tree) = Tree::parse(text) else { return };
+        let lines: Vec<&str> = text.lines().collect();
         tree.walk("", &mut |_, entry| {
             let key = entry.key.to_lowercase();
+            let value = &entry.value;
             if SECRET_WORDS.iter().any(|word| key.contains(word)) {
-                self.learn_all(&entry.value);
+                self.learn_all(value);
             } else if key.contains(PERHAPS_SECRET)
-                && let Tree::Text(value) = &entry.value
+                && let Tree::Text(value) = value
             {
                 self.learn_text(value);
+            } else {
+                return;
+            }
+            if let (Tree::Text(_), Some(line)) = (value, lines.get(entry.line.saturating_sub(1))) {
+                self.learn_written(line, entry.column);
             }
         });
         // The longest first, so that none is left in halves.
@@ -93,13 +100,29 @@ impl Secrets {
         }
     }
 
-    /// A text of several lines (a key, a certificate) may be printed one by one.
+    /// A text of several lines (a key, a certificate) may be printed one by one, and any text as it has to
+    /// be written between quotes.
     fn learn_text(&mut self, value: &str) {
         if value.len() >= LENGTH_MIN {
             self.0.push(value.to_owned());
+            self.0.push(value.replace('\'', "''"));
+            let quoted = serde_json::Value::from(value).to_string();
+            self.0.push(quoted[1..quoted.len() - 1].to_owned());
         }
         let lines = value.lines().map(str::trim).filter(|line| line.len() >= LINE_MIN);
         self.0.extend(lines.map(str::to_owned));
+    }
+
+    /// What stands between the quotes behind a key at a column of a line: it may be written in yet another
+    /// way.
+    fn learn_written(&mut self, line: &str, column: usize) {
+        let key = line.chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
+        let Some((_, value)) = line[key..].split_once(':') else { return };
+        let (Some(quote), written) = opened(value.trim_start()) else { return };
+        let written = &written[..closing(written, quote)];
+        if written.len() >= LENGTH_MIN {
+            self.0.push(written.to_owned());
+        }
     }
 
     /// `text` with every known secret masked, and what stands behind a key for a password.
@@ -109,24 +132,53 @@ impl Secrets {
     }
 }
 
-/// Masks the word behind `password=`, `"ansible_become_pass": ` and the like in one line.
+/// Masks the word, or what stands between quotes, behind `password=`, `"ansible_become_pass": ` and the
+/// like in one line.
 fn mask_after_key(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
-    while let Some((key_end, value_start)) = key_of_secret(rest) {
-        let value = &rest[value_start..];
-        let end = value.find([' ', ',', '"', '\'', '\n', '\r', '}', ';', '&']);
-        let end = end.unwrap_or(value.len());
-        out.push_str(&rest[..value_start]);
+    while let Some(start) = value_of_secret(rest) {
+        let (before, value) = rest.split_at(start);
+        let (quote, value) = opened(value);
+        let end = match quote {
+            Some(quote) => closing(value, quote),
+            None => {
+                let end = value.find([' ', ',', '"', '\'', '\n', '\r', '}', ';', '&']);
+                end.unwrap_or(value.len())
+            }
+        };
+        out.push_str(before);
+        out.extend(quote);
         out.push_str(if end == 0 { "" } else { MASK });
         rest = &value[end..];
-        debug_assert!(key_end <= value_start, "the value stands behind its key");
     }
     out + rest
 }
 
-/// Where the first key for a password ends, and where its value begins.
-fn key_of_secret(text: &str) -> Option<(usize, usize)> {
+/// The quote that a value begins with, and what stands behind that.
+fn opened(value: &str) -> (Option<char>, &str) {
+    let quote = value.chars().next().filter(|first| matches!(first, '"' | '\''));
+    (quote, &value[quote.map_or(0, char::len_utf8)..])
+}
+
+/// Where the quote is that closes what stands before it; the end of the line if none does. A quote behind
+/// a backslash and a double one belong to the text, in YAML, JSON or a shell: rather too much is masked.
+fn closing(text: &str, quote: char) -> usize {
+    let line = text.trim_end_matches(['\n', '\r']);
+    let mut chars = line.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let doubled = c == quote && chars.peek().is_some_and(|(_, next)| *next == quote);
+        if c == '\\' || doubled {
+            chars.next();
+        } else if c == quote {
+            return at;
+        }
+    }
+    line.len()
+}
+
+/// Where the value of the first key for a password begins, with its quote.
+fn value_of_secret(text: &str) -> Option<usize> {
     let lower = text.to_ascii_lowercase();
     let mut from = 0;
     while let Some(found) = lower[from..].find("pass") {
@@ -136,8 +188,7 @@ fn key_of_secret(text: &str) -> Option<(usize, usize)> {
         let tail = &lower[key_end..];
         let quote = tail.strip_prefix(['"', '\'']).unwrap_or(tail);
         if let Some(value) = quote.trim_start().strip_prefix([':', '=']) {
-            let value = value.trim_start_matches([' ', '"', '\'']);
-            return Some((key_end, lower.len() - value.len()));
+            return Some(lower.len() - value.trim_start_matches(' ').len());
         }
         from = key_end;
     }
@@ -177,6 +228,21 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_with_quotes_is_known_however_it_is_written_again() {
+        let mut secrets = Secrets::default();
+        let written = "a: {oidc_secret: 'it''s-1'}\nb_token: \"pa\\\"ss\"\n\
+                       c_secrets: [\"it's-2\"]\nd_token: \"\\x68unter2\"\n";
+        secrets.learn(written);
+        let masked = "a: {oidc_secret: '***'}\nb_token: \"***\"\n\
+                      c_secrets: [\"***\"]\nd_token: \"***\"\n";
+        assert_eq!(secrets.redact(written), masked);
+        assert_eq!(secrets.redact("it's-1 it''s-2 pa\"ss hunter2"), "*** *** *** ***");
+        assert_eq!(secrets.redact(r#"{"b": "pa\"ss"}"#), r#"{"b": "***"}"#);
+        secrets.learn("e_token: '\"q-3\"'\n");
+        assert_eq!(secrets.redact(r#"{"b": "\"q-3\""}"#), r#"{"b": "***"}"#);
+    }
+
+    #[test]
     fn known_secrets_and_words_behind_keys_are_masked() {
         let mut secrets = Secrets::default();
         secrets
@@ -191,6 +257,13 @@ mod tests {
             ("x --password=abc --passphrase 'q'", "x --password=*** --passphrase 'q'"),
             ("ok: [n1] => passed\nPassword: abc\n", "ok: [n1] => passed\nPassword: ***\n"),
             ("password:", "password:"),
+            ("ansible_password: 'it''s-secret'\n", "ansible_password: '***'\n"),
+            (r#"{"password": "pa\"ss", "a": "b"}"#, r#"{"password": "***", "a": "b"}"#),
+            (r#"{"password": "", "a": "b"}"#, r#"{"password": "", "a": "b"}"#),
+            (r#"password: "pa\\", a: "b""#, r#"password: "***", a: "b""#),
+            ("password='correct horse' user=x", "password='***' user=x"),
+            ("password: '''quoted'''", "password: '***'"),
+            ("password: \"goes on\n", "password: \"***\n"),
             ("p\u{e4}ss passwort: \u{e4}b", "p\u{e4}ss passwort: ***"),
         ];
         for (text, masked) in cases {
