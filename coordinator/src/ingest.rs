@@ -41,6 +41,7 @@ mod documents;
 mod history;
 mod operators;
 mod peer;
+mod stranger;
 mod throttle;
 mod wishes;
 
@@ -60,6 +61,9 @@ const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Longest TLS handshake.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
+/// How long a connection may last by which nobody shows a certificate: long enough to enrol.
+pub const STRANGER_MAX: Duration = Duration::from_secs(60);
+
 /// What the doors lead to; cheap to clone.
 #[derive(Clone)]
 pub struct Desk {
@@ -73,6 +77,8 @@ pub struct Desk {
     pub troubles: Troubles,
     /// Life of an agent's certificate.
     pub agent_life: Span,
+    /// How long a connection lasts without a certificate.
+    pub stranger_life: Duration,
 }
 
 /// A door could not be opened, or has broken.
@@ -127,6 +133,7 @@ pub async fn serve(
         .client_ca_root(Certificate::from_pem(desk.authority.certificate()))
         .client_auth_optional(true)
         .timeout(HANDSHAKE_MAX);
+    let stranger_life = desk.stranger_life;
     let routes = routes(desk, &stop)?;
     let local = async {
         let Some(socket) = socket else { return Ok(()) };
@@ -139,7 +146,7 @@ pub async fn serve(
     let remote = server()
         .tls_config(tls)?
         .add_routes(routes.clone())
-        .serve_with_incoming_shutdown(accept::remote(port), stop.cancelled());
+        .serve_with_incoming_shutdown(accept::remote(port, stranger_life), stop.cancelled());
     tokio::try_join!(remote, local)?;
     Ok(())
 }

@@ -155,7 +155,8 @@ fn desk(config: &Config, authority: Arc<Authority>, handle: Handle) -> anyhow::R
     };
     let troubles = Troubles::default();
     let agent_life = config.agent_life;
-    Ok(Desk { handle, context, authority, troubles, agent_life })
+    let stranger_life = ingest::STRANGER_MAX;
+    Ok(Desk { handle, context, authority, troubles, agent_life, stranger_life })
 }
 
 /// Whom to tell, and how far they have been told.

@@ -16,6 +16,8 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
+use super::stranger::Stranger;
+
 /// Connections of agents and operators at the same time; the unit file allows twice as many files.
 const REMOTE_MAX: usize = 32_768;
 
@@ -31,10 +33,13 @@ pub(super) struct Counted<T> {
     _place: OwnedSemaphorePermit,
 }
 
-/// Connections of a TCP port.
-pub(super) fn remote(listener: TcpListener) -> impl Stream<Item = io::Result<Counted<TcpStream>>> {
+/// Connections of a TCP port; without a certificate they last so long.
+pub(super) fn remote(
+    listener: TcpListener,
+    stranger_life: Duration,
+) -> impl Stream<Item = io::Result<Counted<Stranger<TcpStream>>>> {
     let places = Arc::new(Semaphore::new(REMOTE_MAX));
-    stream::unfold((listener, places), |(listener, places)| async {
+    stream::unfold((listener, places), move |(listener, places)| async move {
         let place = Arc::clone(&places).acquire_owned().await.ok()?;
         let io = loop {
             match listener.accept().await {
@@ -43,6 +48,7 @@ pub(super) fn remote(listener: TcpListener) -> impl Stream<Item = io::Result<Cou
             }
         };
         _ = io.set_nodelay(true); // slower, not wrong
+        let io = Stranger::new(io, stranger_life);
         Some((Ok(Counted { io, _place: place }), (listener, places)))
     })
 }

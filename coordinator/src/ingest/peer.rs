@@ -11,9 +11,10 @@ use tonic::{
     transport::server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo},
 };
 
+use super::stranger::By;
 use crate::authority::Name;
 
-type Remote = TlsConnectInfo<TcpConnectInfo>;
+type Remote = TlsConnectInfo<By<TcpConnectInfo>>;
 
 /// The agent that calls.
 ///
@@ -49,14 +50,18 @@ pub(super) fn operator<T>(request: &Request<T>) -> Result<String, Status> {
 /// The address that calls; none over the socket.
 pub(super) fn address<T>(request: &Request<T>) -> Option<IpAddr> {
     let remote = request.extensions().get::<Remote>()?;
-    remote.get_ref().remote_addr().map(|address| address.ip())
+    remote.get_ref().info.remote_addr().map(|address| address.ip())
 }
 
+/// Whose certificate was shown; then the connection may stay.
 fn certificate<T>(request: &Request<T>) -> Result<Option<Name>, Status> {
     let Some(remote) = request.extensions().get::<Remote>() else { return Ok(None) };
     let certificates = remote.peer_certs().unwrap_or_default();
     let Some(first) = certificates.first() else { return Ok(None) };
-    Name::of_certificate(first).map(Some).map_err(|bad| Status::unauthenticated(bad.to_string()))
+    let name = Name::of_certificate(first);
+    let name = name.map_err(|bad| Status::unauthenticated(bad.to_string()))?;
+    remote.get_ref().is_known();
+    Ok(Some(name))
 }
 
 /// The name of a user of this machine, from `/etc/passwd`; others are named by their number.

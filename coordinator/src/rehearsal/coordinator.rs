@@ -125,6 +125,7 @@ impl Coordinator {
             authority: parts.authority.clone(),
             troubles: troubles.clone(),
             agent_life: LIFE,
+            stranger_life: ingest::STRANGER_MAX,
         };
         let stop = CancellationToken::new();
         let port = tokio::net::TcpListener::from_std(parts.listener.try_clone()?)?;

@@ -17,11 +17,11 @@ use rehull_proto::v1::{
     to_agent::Order,
 };
 use rehull_shared::ids::Generation;
-use tokio::sync::mpsc;
+use tokio::{io::AsyncReadExt, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming, transport::Channel};
 
-use crate::house::{certificate_request, coordinator};
+use crate::house::{certificate_request, coordinator, coordinator_with};
 
 fn whom() -> Whom {
     ("prod".parse().unwrap(), "worker1".parse().unwrap())
@@ -80,6 +80,25 @@ async fn a_host_with_a_token_enrols_links_and_renews() {
     assert!(list.agents[0].connected && list.agents[0].kubelet_running, "{list:?}");
     drop(messages);
     until("its end", || agents.connected().is_empty()).await;
+}
+
+/// TLS is done in both cases: what counts is whether a certificate was shown.
+#[tokio::test]
+async fn who_shows_no_certificate_has_to_go_and_an_agent_stays() {
+    let life = Duration::from_secs(1);
+    let coordinator = coordinator_with(life).await;
+    let enrolled = coordinator.enrol(&coordinator.token().await).await.unwrap();
+    let mut agent = coordinator.agent(&enrolled).await;
+    let (messages, stream) = open(&mut agent, hello()).await;
+    let mut orders = stream.unwrap();
+    let mut stranger = coordinator.dial_plainly().await;
+    let mut buffer = vec![0; 4096];
+    let end = async { while stranger.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+    tokio::time::timeout(Duration::from_secs(10), end).await.expect("the stranger stays");
+    tokio::time::sleep(life).await;
+    let ended = tokio::time::timeout(Duration::from_millis(100), orders.message()).await;
+    assert!(ended.is_err(), "the agent had to go, too: {ended:?}");
+    drop(messages);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A whole coordinator behind real doors, with an in-memory management cluster.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use hyper_util::rt::TokioIo;
@@ -21,7 +21,12 @@ use rehull_proto::v1::{
     enrolment_client::EnrolmentClient, operator_client::OperatorClient,
 };
 use rehull_shared::time::now;
-use tokio::net::{TcpListener, UnixStream};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Status,
@@ -46,6 +51,11 @@ impl Drop for Coordinator {
 }
 
 pub(crate) async fn coordinator() -> Coordinator {
+    coordinator_with(ingest::STRANGER_MAX).await
+}
+
+/// One where connections last so long without a certificate.
+pub(crate) async fn coordinator_with(stranger_life: Duration) -> Coordinator {
     let dir = tempfile::tempdir().unwrap();
     let authority = Arc::new(Authority::create().unwrap());
     let (engine, handle) = Engine::open(&dir.path().join("log"), Arc::new(now)).unwrap();
@@ -73,8 +83,14 @@ pub(crate) async fn coordinator() -> Coordinator {
         ca_sha256: authority.sha256().to_owned(),
     };
     let troubles = Troubles::default();
-    let desk =
-        Desk { handle, context, authority: authority.clone(), troubles, agent_life: AGENT_LIFE };
+    let desk = Desk {
+        handle,
+        context,
+        authority: authority.clone(),
+        troubles,
+        agent_life: AGENT_LIFE,
+        stranger_life,
+    };
     let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = port.local_addr().unwrap().to_string();
     let socket = ingest::open_socket(&dir.path().join("rehull.sock")).unwrap();
@@ -99,6 +115,22 @@ impl Coordinator {
         let there = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
         let endpoint = there.tls_config(tls).unwrap();
         endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))
+    }
+
+    /// TLS without a certificate, by which nothing is said.
+    pub(crate) async fn dial_plainly(&self) -> TlsStream<TcpStream> {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(self.authority.certificate().as_bytes()).unwrap();
+        roots.add(ca).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(&self.address).await.unwrap();
+        let name = ServerName::try_from(SERVER_NAME).unwrap();
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
     }
 
     pub(crate) async fn operator(&self) -> OperatorClient<Channel> {
