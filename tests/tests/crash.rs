@@ -15,7 +15,11 @@ use std::{
     time::Duration,
 };
 
-use rehull::{domain::command, engine::Engine, log::Error};
+use rehull::{
+    domain::command,
+    engine::Engine,
+    log::{Error, Log},
+};
 use rehull_shared::time::{Timestamp, now};
 use rehull_tests::{
     chance::Chance,
@@ -57,7 +61,7 @@ fn writer() {
     let mut words = task.splitn(3, ' ');
     let store = Store::named(words.next().unwrap());
     let mut chance = Chance(words.next().unwrap().parse().unwrap());
-    let mut log = store.attach(Path::new(words.next().unwrap())).unwrap();
+    let mut log = opened(store, Path::new(words.next().unwrap()));
     loop {
         let next = log.head().seq + 1;
         let group: Vec<_> = (next..=next + chance.below(60)).map(event).collect();
@@ -70,6 +74,18 @@ fn writer() {
             }
         }
     }
+}
+
+/// Opens a log. What another test of this program starts has the locks that were held at that moment, too,
+/// until it runs.
+fn opened(store: Store, dir: &Path) -> Log {
+    for _ in 0..500 {
+        match store.attach(dir) {
+            Err(Error::Locked { .. }) => sleep(Duration::from_millis(10)),
+            log => return log.unwrap(),
+        }
+    }
+    panic!("the log in {} stays locked", dir.display());
 }
 
 fn writer_of(store: Store, seed: u64, dir: &Path) -> Command {
