@@ -78,19 +78,26 @@ impl Answered {
         }
     }
 
-    /// Whether it has answered all the while; what was before `from` a person has looked at, or nobody
-    /// needs to.
+    /// Whether it has answered all the while. A silence that began before `from` a person has looked at, or
+    /// nobody needs to.
     fn steady(&self, from: Option<Timestamp>, now: Timestamp) -> Verdict {
         let asked = now.since(self.since);
         match (self.silent, self.gap) {
             _ if now.since(self.last) > PAUSE_MAX => {
                 Verdict::unknown(format!("was not asked since {}", self.last))
             }
-            (Some(since), _) => Verdict::fail(format!("is not ready since {since}")),
-            (None, Some((until, silence)))
-                if now.since(until) < STEADY_MIN || from.is_some_and(|from| until > from) =>
-            {
+            (Some(since), _) if now.since(since) > SILENCE_MAX => {
+                Verdict::fail(format!("is not ready since {since}"))
+            }
+            (Some(since), _) => {
+                Verdict::unknown(format!("is not ready since {since}: wait whether it stays so"))
+            }
+            (None, Some((until, silence))) if from.is_some_and(|at| until.since(at) > silence) => {
                 Verdict::fail(format!("was not ready for {silence} until {until}"))
+            }
+            (None, Some((until, silence))) if now.since(until) < STEADY_MIN => {
+                let words = format!("was not ready for {silence} until {until}: wait for a minute");
+                Verdict::unknown(words)
             }
             _ if asked < STEADY_MIN => Verdict::unknown(format!(
                 "is asked each second for {asked} only, of {STEADY_MIN}: wait for that"
@@ -240,8 +247,9 @@ mod tests {
             (0..70, 0..0, 70, "answers for 1m 10s, silent for 0s at most"),
             (0..70, 30..34, 70, "silent for 3s at most"),
             (0..30, 0..0, 30, "asked each second for 30s only"),
-            (0..70, 60..80, 70, "not ready since"),
-            (0..70, 30..40, 70, "was not ready for 9s until"),
+            (0..70, 60..80, 70, "Fail(\"is not ready since"),
+            (0..70, 66..80, 70, "Unknown(\"is not ready since"),
+            (0..70, 30..40, 70, "Unknown(\"was not ready for 9s until"),
             (0..110, 30..40, 110, "silent for 9s at most"),
             (0..70, 0..0, 76, "was not asked since"),
         ] {
@@ -259,7 +267,8 @@ mod tests {
         let once = asked(0..200, 30..40);
         for (from, meant) in [
             (None, "answers for 3m 20s"),
-            (Some(at(10)), "was not ready for 9s until"),
+            (Some(at(10)), "Fail(\"was not ready for 9s until"),
+            (Some(at(35)), "answers for 3m 20s"),
             (Some(at(100)), "answers for 3m 20s"),
         ] {
             let words = format!("{:?}", once.steady(from, at(200)));

@@ -49,6 +49,11 @@ impl OfNode {
     fn is_removed(&self) -> bool {
         self.intended.iter().any(|(_, kind, _)| *kind == Kind::Remove)
     }
+
+    /// Whether it was to be put back, and no operation was made for that: a person may change their mind.
+    fn may_be_removed_after_all(&self) -> bool {
+        self.rolled_back && self.intended.last().is_some_and(|(_, kind, _)| *kind == Kind::Remove)
+    }
 }
 
 /// Checks one cluster's log; the error names the invariant and the event.
@@ -235,6 +240,12 @@ pub fn check(log: &[Recorded], api_servers: &[String]) -> Result<(), String> {
                     return fail("5.4: a second member ails while a control plane is away");
                 }
                 node.at_risk = true;
+            }
+            Event::RetryRequested { subject: Subject::Node(name), resubmit: true, .. }
+                if nodes.get(name).is_some_and(OfNode::may_be_removed_after_all) =>
+            {
+                let node = nodes.entry(name.clone()).or_default();
+                (node.rolled_back, node.at_risk) = (false, false);
             }
             Event::RetryRequested { subject: Subject::Node(name), .. }
             | Event::HoldWithdrawn { subject: Subject::Node(name), .. } => {
@@ -423,6 +434,14 @@ fn something_happened(node: &OfNode, name: &NodeName, api_servers: &[String]) ->
     let agent = Source::Agent(name.clone());
     let servers = || api_servers.iter().cloned().map(Source::ApiServer);
     let asked: Vec<(Check, Source)> = match kind {
+        Kind::Remove if node.role.is_control_plane() => servers()
+            .map(|at| (Check::NodeAbsent, at))
+            .chain([
+                (Check::MemberAbsent, Source::ControlPlanes),
+                (Check::KubeletStopped, agent.clone()),
+                (Check::NodeFilesGone, agent),
+            ])
+            .collect(),
         Kind::Remove => servers()
             .flat_map(|at| [(Check::NodeAbsent, at.clone()), (Check::LeaseStopped, at)])
             .chain([(Check::KubeletStopped, agent.clone()), (Check::NodeFilesGone, agent)])

@@ -24,7 +24,7 @@ fn every_gate_has_needs_and_no_need_twice() {
         }
     }
     let asked = |role| Story::cases().iter().filter(|(_, of)| *of == role).count();
-    assert_eq!([Role::ControlPlane, Role::FirstControlPlane].map(asked), [16, 9]);
+    assert_eq!([Role::ControlPlane, Role::FirstControlPlane].map(asked), [16, 10]);
 }
 
 #[test]
@@ -38,11 +38,14 @@ fn a_gate_passes_with_all_answers_and_without_any_one_of_them_it_does_not() {
         for (spoilt, need) in story.needs(&subject).into_iter().enumerate() {
             for verdict in [Verdict::fail("no"), Verdict::unknown("who knows")] {
                 let mut story = story.clone();
+                let is_held = |story: &Story| matches!(story.phase(&subject), Phase::Held { .. });
                 for _ in 0..20 {
-                    story.all_but(&subject, spoilt, &verdict);
+                    if !is_held(&story) {
+                        story.all_but(&subject, spoilt, &verdict);
+                    }
                     story.now = story.now + Span::from_secs(10);
                 }
-                let still = story.gate(&subject) == Some(gate);
+                let still = story.gate(&subject) == Some(gate) || is_held(&story);
                 assert!(still, "{gate:?} passed although {} is {verdict:?}", need.check);
             }
         }

@@ -1,10 +1,13 @@
 //! What should be happening now: a function of the state, so a restart forgets nothing.
 
-use rehull_shared::ids::{Attempt, ClusterName, NodeName, Round};
+use rehull_shared::{
+    evidence::{Check, Source, Verdict},
+    ids::{Attempt, ClusterName, NodeName, Round},
+};
 
 use super::{
-    gate::Gate,
-    plan::Installer,
+    gate::{Dossier, Gate},
+    plan::{Installer, Role},
     state::{
         Deletion, Fleet, Kind, Leftovers, Member, MemberRemoval, Migration, Node, Phase, Process,
         Progress, Subject, Switch,
@@ -189,11 +192,11 @@ fn due_of_node(migration: &Migration, node: &Node, enrolled: bool, add: &mut imp
         }
     }
     match &node.track.phase {
-        Phase::Asking { gate, asked, .. } => {
+        Phase::Asking { gate, asked, dossier } => {
             if let Some(work) = work_of_gate(node, *gate) {
                 add(work);
             }
-            work_of_control_plane(node, *gate, add);
+            work_of_control_plane(node, *gate, dossier, add);
             if *gate == Gate::Metadata && migration.plan.join_canary.is_some() {
                 add(Work::RemoveJoinCanary { node: name() });
             }
@@ -270,15 +273,28 @@ fn work_of_gate(node: &Node, gate: Gate) -> Option<Work> {
     }
 }
 
+/// Whether an API server may be stopped: this round has seen what must hold before. It may be asked
+/// long after the guard.
+fn may_stop(node: &Node, dossier: &Dossier) -> bool {
+    let passes = |check, source| {
+        let seen = dossier.get(check, &source);
+        seen.is_some_and(|seen| matches!(seen.evidence.verdict, Verdict::Pass(_)))
+    };
+    let first = node.planned.role == Role::FirstControlPlane;
+    passes(Check::EtcdHealthy, Source::ControlPlanes)
+        && passes(Check::IdentityKept, Source::ControlPlanes)
+        && (!first || passes(Check::FirstControlPlaneApproved, Source::Coordinator))
+}
+
 /// What must be done beside that so that a control plane can go, or stays.
-fn work_of_control_plane(node: &Node, gate: Gate, add: &mut impl FnMut(Work)) {
+fn work_of_control_plane(node: &Node, gate: Gate, dossier: &Dossier, add: &mut impl FnMut(Work)) {
     if !node.planned.role.is_control_plane() {
         return;
     }
     let name = || node.planned.name.clone();
     match gate {
         Gate::Quorum => add(Work::MoveEndpoints { node: name() }),
-        Gate::Withdraw if node.api_server_on != Some(false) => {
+        Gate::Withdraw if node.api_server_on != Some(false) && may_stop(node, dossier) => {
             add(Work::SwitchApiServer { node: name(), on: false });
         }
         // The playbooks of a removal and of a join may have moved them.

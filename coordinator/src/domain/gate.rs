@@ -457,6 +457,7 @@ impl Gate {
                 const {
                     &[
                         once(EtcdHealthy, ControlPlanes),
+                        once(IdentityKept, ControlPlanes),
                         once(LeaderElsewhere, ControlPlanes),
                         once(EndpointNotHere, ControlPlanes),
                         once(ApiServerStopped, Agent),

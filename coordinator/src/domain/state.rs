@@ -298,6 +298,11 @@ impl Step {
     pub const fn retried(self, resubmit: bool) -> Self {
         match self {
             Step::Ask(Gate::Removal) if resubmit => Step::Ask(Kind::Remove.admitted_by()),
+            // Another one was not admitted: that is asked again, or what the one before did.
+            Step::Submit(kind) if resubmit => Step::Ask(kind.admitted_by()),
+            Step::Submit(kind) => Step::Ask(kind.verified_by()),
+            // Nothing has gone that could come back.
+            Step::Ask(Gate::RejoinAdmission) if resubmit => Step::Ask(Kind::Remove.admitted_by()),
             Step::Ask(Gate::Join) if resubmit => Step::Ask(Kind::Join.admitted_by()),
             Step::Ask(Gate::Rejoin) if resubmit => Step::Ask(Kind::Rejoin.admitted_by()),
             Step::Ask(Gate::Kubeconfig) if resubmit => Step::Ask(Kind::Kubeconfig.admitted_by()),
@@ -355,6 +360,13 @@ impl Phase {
     /// Whether nothing more will happen.
     pub fn is_over(&self) -> bool {
         matches!(self, Phase::Done | Phase::Aborted)
+    }
+
+    /// Whether it is what a removal did that is looked at, or decided on.
+    pub fn is_about_removal(&self) -> bool {
+        let again = |resume| resume == Step::Submit(Kind::Remove);
+        self.step() == Some(Step::Ask(Gate::Removal))
+            || matches!(self, Phase::Held { resume, .. } if again(*resume))
     }
 
     /// The step that it is at, or rests or is held before; `None` in phases that are no step.
@@ -476,6 +488,15 @@ impl Migration {
             }
             gate => gate.next(),
         }
+    }
+
+    /// Whether something can be done again of a subject that is held before this step. What was to put a
+    /// node back may have done so in part: then it is not removed once more.
+    pub fn can_be_resubmitted(&self, subject: &Subject, resume: Step) -> bool {
+        let node = subject.node().and_then(|name| self.node(name));
+        let put_back =
+            resume == Step::Ask(Gate::RejoinAdmission) && node.is_some_and(Node::is_rolled_back);
+        resume.retried(true) != resume && !put_back
     }
 
     /// The switching of the protection that is under way: its program is to be run.

@@ -94,8 +94,12 @@ impl Pass<'_> {
     pub(super) async fn move_leader(&self, node: &NodeName) -> Result<Requests, Trouble> {
         let what = format!("the leadership of {node} in etcd");
         let heard = self.control_planes().await;
-        let own = heard.iter().find(|one| one.node == *node && one.said.is_ok());
-        let own = own.ok_or_else(|| Trouble::new(&what, "its member does not answer"))?;
+        let Some(own) = heard.iter().find(|one| one.node == *node) else {
+            return Ok(Requests::new()); // its member is gone
+        };
+        if own.said.is_err() {
+            return Err(Trouble::new(&what, "its member does not answer"));
+        }
         if !own.leads() {
             return Ok(Requests::new());
         }

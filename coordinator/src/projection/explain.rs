@@ -83,6 +83,7 @@ fn gate_of(migration: &Migration, subject: &Subject) -> Option<Gate> {
         | Phase::Ready { next: Step::Ask(gate) }
         | Phase::Held { resume: Step::Ask(gate), .. } => Some(*gate),
         Phase::Ready { next: Step::Submit(kind) } => Some(kind.verified_by()),
+        Phase::Held { resume: Step::Submit(kind), .. } => Some(kind.admitted_by()),
         Phase::Operating => {
             let Subject::Node(name) = subject else { return None };
             let operation = migration.node(name)?.operation()?;

@@ -10,7 +10,7 @@ use crate::domain::{
     approval::items_in,
     gate::{Blocker, Gate},
     plan::{Access, Installer},
-    state::{Extent, Migration, Node, Phase, Reinstall, Step, Subject},
+    state::{Extent, Kind, Migration, Node, Phase, Reinstall, Step, Subject},
 };
 
 /// Remedies shown at the most: who reads more than this has read none.
@@ -34,7 +34,7 @@ pub(super) fn unblock(view: &View<'_>, migration: &Migration, subject: &Subject)
     let cluster = &migration.plan.cluster;
     let mut help = remedies(&blockers(view, migration, subject), migration, subject);
     match &track.phase {
-        Phase::Held { why, resume } => retries(cluster, subject, why, *resume, &mut help),
+        Phase::Held { why, resume } => retries(migration, subject, (why, *resume), &mut help),
         Phase::Reinstalling(reinstall) => {
             let manual = migration.plan.installer == Installer::Manual;
             let lines = reinstall_help(cluster, subject, manual, reinstall);
@@ -220,31 +220,38 @@ fn kubectl(access: &Access) -> String {
 }
 
 fn retries(
-    cluster: &ClusterName,
+    migration: &Migration,
     subject: &Subject,
-    why: &[Blocker],
-    resume: Step,
+    (why, resume): (&[Blocker], Step),
     help: &mut Vec<String>,
 ) {
+    let cluster = &migration.plan.cluster;
     let node = match subject {
         Subject::Cluster => String::new(),
         Subject::Node(node) => format!(" {node}"),
     };
     let rests =
         |why: &Blocker| matches!(why, Blocker::HeldBy { .. } | Blocker::QuorumAtRisk { .. });
-    let again = if why.iter().any(rests) { "go on" } else { "look again" };
-    help.push(format!("rehull migrate retry {cluster}{node}  # {again}"));
+    let on = match resume {
+        Step::Submit(Kind::Remove) => "look again what the removal before did",
+        _ if why.iter().any(rests) => "go on",
+        _ => "look again",
+    };
+    help.push(format!("rehull migrate retry {cluster}{node}  # {on}"));
     let node_is_there =
         why.iter().any(|why| matches!(why, Blocker::Contradicted { check: Check::NodeAbsent, .. }));
-    if resume == Step::Ask(Gate::Removal) && node_is_there {
+    let again = resume == Step::Submit(Kind::Remove);
+    if again || (resume == Step::Ask(Gate::Removal) && node_is_there) {
         help.push(format!(
             "rehull migrate resolve {cluster}{node} --delete-node  # delete the Node that was \
              recorded, and no other, once its host is proved to be clean"
         ));
     }
-    if resume.retried(true) != resume {
+    if migration.can_be_resubmitted(subject, resume) {
         let what = match resume {
-            Step::Ask(Gate::Removal) => "run the removal again",
+            Step::Ask(Gate::Removal | Gate::RejoinAdmission) | Step::Submit(_) => {
+                "run the removal again"
+            }
             Step::Ask(Gate::Join | Gate::Rejoin) => "run the join again",
             Step::Ask(Gate::Kubeconfig) => "renew the kubeconfig again",
             Step::Ask(Gate::Reordered) => "apply the order again",

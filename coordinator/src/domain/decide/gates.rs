@@ -1,13 +1,16 @@
 //! Rounds of evidence: asking, hearing, judging, and what comes after.
 
-use rehull_shared::{evidence::Evidence, ids::Round};
+use rehull_shared::{
+    evidence::{Check, Evidence},
+    ids::Round,
+};
 
 use super::Desk;
 use crate::domain::{
     command::Refusal,
     event::Event,
     gate::{Blocker, Gate},
-    state::{Kind, Migration, Node, Phase, Step, Subject},
+    state::{Extent, Kind, Migration, Node, Phase, Step, Subject},
 };
 
 impl Desk<'_> {
@@ -36,17 +39,19 @@ impl Desk<'_> {
         if evidence.round != asked.round || evidence.observed_at < asked.at || !expected {
             return Ok(());
         }
-        let policy = &migration.plan.policy;
+        let (gate, policy) = (*gate, &migration.plan.policy);
         let mut with = dossier.clone();
         with.add(evidence.clone(), policy.evidence_max_age);
-        let verdict = bench.judge(*gate, *asked, &with, self.now());
+        let verdict = bench.judge(gate, *asked, &with, self.now());
         let window = need.window.length(policy, bench.watched);
         if verdict.is_ok() || dossier.is_news(evidence, need.age.limit(policy), window) {
             let (subject, evidence) = (subject.clone(), evidence.clone());
             self.write(Event::EvidenceRecorded { subject, evidence });
         }
-        if let Ok(proof) = verdict {
-            self.pass(subject, proof);
+        match verdict {
+            Ok(proof) if !self.is_undone(subject, gate) => self.pass(subject, proof),
+            Err(why) if why.iter().all(is_silence) => self.hold_at(subject, gate, why),
+            Ok(_) | Err(_) => (),
         }
         Ok(())
     }
@@ -64,7 +69,8 @@ impl Desk<'_> {
             Phase::Asking { gate, asked, dossier } => {
                 let gate = *gate;
                 match migration.bench(subject).judge(gate, *asked, dossier, now) {
-                    Ok(proof) => self.pass(subject, proof),
+                    Ok(proof) if !self.is_undone(subject, gate) => self.pass(subject, proof),
+                    Ok(_) => self.hold_at(subject, gate, Vec::new()),
                     Err(why) => self.hold_at(subject, gate, why),
                 }
             }
@@ -85,6 +91,17 @@ impl Desk<'_> {
         }
     }
 
+    /// Whether nobody could tell that the operation that a gate looks at has never run, but by its own
+    /// traces: then what is seen does not prove that it has.
+    fn is_undone(&self, subject: &Subject, gate: Gate) -> bool {
+        let node = subject.node().and_then(|name| self.migration()?.node(name));
+        let doubtful = node.and_then(|node| Some((node, node.doubtful(gate)?.0)));
+        doubtful.is_some_and(|(node, operation)| {
+            let telling = operation.intent.kind.done_by_nobody(node.planned.role);
+            telling.is_empty() && operation.extent == Extent::NotStarted
+        })
+    }
+
     /// Holds what a gate does not let pass, unless another attempt is due.
     fn hold_at(&mut self, subject: &Subject, gate: Gate, mut why: Vec<Blocker>) {
         let mut resume = Step::Ask(gate);
@@ -94,9 +111,9 @@ impl Desk<'_> {
             }
             let node = self.migration().and_then(|migration| migration.node(name));
             // Another removal may never be admitted, since the one before has changed what admits it. So
-            // a person decides again on what that one did: all ways out are open there.
+            // a person decides again on what that one did.
             if gate == Gate::RemoveAdmission && node.is_some_and(Node::is_past_return) {
-                resume = Step::Ask(Gate::Removal);
+                resume = Step::Submit(Kind::Remove);
             }
             why.extend(node.and_then(|node| {
                 let (operation, outcome) = node.doubtful(gate)?;
@@ -163,4 +180,10 @@ impl Desk<'_> {
         let verified = self.migration().and_then(|m| m.node(name)).and_then(|node| node.verified);
         current.is_some() && verified == current
     }
+}
+
+/// Whether it is that another API server was silent during a removal: that goes away by a person's word
+/// only, so nothing is won by waiting for it.
+fn is_silence(why: &Blocker) -> bool {
+    matches!(why, Blocker::Contradicted { check: Check::ApiServersSteady, .. })
 }

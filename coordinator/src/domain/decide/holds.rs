@@ -5,7 +5,7 @@ use crate::domain::{
     command::Refusal,
     event::Event,
     gate::{Age, Gate},
-    state::{Phase, Step, Subject},
+    state::{Node, Phase, Step, Subject},
 };
 
 impl Desk<'_> {
@@ -15,6 +15,9 @@ impl Desk<'_> {
         let fault = match phase {
             Phase::Done | Phase::Aborted => "it is over: nothing of it can be held",
             Phase::Held { .. } => "it is held already: `rehull explain` says what it waits for",
+            _ if self.node_of(subject).is_some_and(Node::is_frozen) => {
+                "it is to be held already, for another member of etcd: `rehull explain` says why"
+            }
             _ => {
                 let (subject, why, by) = (subject.clone(), why.to_owned(), by.to_owned());
                 self.write(Event::HoldRequested { subject, why, by });
@@ -60,7 +63,7 @@ impl Desk<'_> {
     /// The gate that must have been passed just now for a step. Once an API server was being stopped the
     /// gate before that asks for what cannot be any more; G4 asks for the rest.
     pub(super) fn admission(&self, subject: &Subject, next: Step) -> Option<Gate> {
-        let node = subject.node().and_then(|name| self.migration()?.node(name));
+        let node = self.node_of(subject);
         let withdraws = next == Step::Ask(Gate::Withdraw);
         next.admitted_by().filter(|_| !(withdraws && node.is_some_and(|node| node.withdrawing)))
     }
@@ -80,16 +83,21 @@ impl Desk<'_> {
         by: &str,
     ) -> Result<(), Refusal> {
         let phase = self.phase_of(subject)?;
-        let track = self.known()?.track(subject);
+        let migration = self.known()?;
+        let again = |resume| migration.can_be_resubmitted(subject, resume);
+        let track = migration.track(subject);
         let is_to_be_held = track.is_some_and(|track| track.hold.is_some());
         let fault = match phase {
-            Phase::Held { resume, .. } if resubmit && resume.retried(true) == *resume => {
+            Phase::Held { resume, .. } if resubmit && !again(*resume) => {
                 "there is no operation to submit again; retry without it"
             }
             Phase::Held { .. } => {
                 let (subject, by) = (subject.clone(), by.to_owned());
                 self.write(Event::RetryRequested { subject, resubmit, by });
                 return Ok(());
+            }
+            _ if is_to_be_held && !resubmit && self.is_at_risk(subject) => {
+                "another member of etcd is not well: `rehull etcd` says how; get it well first"
             }
             _ if is_to_be_held && !resubmit => {
                 let (subject, by) = (subject.clone(), by.to_owned());
@@ -99,6 +107,14 @@ impl Desk<'_> {
             _ => "only what is held can be retried",
         };
         Err(not_now(subject, phase, fault))
+    }
+
+    fn is_at_risk(&self, subject: &Subject) -> bool {
+        self.node_of(subject).is_some_and(|node| node.at_risk)
+    }
+
+    fn node_of(&self, subject: &Subject) -> Option<&Node> {
+        self.migration()?.node(subject.node()?)
     }
 
     pub(super) fn phase_of(&self, subject: &Subject) -> Result<&Phase, Refusal> {

@@ -54,7 +54,9 @@ impl Desk<'_> {
         let nothing = operation.intent.kind.done_by_nobody(node.planned.role);
         let now = self.now();
         let untouched = migration.bench(&subject).contradicts(*gate, nothing, *asked, dossier, now);
-        let due = now >= at && untouched && !nothing.is_empty();
+        // Where nobody could tell, its traces must be sure of it.
+        let sure = !nothing.is_empty() || operation.extent == Extent::NotStarted;
+        let due = now >= at && untouched && sure;
         if due {
             let (name, number) = (operation.intent.name.clone(), node.resubmitted + 1);
             let node = node.planned.name.clone();

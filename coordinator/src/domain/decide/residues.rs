@@ -11,7 +11,7 @@ use crate::domain::{
     command::Refusal,
     event::Event,
     gate::{Gate, Seen},
-    state::{Deletion, Leftovers, Member, MemberRemoval, Node, Phase, Process, Step, Subject},
+    state::{Deletion, Leftovers, Member, MemberRemoval, Node, Phase, Process, Subject},
 };
 
 /// What the host must say before its Node object is deleted: a living kubelet would register it
@@ -31,7 +31,7 @@ impl Desk<'_> {
         let subject = Subject::Node(state.planned.name.clone());
         let bench = migration.bench(&subject);
         let speak = || bench.confirms(*gate, &[Check::IdentityKept], *asked, dossier, self.now());
-        !bench.role.is_control_plane() || (!state.at_risk && speak())
+        !bench.role.is_control_plane() || (!state.is_frozen() && speak())
     }
 
     /// Orders survivors of a removal to be killed: once an attempt, and only when a witness of
@@ -95,7 +95,7 @@ impl Desk<'_> {
         self.knows(name)?;
         let node = self.known()?.node(name).expect("it was just known");
         let phase = &node.track.phase;
-        if phase.step() != Some(Step::Ask(Gate::Removal)) {
+        if !phase.is_about_removal() {
             return Err(Refusal::NotNow {
                 subject: Subject::Node(name.clone()),
                 phase: phase.word().to_owned(),

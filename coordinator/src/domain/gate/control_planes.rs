@@ -159,6 +159,7 @@ impl Gate {
                     ]
                 }
             }
+            Gate::Withdraw => const { &[once(FirstControlPlaneApproved, Coordinator)] },
             Gate::JoinAdmission => const { &[once(InventoryReordered, Management)] },
             _ => &[],
         }

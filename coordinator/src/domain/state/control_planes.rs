@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Gate, Kind, Migration, Node, Step, Subject};
-use crate::domain::plan::ControlPlane;
+use crate::domain::{gate::Blocker, plan::ControlPlane};
 
 /// What tells a cluster from any other, and from one that was made anew in its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,9 +73,8 @@ impl Migration {
     pub fn may_rest(&self, subject: &Subject, next: Step) -> bool {
         let removes = [Step::Ask(Gate::RemoveAdmission), Step::Submit(Kind::Remove)];
         let withdrawn = self.bench(subject).role.is_control_plane() && removes.contains(&next);
-        let at_risk =
-            subject.node().and_then(|name| self.node(name)).is_some_and(|node| node.at_risk);
-        next.is_safe_to_rest_before() && (!withdrawn || at_risk)
+        let frozen = subject.node().and_then(|name| self.node(name)).is_some_and(Node::is_frozen);
+        next.is_safe_to_rest_before() && (!withdrawn || frozen)
     }
 
     /// The API server that nobody may count on: its control plane was taken out of service for its
@@ -138,6 +137,11 @@ impl Node {
     /// Whether it is a control plane without which the cluster must do until it is proved to be back.
     pub fn is_missed(&self) -> bool {
         self.planned.role.is_control_plane() && self.is_absent()
+    }
+
+    /// Whether another member of etcd ails while this one is away, or has, and no person has looked since.
+    pub fn is_frozen(&self) -> bool {
+        self.at_risk || matches!(self.track.hold, Some(Blocker::QuorumAtRisk { .. }))
     }
 
     /// Whether it is looked at whether its join has brought it back.

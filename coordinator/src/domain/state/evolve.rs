@@ -273,10 +273,7 @@ impl Migration {
                 track.enter(Phase::Held { why: why.clone(), resume: *resume }, at);
             }
             (phase, Event::HoldRequested { why, by, .. }) if !phase.is_over() => {
-                // That etcd is at risk stays the reason: it holds where a person's word does not.
-                if !matches!(track.hold, Some(Blocker::QuorumAtRisk { .. })) {
-                    track.hold = Some(Blocker::HeldBy { by: by.clone(), why: why.clone() });
-                }
+                track.hold = Some(Blocker::HeldBy { by: by.clone(), why: why.clone() });
             }
             (_, Event::HoldWithdrawn { .. }) if track.hold.is_some() => track.hold = None,
             (phase, Event::Approved { item, by, why, until, .. }) if !phase.is_over() => {

@@ -101,9 +101,9 @@ impl Node {
     /// data on its host is not given up, and nothing is under way.
     pub fn can_be_rolled_back(&self) -> bool {
         let rests = matches!(self.track.phase, Phase::Held { .. } | Phase::Ready { .. });
-        let places = [Step::Ask(Gate::Removal), Step::Ask(Gate::Reinstall), Step::Reinstall];
+        let places = [Step::Ask(Gate::Reinstall), Step::Reinstall];
         let between = self.track.phase.step().is_some_and(|step| places.contains(&step));
-        rests && between && !self.given_away
+        rests && (between || self.track.phase.is_about_removal()) && !self.given_away
     }
 
     /// Whether it has begun and has not finished.

@@ -61,7 +61,7 @@ impl Node {
                 self.attempt = *attempt;
                 if intent.kind == Kind::Remove && self.planned.role.is_control_plane() {
                     self.away.get_or_insert(Away { from: at, until: None });
-                    self.steady_from = Some(at);
+                    self.steady_from.get_or_insert(at);
                     self.at_risk = false;
                 }
                 self.forget_residues();
@@ -86,10 +86,10 @@ impl Node {
             }
             (phase, Event::QuorumAtRisk { why, .. }) => {
                 self.at_risk = true;
-                // Who is held already waits for a person, who will hear of it.
+                // Who is held already waits for a person, who will hear of it. A person's own hold gives
+                // way: whoever takes that back may not know of this.
                 if !matches!(phase, Phase::Held { .. }) {
-                    let hold = || Blocker::QuorumAtRisk { seen: why.clone() };
-                    self.track.hold.get_or_insert_with(hold);
+                    self.track.hold = Some(Blocker::QuorumAtRisk { seen: why.clone() });
                 }
             }
             (_, Event::QuorumRestored { .. }) => self.at_risk = false,
@@ -145,7 +145,7 @@ impl Node {
             (
                 phase @ (Phase::Ready { .. } | Phase::Asking { .. } | Phase::Held { .. }),
                 Event::NodeDeletionRequested { by, .. },
-            ) if phase.step() == Some(Step::Ask(Gate::Removal)) => {
+            ) if phase.is_about_removal() => {
                 let held = matches!(phase, Phase::Held { .. });
                 if held {
                     self.forget_residues();
