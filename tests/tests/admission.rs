@@ -52,7 +52,7 @@ fn waits_in_vain(story: &mut Story, gate: Gate) {
 }
 
 fn refused(story: &mut Story, request: Request) -> String {
-    story.tries(Command::Of(prod(), request)).unwrap_err().to_string()
+    story.tries(Command::Of(prod(), request)).expect_err("it must not be allowed").to_string()
 }
 
 fn held_before(story: &Story) -> Option<Step> {
