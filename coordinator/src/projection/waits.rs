@@ -129,9 +129,13 @@ pub(super) fn waits_for(view: &View<'_>, migration: &Migration, subject: &Subjec
                 Subject::Cluster => of.to_string(),
                 Subject::Node(name) => format!("{of} {name}"),
             };
+            let when = match hold {
+                Blocker::QuorumAtRisk { .. } => ", when it is well again",
+                _ => "",
+            };
             format!(
                 "{text} [to be held at the next safe point: {}; `rehull migrate retry {whom}` takes \
-                 that back]",
+                 that back{when}]",
                 blocker(hold, None)
             )
         }
