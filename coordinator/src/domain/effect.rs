@@ -1,7 +1,7 @@
 //! What should be happening now: a function of the state, so a restart forgets nothing.
 
 use rehull_shared::{
-    evidence::{Check, Source, Verdict},
+    evidence::{Check, Source},
     ids::{Attempt, ClusterName, NodeName, Round},
 };
 
@@ -276,14 +276,10 @@ fn work_of_gate(node: &Node, gate: Gate) -> Option<Work> {
 /// Whether an API server may be stopped: this round has seen what must hold before. It may be asked
 /// long after the guard.
 fn may_stop(node: &Node, dossier: &Dossier) -> bool {
-    let passes = |check, source| {
-        let seen = dossier.get(check, &source);
-        seen.is_some_and(|seen| matches!(seen.evidence.verdict, Verdict::Pass(_)))
-    };
     let first = node.planned.role == Role::FirstControlPlane;
-    passes(Check::EtcdHealthy, Source::ControlPlanes)
-        && passes(Check::IdentityKept, Source::ControlPlanes)
-        && (!first || passes(Check::FirstControlPlaneApproved, Source::Coordinator))
+    dossier.passes(Check::EtcdHealthy, &Source::ControlPlanes)
+        && dossier.passes(Check::IdentityKept, &Source::ControlPlanes)
+        && (!first || dossier.passes(Check::FirstControlPlaneApproved, &Source::Coordinator))
 }
 
 /// What must be done beside that so that a control plane can go, or stays.

@@ -44,15 +44,12 @@ impl Desk<'_> {
         let Phase::Asking { gate: Gate::Removal, asked, dossier } = &state.track.phase else {
             return None;
         };
-        let passes = |check, source| {
-            let seen = dossier.get(check, &source);
-            seen.is_some_and(|seen| matches!(seen.evidence.verdict, Verdict::Pass(_)))
-        };
         let subject = Subject::Node(node.clone());
         let bench = migration.bench(&subject);
         let mut servers = bench.api_servers();
-        let gone = servers.all(|at| passes(Check::NodeAbsent, Source::ApiServer(at.to_owned())));
-        let dead = passes(Check::KubeletStopped, Source::Agent(node.clone()));
+        let gone =
+            servers.all(|at| dossier.passes(Check::NodeAbsent, &Source::ApiServer(at.to_owned())));
+        let dead = dossier.passes(Check::KubeletStopped, &Source::Agent(node.clone()));
         let wanted = matches!(state.deletion, Deletion::Wanted { .. });
         let untouched = state.leftovers == Leftovers::Untouched;
         let may = untouched && (gone || wanted) && dead && self.is_spare(state);
@@ -77,10 +74,8 @@ impl Desk<'_> {
         let subject = Subject::Node(node.clone());
         let bench = migration.bench(&subject);
         let mut servers = bench.api_servers();
-        let gone = servers.all(|at| {
-            let seen = dossier.get(Check::NodeAbsent, &Source::ApiServer(at.to_owned()));
-            seen.is_some_and(|seen| matches!(seen.evidence.verdict, Verdict::Pass(_)))
-        });
+        let gone =
+            servers.all(|at| dossier.passes(Check::NodeAbsent, &Source::ApiServer(at.to_owned())));
         let clean = bench.confirms(*gate, &CLEAN, *asked, dossier, self.now());
         let untouched = state.member == MemberRemoval::Untouched;
         (untouched && gone && clean && self.is_spare(state)).then(|| Event::MemberRemovalOrdered {

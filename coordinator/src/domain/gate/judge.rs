@@ -300,6 +300,12 @@ impl Dossier {
         self.0.get(&(check, source.clone()))
     }
 
+    /// Whether one source has last confirmed one check. How long ago, a gate asks.
+    pub fn passes(&self, check: Check, source: &Source) -> bool {
+        let seen = self.get(check, source);
+        seen.is_some_and(|seen| matches!(seen.evidence.verdict, Verdict::Pass(_)))
+    }
+
     /// Every newest answer, by check and source.
     pub fn iter(&self) -> impl Iterator<Item = &Seen> {
         self.0.values()

@@ -114,8 +114,7 @@ impl Pass<'_> {
         else {
             return false;
         };
-        let seen = dossier.get(Check::EtcdHealthy, &Source::ControlPlanes);
-        seen.is_some_and(|seen| matches!(seen.evidence.verdict, Verdict::Pass(_)))
+        dossier.passes(Check::EtcdHealthy, &Source::ControlPlanes)
     }
 }
 
