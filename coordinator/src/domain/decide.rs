@@ -97,6 +97,11 @@ impl Desk<'_> {
         self.scribe.fleet.migrations.get(self.cluster).map(AsRef::as_ref)
     }
 
+    /// The node that a subject is, if it is one.
+    fn node_of(&self, subject: &Subject) -> Option<&Node> {
+        self.migration()?.node(subject.node()?)
+    }
+
     /// The migration, if it may be worked on.
     fn at_work(&self) -> Option<&Migration> {
         self.migration().filter(|migration| migration.is_whole())

@@ -335,6 +335,11 @@ impl Step {
         }
     }
 
+    /// Whether a removal is admitted or submitted by it.
+    pub fn removes(self) -> bool {
+        matches!(self, Step::Ask(Gate::RemoveAdmission) | Step::Submit(Kind::Remove))
+    }
+
     /// Whether it belongs to an operation: then it waits until those of other nodes are over.
     pub fn is_about_operations(self) -> bool {
         match self {
@@ -364,9 +369,8 @@ impl Phase {
 
     /// Whether it is what a removal did that is looked at, or decided on.
     pub fn is_about_removal(&self) -> bool {
-        let again = |resume| resume == Step::Submit(Kind::Remove);
         self.step() == Some(Step::Ask(Gate::Removal))
-            || matches!(self, Phase::Held { resume, .. } if again(*resume))
+            || matches!(self, Phase::Held { resume: Step::Submit(Kind::Remove), .. })
     }
 
     /// The step that it is at, or rests or is held before; `None` in phases that are no step.

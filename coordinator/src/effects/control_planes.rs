@@ -9,8 +9,8 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use rehull_proto::v1::{
-    MoveLeader, OrderDone, RemoveMember, StartApiServer, StopApiServer, order_done::Outcome,
-    to_agent,
+    EtcdMember, MoveLeader, OrderDone, RemoveMember, StartApiServer, StopApiServer,
+    order_done::Outcome, to_agent,
 };
 use rehull_shared::{ids::NodeName, text::hex};
 use serde_json::json;
@@ -260,13 +260,21 @@ impl Pass<'_> {
 
 /// Leaves a control plane out that does not speak, if nobody else knows a member at its address.
 fn without_removed(mut heard: Vec<Heard>, removed: &ControlPlane) -> Vec<Heard> {
-    let others = heard.iter().filter(|one| one.node != removed.name);
-    let members = others.filter_map(|one| Some(&one.said.as_ref().ok()?.members)).flatten();
-    let mut urls = members.flat_map(|member| &member.peer_urls);
-    if !urls.any(|url| host_of(url) == removed.address) {
+    if members_at(&heard, removed).iter().all(|(who, _)| **who == removed.name) {
         heard.retain(|one| one.node != removed.name || one.said.is_ok());
     }
     heard
+}
+
+/// The members at the address of a control plane, each as who knows it.
+pub(super) fn members_at<'a>(
+    heard: &'a [Heard],
+    plane: &ControlPlane,
+) -> Vec<(&'a NodeName, &'a EtcdMember)> {
+    let said = heard.iter().filter_map(|one| Some((&one.node, one.said.as_ref().ok()?)));
+    let all = said.flat_map(|(node, said)| said.members.iter().map(move |member| (node, member)));
+    all.filter(|(_, member)| member.peer_urls.iter().any(|url| host_of(url) == plane.address))
+        .collect()
 }
 
 /// Who is to send the backup before a node goes: one that does not lead etcd, if there is one. `None` as

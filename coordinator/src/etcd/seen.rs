@@ -155,11 +155,10 @@ impl Seen {
             ailing.remove(cluster);
             return None;
         };
-        let name = &away.planned.name;
-        let stands = |node: &NodeName| migration.standing().any(|there| there.name == *node);
-        let is_there = |one: &&Heard| one.node != *name && stands(&one.node);
-        let ailments = ailments(&heard.iter().filter(is_there).collect::<Vec<_>>());
         let node = away.planned.name.clone();
+        let stands = |node: &NodeName| migration.standing().any(|there| there.name == *node);
+        let is_there = |one: &&Heard| one.node != node && stands(&one.node);
+        let ailments = ailments(&heard.iter().filter(is_there).collect::<Vec<_>>());
         let report = match ailments.is_empty() {
             true => {
                 ailing.remove(cluster);

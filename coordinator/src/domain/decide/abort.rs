@@ -26,11 +26,14 @@ impl Desk<'_> {
                 (&node.track.phase, fault, node.is_given_up())
             }
         };
-        let over = || "it is over: nothing is left to be given up".to_owned();
-        let operating = || "its operation runs, and nobody stops one: ask again when it has ended";
-        let fault = fault.or_else(|| phase.is_over().then(over));
-        let runs = *phase == Phase::Operating && !going;
-        match fault.or_else(|| runs.then(operating).map(str::to_owned)) {
+        let of_phase = match phase {
+            Phase::Done | Phase::Aborted => Some("it is over: nothing is left to be given up"),
+            Phase::Operating => {
+                Some("its operation runs, and nobody stops one: ask again when it has ended")
+            }
+            _ => None,
+        };
+        match fault.or(of_phase.map(str::to_owned)) {
             Some(why) => {
                 let (subject, phase) = (subject.clone(), phase.word().to_owned());
                 return Err(Refusal::NotNow { subject, phase, why });

@@ -94,8 +94,7 @@ impl Desk<'_> {
     /// Whether nobody could tell that the operation that a gate looks at has never run, but by its own
     /// traces: then what is seen does not prove that it has.
     fn is_undone(&self, subject: &Subject, gate: Gate) -> bool {
-        let node = subject.node().and_then(|name| self.migration()?.node(name));
-        let doubtful = node.and_then(|node| Some((node, node.doubtful(gate)?.0)));
+        let doubtful = self.node_of(subject).and_then(|node| Some((node, node.doubtful(gate)?.0)));
         doubtful.is_some_and(|(node, operation)| {
             let telling = operation.intent.kind.done_by_nobody(node.planned.role);
             telling.is_empty() && operation.extent == Extent::NotStarted
@@ -109,7 +108,7 @@ impl Desk<'_> {
             if self.resubmit(name) {
                 return;
             }
-            let node = self.migration().and_then(|migration| migration.node(name));
+            let node = self.node_of(subject);
             // Another removal may never be admitted, since the one before has changed what admits it. So
             // a person decides again on what that one did.
             if gate == Gate::RemoveAdmission && node.is_some_and(Node::is_past_return) {

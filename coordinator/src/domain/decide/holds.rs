@@ -63,9 +63,9 @@ impl Desk<'_> {
     /// The gate that must have been passed just now for a step. Once an API server was being stopped the
     /// gate before that asks for what cannot be any more; G4 asks for the rest.
     pub(super) fn admission(&self, subject: &Subject, next: Step) -> Option<Gate> {
-        let node = self.node_of(subject);
-        let withdraws = next == Step::Ask(Gate::Withdraw);
-        next.admitted_by().filter(|_| !(withdraws && node.is_some_and(|node| node.withdrawing)))
+        let stops = next == Step::Ask(Gate::Withdraw)
+            && self.node_of(subject).is_some_and(|node| node.withdrawing);
+        next.admitted_by().filter(|_| !stops)
     }
 
     /// Whether what admitted the next step is too old by now: a pause or a crash lay between.
@@ -84,11 +84,12 @@ impl Desk<'_> {
     ) -> Result<(), Refusal> {
         let phase = self.phase_of(subject)?;
         let migration = self.known()?;
-        let again = |resume| migration.can_be_resubmitted(subject, resume);
-        let track = migration.track(subject);
-        let is_to_be_held = track.is_some_and(|track| track.hold.is_some());
+        let is_to_be_held = migration.track(subject).is_some_and(|track| track.hold.is_some());
+        let at_risk = self.node_of(subject).is_some_and(|node| node.at_risk);
         let fault = match phase {
-            Phase::Held { resume, .. } if resubmit && !again(*resume) => {
+            Phase::Held { resume, .. }
+                if resubmit && !migration.can_be_resubmitted(subject, *resume) =>
+            {
                 "there is no operation to submit again; retry without it"
             }
             Phase::Held { .. } => {
@@ -96,7 +97,7 @@ impl Desk<'_> {
                 self.write(Event::RetryRequested { subject, resubmit, by });
                 return Ok(());
             }
-            _ if is_to_be_held && !resubmit && self.is_at_risk(subject) => {
+            _ if is_to_be_held && !resubmit && at_risk => {
                 "another member of etcd is not well: `rehull etcd` says how; get it well first"
             }
             _ if is_to_be_held && !resubmit => {
@@ -107,14 +108,6 @@ impl Desk<'_> {
             _ => "only what is held can be retried",
         };
         Err(not_now(subject, phase, fault))
-    }
-
-    fn is_at_risk(&self, subject: &Subject) -> bool {
-        self.node_of(subject).is_some_and(|node| node.at_risk)
-    }
-
-    fn node_of(&self, subject: &Subject) -> Option<&Node> {
-        self.migration()?.node(subject.node()?)
     }
 
     pub(super) fn phase_of(&self, subject: &Subject) -> Result<&Phase, Refusal> {

@@ -71,8 +71,7 @@ impl Migration {
     /// for its removal it takes effect behind the removal. Where another member of etcd has ailed
     /// meanwhile, not even a removal is tried again.
     pub fn may_rest(&self, subject: &Subject, next: Step) -> bool {
-        let removes = [Step::Ask(Gate::RemoveAdmission), Step::Submit(Kind::Remove)];
-        let withdrawn = self.bench(subject).role.is_control_plane() && removes.contains(&next);
+        let withdrawn = self.bench(subject).role.is_control_plane() && next.removes();
         let frozen = subject.node().and_then(|name| self.node(name)).is_some_and(Node::is_frozen);
         next.is_safe_to_rest_before() && (!withdrawn || frozen)
     }
@@ -94,9 +93,8 @@ impl Migration {
     /// The control plane whose removal is about to be tried once more: how far the one before it came
     /// nobody knows, so its member of etcd may be there or not.
     pub fn going_again(&self) -> Option<&ControlPlane> {
-        let again = [Step::Ask(Gate::RemoveAdmission), Step::Submit(Kind::Remove)];
-        let is_at = |node: &Node| node.track.phase.step().is_some_and(|step| again.contains(&step));
-        let node = self.nodes.iter().find(|node| node.is_past_return() && is_at(node))?;
+        let removes = |node: &Node| node.track.phase.step().is_some_and(Step::removes);
+        let node = self.nodes.iter().find(|node| node.is_past_return() && removes(node))?;
         self.plan.control_plane(&node.planned.name)
     }
 
@@ -123,15 +121,14 @@ impl Node {
     /// Whether it is a control plane whose API server is stopped, or may be, or is away: until it is
     /// proved to be back.
     pub fn is_apart(&self) -> bool {
-        let withdrawn = [Gate::Withdraw, Gate::RemoveAdmission].map(Step::Ask);
-        let leaving = |step| withdrawn.contains(&step) || step == Step::Submit(Kind::Remove);
+        let leaving = |step: Step| step == Step::Ask(Gate::Withdraw) || step.removes();
         self.planned.role.is_control_plane()
             && (self.is_absent() || self.track.phase.step().is_some_and(leaving))
     }
 
     /// Whether it is a control plane whose member of etcd is not to be there now.
     pub fn is_away(&self) -> bool {
-        self.planned.role.is_control_plane() && self.is_absent() && !self.is_coming_back()
+        self.is_missed() && !self.is_coming_back()
     }
 
     /// Whether it is a control plane without which the cluster must do until it is proved to be back.

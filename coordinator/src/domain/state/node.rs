@@ -56,8 +56,8 @@ pub struct Node {
     /// Whether its API server was to be stopped since everything was looked at that must hold before
     /// (gate `Withdraw`).
     pub withdrawing: bool,
-    /// From when on no other API server may have been silent for long: since its removal was intended
-    /// last, or a person has looked what came of it.
+    /// From when on no other API server may have been silent for long: since its removal was first
+    /// intended, or a person has last looked what came of it.
     pub steady_from: Option<Timestamp>,
     /// The generation whose agent has said farewell.
     pub farewell: Option<Generation>,

@@ -3,14 +3,18 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use rehull_proto::v1::{Etcd, EtcdMember, EtcdResponse};
+use rehull_proto::v1::EtcdResponse;
 use rehull_shared::{
     evidence::{Check, Source, Verdict, Witness},
     ids::NodeName,
 };
 
 use super::{
-    super::{Pass, api::few, control_planes::host_of},
+    super::{
+        Pass,
+        api::few,
+        control_planes::{host_of, members_at},
+    },
     Answers, checks,
 };
 use crate::{
@@ -208,7 +212,7 @@ impl Looked<'_> {
         }
         let voters = etcd::voters_in_words(*voters);
         // Who has no vote any more takes none away.
-        if let Some(gone) = self.again.filter(|one| self.members_of(one).is_empty()) {
+        if let Some(gone) = self.again.filter(|one| members_at(self.heard, one).is_empty()) {
             let words = format!("{voters}, and {} is none of them any more", gone.name);
             return Verdict::when(problems.is_empty(), words);
         }
@@ -276,20 +280,11 @@ impl Looked<'_> {
         }
     }
 
-    fn members_of(&self, target: &ControlPlane) -> Vec<(&NodeName, &EtcdMember)> {
-        let said = self.heard.iter().filter_map(|one| Some((&one.node, one.said.as_ref().ok()?)));
-        let all = said.flat_map(|(node, said): (_, &Etcd)| {
-            said.members.iter().map(move |member| (node, member))
-        });
-        all.filter(|(_, member)| member.peer_urls.iter().any(|url| host_of(url) == target.address))
-            .collect()
-    }
-
     fn member_absent(&self, target: &ControlPlane) -> Verdict {
         if let Some(unknown) = self.silent() {
             return unknown;
         }
-        let left = self.members_of(target);
+        let left = members_at(self.heard, target);
         let left = left.iter().map(|(node, member)| {
             format!("{node} knows member {} ({})", hex(member.id), member.peer_urls.join(", "))
         });
@@ -306,7 +301,7 @@ impl Looked<'_> {
 
     /// The one member at this address, as all who are there know it.
     fn left(&self, target: &ControlPlane) -> Option<Request> {
-        let of = self.members_of(target);
+        let of = members_at(self.heard, target);
         let ids: BTreeSet<u64> = of.iter().map(|(_, member)| member.id).collect();
         let ids = Vec::from_iter(ids);
         let ([id], Some((_, member))) = (ids.as_slice(), of.first()) else {

@@ -1,6 +1,6 @@
 //! Control planes that say this and that, and what it comes to.
 
-use rehull_proto::v1::{Authority, ControlPlane as Found};
+use rehull_proto::v1::{Authority, ControlPlane as Found, Etcd, EtcdMember};
 
 use super::*;
 use crate::effects::testing::{member_heard, plane, says};
