@@ -19,6 +19,8 @@ use rehull_shared::{
 };
 use uuid::Uuid;
 
+use crate::invariants;
+
 /// A story about one cluster with workers `n1` and `n2`; `n1` is the canary.
 #[derive(Clone)]
 pub struct Story {
@@ -353,6 +355,13 @@ impl Story {
     #[track_caller]
     pub fn node(&self, name: &str) -> &Node {
         self.migration().node(&node(name)).expect("a node")
+    }
+
+    /// Panics with the first invariant that its log breaks.
+    #[track_caller]
+    pub fn keeps_the_invariants(&self) {
+        let servers = &self.migration().plan.api_servers;
+        invariants::check(&self.log, servers).unwrap_or_else(|broken| panic!("{broken}"));
     }
 
     /// The phase of a subject.

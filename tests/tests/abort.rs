@@ -7,10 +7,7 @@ use rehull::domain::{
     state::{Phase, Step, Subject},
 };
 use rehull_shared::{evidence::Verdict, time::Span};
-use rehull_tests::{
-    invariants,
-    story::{Story, node, on, plan, prod},
-};
+use rehull_tests::story::{Story, node, on, plan, prod};
 
 fn refusal(story: &mut Story, subject: Subject) -> String {
     let by = "ann".to_owned();
@@ -36,7 +33,7 @@ fn a_node_that_was_touched_goes_back_on_evidence_and_the_others_go_on() {
     story.passes(&on("n2"));
     story.passes(&Subject::Cluster);
     assert_eq!(*story.phase(&Subject::Cluster), Phase::Done, "it has ended without n1");
-    assert_eq!(invariants::check(&story.log, &plan().api_servers), Ok(()));
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -138,7 +135,7 @@ fn a_whole_migration_goes_back_and_another_may_start() {
     story.passes(&Subject::Cluster);
     assert_eq!(*story.phase(&Subject::Cluster), Phase::Aborted);
     assert_eq!(*story.phase(&on("n1")), Phase::Done, "what is done stays done");
-    assert_eq!(invariants::check(&story.log, &plan().api_servers), Ok(()));
+    story.keeps_the_invariants();
     story.starts(plan(), &["n2", "n3"]);
     story.reaches("n2", Gate::Preflight);
 }

@@ -12,10 +12,7 @@ use rehull_shared::{
     evidence::{Check, Verdict},
     time::Span,
 };
-use rehull_tests::{
-    invariants,
-    story::{Story, WITH_CONTROL_PLANES, node, on, plan_with_control_planes, prod},
-};
+use rehull_tests::story::{Story, WITH_CONTROL_PLANES, node, on, plan_with_control_planes, prod};
 
 /// The worker is done, and `m2` is at this gate.
 fn at(gate: Gate) -> Story {
@@ -23,11 +20,6 @@ fn at(gate: Gate) -> Story {
     story.finishes("n1");
     story.reaches("m2", gate);
     story
-}
-
-fn check(story: &Story) {
-    let servers = plan_with_control_planes().api_servers;
-    invariants::check(&story.log, &servers).unwrap_or_else(|broken| panic!("{broken}"));
 }
 
 /// The removal of `m2` has ended without a trace.
@@ -74,7 +66,7 @@ fn a_removal_that_did_nothing_is_tried_again_by_itself_and_succeeds() {
     story.passes(&on("m2"));
     assert_eq!(story.intended("m2", Kind::Remove), 2);
     story.finishes("m2");
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -101,7 +93,7 @@ fn where_another_removal_is_not_admitted_a_person_has_every_way_out() {
     assert_eq!(story.gate(&on("m2")), Some(Gate::Removal));
     story.passes(&on("m2"));
     story.finishes("m2");
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -116,7 +108,7 @@ fn what_a_pause_lets_rest_before_its_api_server_is_stopped_is_looked_at_anew() {
     assert_eq!(story.gate(&on("m2")), Some(Gate::Quorum));
     assert!(story.node("m2").backup.is_none(), "it is too old by now");
     story.finishes("m2");
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -130,7 +122,7 @@ fn one_whose_api_server_was_stopped_already_goes_on_there_after_a_pause() {
     story.asks(Request::Resume { by: "ann".into() });
     assert_eq!(story.gate(&on("m2")), Some(Gate::Withdraw), "the guard asks for what is no more");
     story.finishes("m2");
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -193,7 +185,7 @@ fn no_data_is_given_up_while_a_second_member_ails_whatever_a_person_says() {
     story.reports(Report::Others { node: node("m2"), ailing: None });
     story.retries(on("m2"), false);
     story.finishes("m2");
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -217,7 +209,7 @@ fn once_a_second_member_has_ailed_nothing_automatic_follows_however_well_it_is_a
     ails_for_a_while(&mut story);
     waits_in_vain(&mut story, Gate::Removal);
     assert_eq!(held_before(&story), Some(Step::Ask(Gate::RemoveAdmission)));
-    check(&story);
+    story.keeps_the_invariants();
     let mut story = removed_for_nothing();
     ails_for_a_while(&mut story);
     let needs = story.needs(&on("m2"));
@@ -227,7 +219,7 @@ fn once_a_second_member_has_ailed_nothing_automatic_follows_however_well_it_is_a
     let processes = vec![Process { pid: 7, start_ticks: 1, comm, exe }];
     story.reports(Report::Leftovers { node: node("m2"), processes });
     assert_eq!(story.node("m2").leftovers, Leftovers::Untouched);
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -247,7 +239,7 @@ fn a_silence_of_another_api_server_during_the_removal_is_told_as_soon_as_it_is_a
     story.retries(on("m2"), false);
     assert!(story.node("m2").steady_from > from, "a person has looked");
     story.finishes("m2");
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]

@@ -14,18 +14,10 @@ use rehull_shared::{
     evidence::{Check, Source, Verdict, Witness},
     time::Span,
 };
-use rehull_tests::{
-    invariants,
-    story::{Story, WITH_CONTROL_PLANES, node, on, plan_with_control_planes, prod},
-};
+use rehull_tests::story::{Story, WITH_CONTROL_PLANES, node, on, plan_with_control_planes, prod};
 
 fn story() -> Story {
     Story::with(plan_with_control_planes(), &WITH_CONTROL_PLANES)
-}
-
-fn check(story: &Story) {
-    let servers = plan_with_control_planes().api_servers;
-    invariants::check(&story.log, &servers).unwrap_or_else(|broken| panic!("{broken}"));
 }
 
 fn gates_of(story: &Story, name: &str) -> Vec<Gate> {
@@ -46,7 +38,7 @@ fn a_whole_cluster_goes_one_by_one_and_the_first_control_plane_last() {
     story.passes(&Subject::Cluster);
     story.waits(Span::from_secs(5));
     assert_eq!(*story.phase(&Subject::Cluster), Phase::Done);
-    check(&story);
+    story.keeps_the_invariants();
     let began: Vec<String> = story
         .log
         .iter()
@@ -86,7 +78,7 @@ fn nobody_begins_beside_a_control_plane_and_none_beside_another_node() {
     story.finishes("n3");
     story.waits(Span::from_secs(10));
     assert!(begun(&story, "m2") && !begun(&story, "m3"));
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -167,7 +159,7 @@ fn a_second_ailing_member_stops_everything_until_it_is_well_and_a_person_says_so
     assert!(WITH_CONTROL_PLANES[2..].iter().all(|name| *story.phase(&on(name)) == Phase::Planned));
     story.retries(subject.clone(), false);
     story.finishes("m2");
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -209,7 +201,7 @@ fn one_that_is_given_up_before_its_removal_serves_again() {
     assert_eq!(story.node("m2").api_server_on, Some(true));
     story.passes(&on("m2"));
     assert_eq!(*story.phase(&on("m2")), Phase::Aborted);
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -223,7 +215,7 @@ fn a_hand_over_can_be_given_up_for_nothing_was_removed() {
     story.does_what_a_gate_needs("m1", Gate::Abort);
     story.passes(&on("m1"));
     assert_eq!(*story.phase(&on("m1")), Phase::Aborted);
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -247,7 +239,7 @@ fn a_hand_over_is_given_up_when_its_operation_has_ended_and_not_before() {
     assert_eq!(*story.phase(&on("m1")), Phase::Operating);
     story.operation_ends("m1", Outcome::Succeeded);
     assert_eq!(story.gate(&on("m1")), Some(Gate::Abort));
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -303,7 +295,7 @@ fn a_member_that_outlived_its_host_is_removed_by_id_once_the_host_is_clean() {
     assert_eq!(story.node("m2").member, MemberRemoval::Answered, "once an attempt");
     story.passes(&subject);
     assert_ne!(story.gate(&subject), Some(Gate::Removal));
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 /// At G5 of m2, where every witness confirms but of one check.
@@ -331,7 +323,7 @@ fn an_etcd_that_outlived_its_removal_is_killed_only_while_the_others_are_well() 
         story.reports(Report::Leftovers { node: node("m2"), processes });
         let ordered = matches!(story.node("m2").leftovers, Leftovers::Ordered { .. });
         assert_eq!(ordered, meant);
-        check(&story);
+        story.keeps_the_invariants();
     }
 }
 
@@ -425,7 +417,7 @@ fn a_kubeconfig_operation_that_did_nothing_is_seen_and_made_again_on_request() {
     assert_eq!(story.gate(&on("m1")), Some(Gate::KubeconfigAdmission));
     story.finishes("m1");
     assert_eq!(story.intended("m1", Kind::Kubeconfig), 2);
-    check(&story);
+    story.keeps_the_invariants();
     let done = story.fleet.migrations[&prod()].nodes.iter().all(|it| it.track.phase == Phase::Done);
     assert!(done);
 }
@@ -450,7 +442,7 @@ fn the_first_control_plane_hands_over_and_goes_only_on_the_word_of_a_person() {
         assert_ne!(story.node("m1").api_server_on, Some(false), "it serves while it waits");
         story.retries(on("m1"), false);
         story.finishes("m1");
-        check(&story);
+        story.keeps_the_invariants();
     }
     let mut story = story();
     story.finishes("n1");
@@ -493,7 +485,7 @@ fn a_second_member_that_ails_while_one_is_away_is_told_at_once_and_holds_until_a
     );
     story.retries(on("m2"), false);
     story.finishes("m2");
-    check(&story);
+    story.keeps_the_invariants();
 }
 
 #[test]
@@ -521,6 +513,6 @@ fn not_even_a_removal_that_did_nothing_is_tried_again_while_a_second_member_ails
             if matches!(&why[..], [Blocker::QuorumAtRisk { .. }]));
         assert_eq!(rests, at_risk, "{:?}", story.phase(&on("m2")));
         assert_eq!(story.gate(&on("m2")) == Some(Gate::RemoveAdmission), !at_risk);
-        check(&story);
+        story.keeps_the_invariants();
     }
 }

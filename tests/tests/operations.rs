@@ -10,10 +10,7 @@ use rehull_shared::{
     evidence::{Check, Verdict},
     time::Span,
 };
-use rehull_tests::{
-    invariants,
-    story::{Story, node, on, plan},
-};
+use rehull_tests::story::{Story, node, on};
 
 const NOTHING_DONE: [Check; 4] =
     [Check::NodeAbsent, Check::LeaseStopped, Check::KubeletStopped, Check::NodeFilesGone];
@@ -57,7 +54,7 @@ fn what_is_proved_is_accepted_whatever_it_said_and_that_is_told() {
         let told = story.names_since(before).contains(&"AcceptedByEvidence");
         assert_eq!(told, outcome != Outcome::Succeeded, "{outcome:?}");
         assert_eq!(story.gate(&on("n1")), Some(Gate::Reinstall));
-        assert_eq!(invariants::check(&story.log, &plan().api_servers), Ok(()));
+        story.keeps_the_invariants();
     }
 }
 
@@ -82,7 +79,7 @@ fn what_did_nothing_is_repeated_by_itself_twice_and_then_a_person_decides() {
         let outcome = Outcome::Failed;
         let spent = Blocker::Operation { name, outcome, extent, resubmitted: 2 };
         assert_eq!(why.last(), Some(&spent));
-        assert_eq!(invariants::check(&story.log, &plan().api_servers), Ok(()));
+        story.keeps_the_invariants();
         // A person may look again; by itself nothing more is tried.
         story.retries(on("n1"), false);
         contradicted(&mut story, &NOTHING_DONE, Span::from_mins(20));

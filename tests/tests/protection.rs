@@ -20,10 +20,7 @@ use rehull_shared::{
     ids::Round,
     time::Span,
 };
-use rehull_tests::{
-    invariants,
-    story::{Story, node, on, plan, prod},
-};
+use rehull_tests::story::{Story, node, on, plan, prod};
 
 const CLUSTER: Subject = Subject::Cluster;
 
@@ -99,7 +96,7 @@ fn it_is_off_before_the_nodes_begin_and_on_before_the_end() {
     assert_eq!(said_since(&story), "");
     story.passes(&CLUSTER);
     assert_eq!(*story.phase(&CLUSTER), Phase::Done);
-    assert_eq!(invariants::check(&story.log, &plan().api_servers), Ok(()));
+    story.keeps_the_invariants();
     let mut replayed = Fleet::default();
     story.log.iter().for_each(|event| replayed.evolve(event).expect("a log replays"));
     assert_eq!(replayed, story.fleet);
@@ -152,7 +149,7 @@ fn what_was_given_up_is_protected_again_even_if_it_only_may_be_off() {
     story.switches_protection(true);
     story.passes(&CLUSTER);
     assert_eq!(*story.phase(&CLUSTER), Phase::Aborted);
-    assert_eq!(invariants::check(&story.log, &plan().api_servers), Ok(()));
+    story.keeps_the_invariants();
     // Before it was touched there is nothing to switch on.
     let mut early = Story::with(story.migration().plan.clone(), &["n1"]);
     early.aborts(CLUSTER);

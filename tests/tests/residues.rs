@@ -12,10 +12,7 @@ use rehull_shared::{
     evidence::{Check, Verdict},
     time::Span,
 };
-use rehull_tests::{
-    invariants,
-    story::{Story, node, on, plan, prod, snapshot},
-};
+use rehull_tests::story::{Story, node, on, plan, prod, snapshot};
 
 fn due_of(story: &Story) -> Vec<Work> {
     due(&story.fleet).into_iter().map(|effect| effect.work).collect()
@@ -128,7 +125,7 @@ fn a_node_that_was_left_is_deleted_for_a_person_once_its_host_is_clean() {
     assert_eq!(deletion(&story), None, "once an attempt: perhaps it is another Node by now");
     story.passes(&on("n1"));
     assert_eq!(story.gate(&on("n1")), Some(Gate::Reinstall));
-    assert_eq!(invariants::check(&story.log, &plan().api_servers), Ok(()));
+    story.keeps_the_invariants();
 }
 
 #[test]

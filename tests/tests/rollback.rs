@@ -7,10 +7,7 @@ use rehull::domain::{
     state::{Kind, Outcome, Phase, Step, Subject},
 };
 use rehull_shared::{evidence::Check, ids::Attempt, time::Span};
-use rehull_tests::{
-    invariants,
-    story::{Story, node, on, plan, prod},
-};
+use rehull_tests::story::{Story, node, on, prod};
 
 /// n1 is removed, that is proved, and it is held before its disk may be wiped.
 fn removed() -> Story {
@@ -30,7 +27,7 @@ fn comes_back(story: &mut Story) {
     assert_eq!(*story.phase(&on("n1")), Phase::Aborted);
     assert!(story.node("n1").is_rolled_back());
     assert_eq!(story.migration().out().count(), 0);
-    assert_eq!(invariants::check(&story.log, &plan().api_servers), Ok(()));
+    story.keeps_the_invariants();
 }
 
 #[test]

@@ -12,10 +12,7 @@ use rehull_shared::{
     ids::Round,
     time::Span,
 };
-use rehull_tests::{
-    invariants,
-    story::{Story, node, on, plan, prod},
-};
+use rehull_tests::story::{Story, node, on, plan, prod};
 
 fn due_of(story: &Story) -> Vec<Work> {
     due(&story.fleet).into_iter().map(|effect| effect.work).collect()
@@ -33,7 +30,7 @@ fn two_workers_are_migrated_one_after_the_other() {
     assert_eq!(story.gate(&Subject::Cluster), Some(Gate::Finalize));
     story.passes(&Subject::Cluster);
     assert!(story.migration().is_finished());
-    assert_eq!(invariants::check(&story.log, &plan().api_servers), Ok(()));
+    story.keeps_the_invariants();
     assert!(due_of(&story).iter().all(|work| matches!(work, Work::ArchiveOperation { .. })));
 }
 
