@@ -267,6 +267,24 @@ fn a_backup_is_taken_for_each_removal_and_after_each_hold() {
 }
 
 #[test]
+fn a_change_is_in_the_log_once_for_each_revision_that_it_may_be_made_from() {
+    let mut story = story();
+    story.finishes("n1");
+    let changing = |revision: &str| Report::Changing {
+        node: node("m2"),
+        object: "ConfigMap kube-public/cluster-info".into(),
+        revision: revision.into(),
+        change: "it is to lead to m1".into(),
+    };
+    story.reaches("m2", Gate::Quorum);
+    assert_eq!(story.reports(changing("1")).len(), 1);
+    assert_eq!(story.node("m2").changing["ConfigMap kube-public/cluster-info"], "1");
+    assert!(story.reports(changing("1")).is_empty(), "it is known");
+    assert_eq!(story.reports(changing("2")).len(), 1, "somebody has changed it meanwhile");
+    assert_eq!(story.node("m2").changing["ConfigMap kube-public/cluster-info"], "2");
+}
+
+#[test]
 fn a_member_that_outlived_its_host_is_removed_by_id_once_the_host_is_clean() {
     let mut story = story();
     story.finishes("n1");

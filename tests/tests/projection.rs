@@ -469,6 +469,12 @@ fn every_event_of_a_whole_migration_is_a_sentence() {
             },
         },
         Event::LeaderMoved { node: node("n1"), seen: "2 leads".into() },
+        Event::ChangeIntended {
+            node: node("n1"),
+            object: "cluster-info".into(),
+            revision: "812".into(),
+            change: "what leads to 10.0.0.1:6443 is to lead to 10.0.0.2:6443".into(),
+        },
         Event::EndpointMoved {
             node: node("n1"),
             object: "cluster-info".into(),

@@ -117,6 +117,8 @@ pub enum Report {
     Backup { node: NodeName, backup: BackupTaken },
     /// Another member of etcd leads.
     LeaderMoved { node: NodeName, seen: String },
+    /// An object is about to be changed, as it was at this revision.
+    Changing { node: NodeName, object: String, revision: String, change: String },
     /// An object of the cluster leads elsewhere.
     EndpointMoved { node: NodeName, object: String, from: String, to: String },
     /// The inventory of the Cluster has its new order.
@@ -178,6 +180,7 @@ impl Report {
             | Report::Farewell { node, .. }
             | Report::Backup { node, .. }
             | Report::LeaderMoved { node, .. }
+            | Report::Changing { node, .. }
             | Report::EndpointMoved { node, .. }
             | Report::Reordered { node, .. }
             | Report::ApiServer { node, .. }

@@ -176,6 +176,9 @@ pub enum Event {
     BackupRecorded { node: NodeName, backup: BackupTaken },
     /// Another member than that of the node leads etcd from here on.
     LeaderMoved { node: NodeName, seen: String },
+    /// An object is to be changed, if it is still at this revision: who ends before it is known what came
+    /// of that leaves a trace of it.
+    ChangeIntended { node: NodeName, object: String, revision: String, change: String },
     /// What is sent to this control plane no more, in which object, and where it is sent instead.
     EndpointMoved { node: NodeName, object: String, from: String, to: String },
     /// The node comes last in the inventory of the Cluster; by the hashes of its text, which is kept.
@@ -272,6 +275,7 @@ impl Event {
             Event::ClusterIdentified { .. } => "ClusterIdentified",
             Event::BackupRecorded { .. } => "BackupRecorded",
             Event::LeaderMoved { .. } => "LeaderMoved",
+            Event::ChangeIntended { .. } => "ChangeIntended",
             Event::EndpointMoved { .. } => "EndpointMoved",
             Event::InventoryReordered { .. } => "InventoryReordered",
             Event::ApiServerSwitched { .. } => "ApiServerSwitched",
@@ -341,6 +345,7 @@ impl Event {
             | Event::AgentRevoked { node, .. }
             | Event::BackupRecorded { node, .. }
             | Event::LeaderMoved { node, .. }
+            | Event::ChangeIntended { node, .. }
             | Event::EndpointMoved { node, .. }
             | Event::InventoryReordered { node, .. }
             | Event::ApiServerSwitched { node, .. }

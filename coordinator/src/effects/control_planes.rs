@@ -134,6 +134,11 @@ impl Pass<'_> {
                 Trouble::new(&what, "no other control plane is there that it could lead to")
             })?;
             let edited = place.led_to(&map, &to).map_err(|why| Trouble::new(&what, why))?;
+            let change = format!("what leads to {from} is to lead to {to}");
+            if let Some(first) = self.intent_of_change(node, &what, &map, change) {
+                requests.push(first);
+                continue;
+            }
             let patch = json!({
                 "metadata": {"resourceVersion": map.metadata.resource_version},
                 "data": {place.key: edited},
@@ -145,6 +150,21 @@ impl Pass<'_> {
             requests.push(Request::Report(Report::EndpointMoved { node, object: what, from, to }));
         }
         Ok(requests)
+    }
+
+    /// What must be in the log before an object is changed, unless it is there: that it is to be changed,
+    /// from the revision that was read.
+    pub(super) fn intent_of_change(
+        &self,
+        node: &NodeName,
+        object: &str,
+        map: &ConfigMap,
+        change: String,
+    ) -> Option<Request> {
+        let revision = map.metadata.resource_version.clone().unwrap_or_default();
+        let intended = self.migration.node(node)?.changing.get(object) == Some(&revision);
+        let (node, object) = (node.clone(), object.to_owned());
+        (!intended).then_some(Request::Report(Report::Changing { node, object, revision, change }))
     }
 
     /// Where clients are sent instead: to what stands before the API servers, else to the first

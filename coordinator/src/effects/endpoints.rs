@@ -123,7 +123,17 @@ fn at(tree: &Tree<'_>, path: &[&str]) -> Result<Option<String>, String> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use serde_json::json;
+
     use super::*;
+    use crate::{
+        domain::{
+            command::{Report, Request},
+            effect::Work,
+            plan::ControlPlane,
+        },
+        effects::stage::{Stage, worker1},
+    };
 
     const INFO: &str = "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: QUJD\n    \
                         server: https://10.0.0.1:6443\n  name: \"\"\nkind: Config\n";
@@ -161,5 +171,46 @@ mod tests {
         let none = map(config.key, "kind: ClusterConfiguration\n");
         assert_eq!(config.leads_to(&none).unwrap(), None);
         assert!(config.leads_to(&map("other", "")).unwrap_err().contains("no key"));
+    }
+
+    /// The objects of a stage whose node that goes is a control plane.
+    fn stage() -> Stage {
+        let mut stage = Stage::new();
+        for (name, address) in [("worker1", "10.0.0.11"), ("worker2", "10.0.0.12")] {
+            stage.migration().plan.control_planes.push(ControlPlane {
+                name: name.parse().unwrap(),
+                address: address.into(),
+                api_server: format!("{address}:6443"),
+            });
+        }
+        for (place, text) in PLACES.iter().zip([INFO, CONFIG]) {
+            stage.workload.store().put(json!({"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"namespace": place.namespace, "name": place.name},
+                "data": {place.key: text.replace("10.0.0.1:", "10.0.0.11:")}}));
+        }
+        stage
+    }
+
+    #[tokio::test]
+    async fn what_leads_to_who_goes_is_changed_once_the_log_says_so() {
+        let mut stage = stage();
+        let work = || Work::MoveEndpoints { node: worker1() };
+        let objects =
+            ["ConfigMap kube-public/cluster-info", "ConfigMap kube-system/kubeadm-config"];
+        assert_eq!(stage.has_logged(work()).await, objects);
+        let writes =
+            || stage.workload.calls().iter().filter(|call| call.starts_with("PATCH ")).count();
+        assert_eq!(writes(), 0, "the log comes first");
+        let requests = stage.pass(work()).await.unwrap();
+        let moved = |request: &Request| match request {
+            Request::Report(Report::EndpointMoved { object, from, to, .. }) => {
+                assert_eq!((from.as_str(), to.as_str()), ("10.0.0.11:6443", "10.0.0.12:6443"));
+                object.clone()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(requests.iter().map(moved).collect::<Vec<_>>(), objects);
+        assert_eq!(writes(), 2);
+        assert!(stage.pass(work()).await.unwrap().is_empty(), "they lead elsewhere");
     }
 }

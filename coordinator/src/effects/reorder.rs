@@ -42,6 +42,10 @@ impl Pass<'_> {
         }
         let before_sha256 = sha256_hex(text.as_bytes());
         let kept = format!("{}-before-{}", at.name, &before_sha256[..8]);
+        let change = format!("{node} is to come last in it; the text before is kept as {kept}");
+        if let Some(first) = self.intent_of_change(node, &what, &map, change) {
+            return Ok(vec![first]);
+        }
         keep_before(&maps, &kept, text, self.migration.id).await?;
         let patch = json!({
             "metadata": {"resourceVersion": map.metadata.resource_version},

@@ -231,6 +231,20 @@ impl Stage {
         pass(&Effect { cluster: cluster(), work }, &self.fleet, &self.context).await
     }
 
+    /// Runs a pass that must only say what it is about to change, has that in the log, and names it.
+    pub(super) async fn has_logged(&mut self, work: Work) -> Vec<String> {
+        use crate::domain::command::{Report, Request};
+        let mut objects = Vec::new();
+        for request in self.pass(work).await.unwrap() {
+            let Request::Report(Report::Changing { node, object, revision, .. }) = request else {
+                panic!("it has done more: {request:?}");
+            };
+            self.node(node.as_str()).changing.insert(object.clone(), revision);
+            objects.push(object);
+        }
+        objects
+    }
+
     /// Whether inputs are stored as planned.
     pub(super) async fn inputs_stored(&self, inputs: &Inputs) -> Verdict {
         let effect = Effect { cluster: cluster(), work: Work::CleanUp };

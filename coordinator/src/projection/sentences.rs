@@ -197,6 +197,9 @@ fn of_control_plane(event: &Event) -> Option<String> {
             proof.backup, proof.objects, proof.nodes
         ),
         Event::LeaderMoved { node, seen } => format!("{node}: it leads etcd no more: {seen}."),
+        Event::ChangeIntended { node, object, revision, change } => {
+            format!("{node}: {object} at revision {revision} is to be changed: {change}.")
+        }
         Event::EndpointMoved { node, object, from, to } => {
             format!("{node}: {object} leads to {to} instead of {from}.")
         }

@@ -139,6 +139,7 @@ impl Desk<'_> {
             Report::Exported { .. } | Report::Protection { .. } | Report::Identified { .. } => None,
             Report::Backup { .. }
             | Report::LeaderMoved { .. }
+            | Report::Changing { .. }
             | Report::EndpointMoved { .. }
             | Report::Reordered { .. }
             | Report::ApiServer { .. } => hand_over_event(node, asking?, report.clone()),
@@ -210,6 +211,9 @@ fn hand_over_event(state: &Node, asking: Gate, report: Report) -> Option<Event> 
             && state.backup.is_none())
         .then_some(Event::BackupRecorded { node, backup }),
         Report::LeaderMoved { node, seen } => Some(Event::LeaderMoved { node, seen }),
+        Report::Changing { node, object, revision, change } => (state.changing.get(&object)
+            != Some(&revision))
+        .then_some(Event::ChangeIntended { node, object, revision, change }),
         Report::EndpointMoved { node, object, from, to } => {
             Some(Event::EndpointMoved { node, object, from, to })
         }

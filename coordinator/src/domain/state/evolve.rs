@@ -356,6 +356,7 @@ fn node_of(event: &Event) -> Result<&NodeName, Corrupt> {
         | Event::RollbackRequested { node, .. }
         | Event::BackupRecorded { node, .. }
         | Event::LeaderMoved { node, .. }
+        | Event::ChangeIntended { node, .. }
         | Event::EndpointMoved { node, .. }
         | Event::InventoryReordered { node, .. }
         | Event::ApiServerSwitched { node, .. }

@@ -1,5 +1,7 @@
 //! One node's move, and where it stands between the cluster and its own disk.
 
+use std::collections::BTreeMap;
+
 use rehull_shared::{
     ids::{Attempt, Generation},
     time::Timestamp,
@@ -56,6 +58,8 @@ pub struct Node {
     /// Whether its API server was to be stopped since everything was looked at that must hold before
     /// (gate `Withdraw`).
     pub withdrawing: bool,
+    /// Objects that were to be changed for it last, and the revision of each from which that may be done.
+    pub changing: BTreeMap<String, String>,
     /// From when on no other API server may have been silent for long: since its removal was first
     /// intended, or a person has last looked what came of it.
     pub steady_from: Option<Timestamp>,

@@ -66,11 +66,17 @@ fn text(stage: &Stage, name: &str) -> String {
 
 #[tokio::test]
 async fn lines_move_once_and_the_text_before_is_kept() {
-    let stage = stage();
+    let mut stage = stage();
     let subject = Subject::Node(m1());
+    let work = || Work::ReorderInventory { node: m1() };
+    assert_eq!(stage.has_logged(work()).await, ["ConfigMap kubean-system/prod-hosts-conf"]);
+    assert_eq!(text(&stage, "prod-hosts-conf"), THREE, "the log comes first");
+    // Somebody writes it meanwhile: what the log has is about another text.
+    stage.put(inventory(&THREE.replace("old", "new")));
+    stage.put(inventory(THREE));
+    assert_eq!(stage.has_logged(work()).await, ["ConfigMap kubean-system/prod-hosts-conf"]);
     let look = || stage.look(&subject, Check::InventoryReordered);
     says(&look().await, "fail", "m1 is the first of kube_control_plane");
-    let work = || Work::ReorderInventory { node: m1() };
     let mut requests = stage.pass(work()).await.unwrap();
     let Some(Request::Report(Report::Reordered { before_sha256, .. })) = requests.pop() else {
         panic!("{requests:?}");

@@ -1,5 +1,7 @@
 //! How each event changes one node.
 
+use std::collections::BTreeMap;
+
 use rehull_shared::{ids::Attempt, time::Timestamp};
 
 use super::{Corrupt, corrupt};
@@ -37,6 +39,7 @@ impl Node {
             at_risk: false,
             api_server_on: None,
             withdrawing: false,
+            changing: BTreeMap::new(),
             steady_from: None,
             farewell: None,
             given_away: false,
@@ -79,6 +82,9 @@ impl Node {
                 | Event::EndpointMoved { .. }
                 | Event::InventoryReordered { .. },
             ) => (),
+            (_, Event::ChangeIntended { object, revision, .. }) => {
+                self.changing.insert(object.clone(), revision.clone());
+            }
             (_, Event::BackupRecorded { backup, .. }) => self.backup = Some((backup.clone(), at)),
             (_, Event::ApiServerSwitched { on, .. }) => self.api_server_on = Some(*on),
             (_, Event::FragilityExceeded { page, .. }) => {
