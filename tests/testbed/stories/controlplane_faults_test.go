@@ -174,6 +174,14 @@ var controlPlaneFaults = []fault{
 		},
 	},
 	{
+		name: "a removal that ends before it has done anything (F66)", node: "master2", gate: "G5",
+		on:     func(n *night) { n.on("worker1", "systemctl stop sshd") },
+		seen:   "its log says that it ended before the reset of the host",
+		advice: "rehull migrate retry prod master2 --resubmit",
+		off:    func(n *night) { n.on("worker1", "systemctl start sshd") },
+		free:   []string{"retry", "--resubmit"}, // its member is still there, and one of three
+	},
+	{
 		name: "a member that the playbook does not find (E2, F6)", node: "master2",
 		recorded: "MemberRemovalAnswered", off: honestAboutMembers,
 	},
@@ -234,7 +242,7 @@ var controlPlaneFaults = []fault{
 		name: "certificates that are gone between their upload and the join (F58)", node: "master2",
 		gate: "G9",
 		during: func(n *night) {
-			n.happens("master2", point{"OperationStarted", 2})
+			n.happens("master2", point{"OperationStarted", 3}) // it was removed twice
 			n.on("master1", expiredCertificates)
 		},
 		check: "NodeNew", seen: "master2",
