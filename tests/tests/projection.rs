@@ -469,6 +469,12 @@ fn every_event_of_a_whole_migration_is_a_sentence() {
             },
         },
         Event::LeaderMoved { node: node("n1"), seen: "2 leads".into() },
+        Event::Troubled {
+            subject: on("n1"),
+            work: "take-backup".into(),
+            why: Some("the disk is full".into()),
+        },
+        Event::Troubled { subject: Subject::Cluster, work: "export".into(), why: None },
         Event::ChangeIntended {
             node: node("n1"),
             object: "cluster-info".into(),

@@ -119,6 +119,40 @@ fn every_hold_names_the_command_that_ends_it() {
 }
 
 #[test]
+fn what_rehull_itself_could_not_do_is_told_in_the_hold_that_came_of_it() {
+    let mut story = Story::of(&["n1"]);
+    story.reaches("n1", Gate::RemoveAdmission);
+    let trouble = |why: Option<&str>| {
+        let (work, why) = ("prepare-inputs".to_owned(), why.map(str::to_owned));
+        Report::Trouble { subject: on("n1"), work, why }
+    };
+    let is_held = |story: &Story| matches!(story.phase(&on("n1")), Phase::Held { .. });
+    assert_eq!(story.reports(trouble(Some("line 7 has an anchor"))).len(), 1);
+    assert!(story.reports(trouble(Some("line 7 has an anchor"))).is_empty(), "it is known");
+    assert!(story.reports(trouble(Some("a timeout"))).is_empty(), "not twice within a minute");
+    while !is_held(&story) {
+        story.waits(Span::from_mins(1));
+    }
+    let told = explain(&story, &on("n1"));
+    let words = "rehull itself could not prepare inputs: line 7 has an anchor";
+    assert_eq!(told.unblock[0], words);
+    assert!(told.waits_for.contains(words), "{}", told.waits_for);
+    assert!(story.reports(trouble(None)).is_empty(), "a hold keeps what it was for");
+    // Another try has its own troubles, and may end them.
+    story.retries(on("n1"), false);
+    story.reaches("n1", Gate::RemoveAdmission);
+    assert_eq!(story.reports(trouble(Some("the disk is full"))).len(), 1);
+    story.waits(Span::from_mins(1));
+    assert_eq!(story.reports(trouble(Some("a timeout"))).len(), 1);
+    assert_eq!(story.reports(trouble(None)).len(), 1);
+    while !is_held(&story) {
+        story.waits(Span::from_mins(1));
+    }
+    let told = explain(&story, &on("n1")).unblock;
+    assert!(!told.iter().any(|line| line.contains("rehull itself")), "{told:#?}");
+}
+
+#[test]
 fn every_state_says_what_helps_or_that_nobody_need_do_anything() {
     // Before its turn: the cluster, then another node, then a pause.
     let story = Story::of(&["n1", "n2"]);

@@ -117,6 +117,8 @@ pub enum Report {
     Backup { node: NodeName, backup: BackupTaken },
     /// Another member of etcd leads.
     LeaderMoved { node: NodeName, seen: String },
+    /// What is to be done for a subject has failed for a while, or does so no more.
+    Trouble { subject: Subject, work: String, why: Option<String> },
     /// An object is about to be changed, as it was at this revision.
     Changing { node: NodeName, object: String, revision: String, change: String },
     /// An object of the cluster leads elsewhere.
@@ -165,6 +167,7 @@ impl Report {
     pub fn node(&self) -> Option<&NodeName> {
         match self {
             Report::Exported { .. } | Report::Protection { .. } | Report::Identified { .. } => None,
+            Report::Trouble { subject, .. } => subject.node(),
             Report::Snapshot { node, .. }
             | Report::Drain { node, .. }
             | Report::Inputs { node, .. }

@@ -176,6 +176,8 @@ pub enum Event {
     BackupRecorded { node: NodeName, backup: BackupTaken },
     /// Another member than that of the node leads etcd from here on.
     LeaderMoved { node: NodeName, seen: String },
+    /// What rehull itself is to do for a subject has failed for a while, or does so no more.
+    Troubled { subject: Subject, work: String, why: Option<String> },
     /// An object is to be changed, if it is still at this revision: who ends before it is known what came
     /// of that leaves a trace of it.
     ChangeIntended { node: NodeName, object: String, revision: String, change: String },
@@ -275,6 +277,7 @@ impl Event {
             Event::ClusterIdentified { .. } => "ClusterIdentified",
             Event::BackupRecorded { .. } => "BackupRecorded",
             Event::LeaderMoved { .. } => "LeaderMoved",
+            Event::Troubled { .. } => "Troubled",
             Event::ChangeIntended { .. } => "ChangeIntended",
             Event::EndpointMoved { .. } => "EndpointMoved",
             Event::InventoryReordered { .. } => "InventoryReordered",
@@ -300,6 +303,7 @@ impl Event {
             | Event::HoldRequested { subject, .. }
             | Event::HoldWithdrawn { subject, .. }
             | Event::RetryRequested { subject, .. }
+            | Event::Troubled { subject, .. }
             | Event::Approved { subject, .. }
             | Event::ApprovalEnded { subject, .. }
             | Event::AbortRequested { subject, .. } => subject.node(),

@@ -116,6 +116,9 @@ pub struct Track {
     pub since: Timestamp,
     /// Why it will be held at its next safe point, if somebody wants that.
     pub hold: Option<Blocker>,
+    /// What rehull itself was to do here and could not, by the name of the work: why, and when that was
+    /// told. It ends with the phase.
+    pub troubles: BTreeMap<String, (String, Timestamp)>,
     /// What people have accepted, by number, with what has ended.
     pub approvals: BTreeMap<String, Approval>,
 }

@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use rehull_shared::text::{SEEN_BYTES_MAX, bounded};
 use tokio::task::AbortHandle;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use super::{Context, pass};
 use crate::{
     backups::BACKUP_MAX,
     domain::{
-        command::Command,
+        command::{Command, Report, Request},
         effect::{Effect, Work, due},
         state::Fleet,
     },
@@ -24,6 +25,9 @@ use crate::{
 
 /// A pass that takes longer is cut short and begun again: no call of it may hang for ever.
 const PASS_MAX: Duration = Duration::from_secs(120);
+
+/// What has failed for so long is told to the log: whoever is held by it must find it there.
+const LASTS: Duration = Duration::from_secs(30);
 
 /// What stood in the way of the last pass of each effect, for `explain`; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +81,7 @@ pub async fn run(handle: Handle, context: Context, troubles: Troubles) -> Result
 
 /// Repeats passes of one effect until it is aborted.
 async fn repeat(effect: Effect, handle: Handle, context: Context, troubles: Troubles) {
+    let mut failing: Option<Instant> = None;
     loop {
         let fleet = handle.published().fleet;
         let Some(migration) = fleet.migrations.get(&effect.cluster) else { return };
@@ -87,9 +92,34 @@ async fn repeat(effect: Effect, handle: Handle, context: Context, troubles: Trou
         if let Some(trouble) = &trouble {
             tracing::warn!(cluster = %effect.cluster, work = ?effect.work, trouble);
         }
+        failing = trouble.as_ref().map(|_| failing.unwrap_or_else(Instant::now));
+        if failing.is_none_or(|since| since.elapsed() >= LASTS) {
+            let told = tell(&effect, &fleet, &handle, trouble.as_deref()).await;
+            if told.is_err() {
+                return;
+            }
+        }
         troubles.note(&effect, trouble);
         tokio::time::sleep(pause).await;
     }
+}
+
+/// Has the log say what stands in the way, or that it does so no more, unless it does.
+async fn tell(
+    effect: &Effect,
+    fleet: &Fleet,
+    handle: &Handle,
+    trouble: Option<&str>,
+) -> Result<(), Error> {
+    let (subject, work) = (effect.work.subject(), effect.work.name().to_owned());
+    let why = trouble.map(|why| bounded(why, SEEN_BYTES_MAX));
+    let track = fleet.migrations.get(&effect.cluster).and_then(|it| it.track(&subject));
+    let known = track.and_then(|track| track.troubles.get(&work)).map(|(known, _)| known);
+    if known != why.as_ref() {
+        let report = Request::Report(Report::Trouble { subject, work, why });
+        handle.submit_all(vec![Command::Of(effect.cluster.clone(), report)]).await?;
+    }
+    Ok(())
 }
 
 /// One pass, and the engine's taking note of what it saw. Returns what stood in its way.

@@ -347,6 +347,7 @@ fn track(phase: Phase) -> Track {
         phase,
         since: Timestamp::default(),
         hold: None,
+        troubles: Default::default(),
         approvals: Default::default(),
     }
 }

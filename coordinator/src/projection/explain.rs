@@ -52,6 +52,10 @@ pub fn explain(
     if let Some(trouble) = trouble(view, migration, &subject) {
         unblock.insert(0, format!("what stands in the way of rehull itself: {trouble}"));
     }
+    if let Phase::Held { why, .. } = &track.phase {
+        let troubles = why.iter().filter(|why| matches!(why, Blocker::Trouble { .. }));
+        unblock.splice(0..0, troubles.map(|why| super::blocker(why, None)));
+    }
     Some(ExplainResponse {
         subject: match node {
             Some(node) => format!("{cluster}/{node}"),
@@ -180,6 +184,7 @@ fn is_about(why: &Blocker, wanted: Check, from: &Source) -> bool {
         | Blocker::TooShort { check, source, .. } => *check == wanted && source == from,
         Blocker::NotEnrolled { .. }
         | Blocker::Operation { .. }
+        | Blocker::Trouble { .. }
         | Blocker::QuorumAtRisk { .. }
         | Blocker::HeldBy { .. } => false,
     }
@@ -194,6 +199,7 @@ fn word(why: &Blocker) -> &'static str {
         Blocker::TooShort { .. }
         | Blocker::NotEnrolled { .. }
         | Blocker::Operation { .. }
+        | Blocker::Trouble { .. }
         | Blocker::QuorumAtRisk { .. }
         | Blocker::HeldBy { .. } => "waiting",
     }

@@ -151,6 +151,8 @@ fn remedies(why: &[Blocker], migration: &Migration, subject: &Subject) -> Vec<St
             Blocker::QuorumAtRisk { .. } => {
                 add("rehull etcd {cluster}  # go on only when all that are there are well")
             }
+            // Its words say what to look at, and stand above all this.
+            Blocker::Trouble { .. } => (),
             Blocker::HeldBy { by, .. } => add(&format!("{by} knows whether it may go on")),
         }
     }

@@ -197,6 +197,12 @@ fn of_control_plane(event: &Event) -> Option<String> {
             proof.backup, proof.objects, proof.nodes
         ),
         Event::LeaderMoved { node, seen } => format!("{node}: it leads etcd no more: {seen}."),
+        Event::Troubled { subject, work, why: Some(why) } => {
+            format!("{subject}: rehull itself cannot {}: {why}.", work.replace('-', " "))
+        }
+        Event::Troubled { subject, work, why: None } => {
+            format!("{subject}: rehull itself can {} again.", work.replace('-', " "))
+        }
         Event::ChangeIntended { node, object, revision, change } => {
             format!("{node}: {object} at revision {revision} is to be changed: {change}.")
         }

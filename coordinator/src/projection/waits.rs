@@ -54,6 +54,9 @@ pub fn blocker(why: &Blocker, now: Option<Timestamp>) -> String {
         Blocker::QuorumAtRisk { seen } => {
             format!("another member of etcd ailed while this one was away: {seen}")
         }
+        Blocker::Trouble { work, why } => {
+            format!("rehull itself could not {}: {why}", work.replace('-', " "))
+        }
         Blocker::HeldBy { by, why } => format!("{by} holds it: {why}"),
     }
 }
@@ -72,10 +75,12 @@ fn operation_words(name: &str, outcome: Outcome, extent: Extent, resubmitted: u3
     format!("operation {name} {outcome}: {how_far}{tried}")
 }
 
-/// The reason that explains the others: how far an operation got, if it did not get to its end.
+/// The reason that explains the others: how far an operation got, if it did not get to its end, or else
+/// what rehull itself could not do.
 pub(super) fn foremost(why: &[Blocker]) -> Option<&Blocker> {
     let operation = why.iter().find(|why| matches!(why, Blocker::Operation { .. }));
-    operation.or(why.first())
+    let trouble = || why.iter().find(|why| matches!(why, Blocker::Trouble { .. }));
+    operation.or_else(trouble).or(why.first())
 }
 
 fn list(why: &[Blocker], now: Timestamp) -> String {

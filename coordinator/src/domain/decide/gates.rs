@@ -10,7 +10,7 @@ use crate::domain::{
     command::Refusal,
     event::Event,
     gate::{Blocker, Gate},
-    state::{Extent, Kind, Migration, Node, Phase, Step, Subject},
+    state::{Extent, Kind, Migration, Node, Phase, Step, Subject, Track},
 };
 
 impl Desk<'_> {
@@ -77,7 +77,8 @@ impl Desk<'_> {
             Phase::Operating => self.give_operation_up(subject),
             Phase::Reinstalling(reinstall) => {
                 let announced = reinstall.announced_by.is_some();
-                let why = vec![Blocker::NotEnrolled { announced }];
+                let mut why = vec![Blocker::NotEnrolled { announced }];
+                why.extend(troubles(track));
                 let subject = subject.clone();
                 self.write(Event::Held { subject, why, resume: Step::Reinstall });
             }
@@ -104,6 +105,9 @@ impl Desk<'_> {
     /// Holds what a gate does not let pass, unless another attempt is due.
     fn hold_at(&mut self, subject: &Subject, gate: Gate, mut why: Vec<Blocker>) {
         let mut resume = Step::Ask(gate);
+        let troubles =
+            self.migration().and_then(|migration| migration.track(subject)).map(troubles);
+        why.extend(troubles.into_iter().flatten());
         if let Subject::Node(name) = subject {
             if self.resubmit(name) {
                 return;
@@ -179,6 +183,14 @@ impl Desk<'_> {
         let verified = self.migration().and_then(|m| m.node(name)).and_then(|node| node.verified);
         current.is_some() && verified == current
     }
+}
+
+/// What rehull itself could not do while it was there.
+fn troubles(track: &Track) -> Vec<Blocker> {
+    let troubles = track.troubles.iter();
+    troubles
+        .map(|(work, (why, _))| Blocker::Trouble { work: work.clone(), why: why.clone() })
+        .collect()
 }
 
 /// Whether it is that another API server was silent during a removal: that goes away by a person's word

@@ -1,6 +1,6 @@
 //! Operations: intended before they are created, believed in nothing, and what they leave behind.
 
-use rehull_shared::ids::NodeName;
+use rehull_shared::{ids::NodeName, time::Span};
 
 use super::Desk;
 use crate::domain::{
@@ -13,6 +13,9 @@ use crate::domain::{
         Progress, Subject,
     },
 };
+
+/// What stands in the way of the same work is told at most so often, while that lasts.
+const TROUBLE_TOLD_EVERY: Span = Span::from_mins(1);
 
 impl Desk<'_> {
     /// Intends an operation: from here on it may exist, whatever happens to this process.
@@ -89,6 +92,10 @@ impl Desk<'_> {
     /// Takes in what an effect has seen or done. Reports about what is over are no error.
     pub(super) fn take(&mut self, report: &Report) -> Result<(), Refusal> {
         self.known()?;
+        if let Report::Trouble { subject, work, why } = report {
+            self.note_trouble(subject, work, why.as_deref());
+            return Ok(());
+        }
         let Some(name) = report.node() else {
             self.take_of_cluster(report);
             return Ok(());
@@ -107,6 +114,22 @@ impl Desk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what stands in the way of rehull itself, for whoever is held by it; and when that has gone.
+    fn note_trouble(&mut self, subject: &Subject, work: &str, why: Option<&str>) {
+        let Some(track) = self.migration().and_then(|migration| migration.track(subject)) else {
+            return;
+        };
+        let known = track.troubles.get(work);
+        let is_news = known.map(|(known, _)| known.as_str()) != why;
+        // Words that differ each time are told now and then.
+        let is_time = why.is_none()
+            || known.is_none_or(|(_, told)| self.now().since(*told) >= TROUBLE_TOLD_EVERY);
+        if track.phase.is_worked_on() && is_news && is_time {
+            let (subject, work, why) = (subject.clone(), work.to_owned(), why.map(str::to_owned));
+            self.write(Event::Troubled { subject, work, why });
+        }
     }
 
     fn take_of_cluster(&mut self, report: &Report) {
@@ -136,7 +159,10 @@ impl Desk<'_> {
         let of_last = |name: &str| node.operation().is_some_and(|op| op.intent.name == name);
         let of_any = |name: &str| node.operations.iter().find(|op| op.intent.name == name);
         match report.clone() {
-            Report::Exported { .. } | Report::Protection { .. } | Report::Identified { .. } => None,
+            Report::Exported { .. }
+            | Report::Protection { .. }
+            | Report::Identified { .. }
+            | Report::Trouble { .. } => None,
             Report::Backup { .. }
             | Report::LeaderMoved { .. }
             | Report::Changing { .. }

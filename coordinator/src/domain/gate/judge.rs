@@ -126,6 +126,13 @@ pub enum Blocker {
         /// How many attempts were made by themselves.
         resubmitted: u32,
     },
+    /// What rehull itself was to do for it had failed for a while.
+    Trouble {
+        /// What it was: [`Work::name`](crate::domain::effect::Work::name).
+        work: String,
+        /// Why it failed.
+        why: String,
+    },
     /// While it is away, another member of etcd has ailed: one more that is lost, and nobody can write.
     QuorumAtRisk {
         /// What ailed.

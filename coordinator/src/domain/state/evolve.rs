@@ -170,6 +170,7 @@ impl Migration {
             | Event::HoldRequested { subject, .. }
             | Event::HoldWithdrawn { subject, .. }
             | Event::RetryRequested { subject, .. }
+            | Event::Troubled { subject, .. }
             | Event::Approved { subject, .. }
             | Event::ApprovalEnded { subject, .. } => self.evolve_track(subject, event, at)?,
             event => {
@@ -275,6 +276,10 @@ impl Migration {
             (phase, Event::HoldRequested { why, by, .. }) if !phase.is_over() => {
                 track.hold = Some(Blocker::HeldBy { by: by.clone(), why: why.clone() });
             }
+            (phase, Event::Troubled { work, why, .. }) if phase.is_worked_on() => match why {
+                Some(why) => drop(track.troubles.insert(work.clone(), (why.clone(), at))),
+                None => drop(track.troubles.remove(work)),
+            },
             (_, Event::HoldWithdrawn { .. }) if track.hold.is_some() => track.hold = None,
             (phase, Event::Approved { item, by, why, until, .. }) if !phase.is_over() => {
                 let (item, by, why) = (item.clone(), by.clone(), why.clone());
@@ -299,12 +304,14 @@ impl Migration {
 impl Track {
     fn new(phase: Phase, since: Timestamp) -> Self {
         let round = Round::default();
-        Self { round, phase, since, hold: None, approvals: BTreeMap::new() }
+        let (troubles, approvals) = (BTreeMap::new(), BTreeMap::new());
+        Self { round, phase, since, hold: None, troubles, approvals }
     }
 
     fn enter(&mut self, phase: Phase, at: Timestamp) {
         self.phase = phase;
         self.since = at;
+        self.troubles.clear();
     }
 
     fn may(&self, event: &Event, step: Step) -> Result<(), Corrupt> {
@@ -316,6 +323,11 @@ impl Track {
 }
 
 impl Phase {
+    /// Whether rehull itself may have something to do for it.
+    pub fn is_worked_on(&self) -> bool {
+        matches!(self, Phase::Asking { .. } | Phase::Operating | Phase::Reinstalling(_))
+    }
+
     /// One word for messages.
     pub fn word(&self) -> &'static str {
         match self {
