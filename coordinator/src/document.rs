@@ -17,6 +17,8 @@ use crate::{
 mod nodes;
 mod understand;
 
+pub(crate) use nodes::stacked;
+
 pub use crate::yaml::Fault;
 pub use understand::{planned, understand};
 

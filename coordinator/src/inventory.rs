@@ -276,8 +276,14 @@ fn host(entry: &Entry<'_>) -> Result<Host, Fault> {
 }
 
 /// Refuses a group whose name is nearly that of a group that means something (E4): Ansible would
-/// take it for another group, and the real one would be empty.
+/// take it for another group, and the real one would be empty. `kube-master` is an old name of one
+/// (kubespray, `playbooks/legacy_groups.yml`).
 fn check_name(path: &str, group: &Entry<'_>) -> Result<(), Fault> {
+    if group.key == "kube-master" {
+        let why = "playbooks of kubespray take its hosts for control planes, beside those of \
+                   kube_control_plane: put them there";
+        return Err(at(group, path, why));
+    }
     let mut known = GROUPS.iter().chain(&OTHER_GROUPS);
     if known.any(|known| *known == group.key) {
         return Ok(());

@@ -19,7 +19,14 @@ use super::{
     ask::{display, read},
     output::{self, few},
 };
-use crate::inventory::{self, Inventory, Secrets, passwords};
+use crate::{
+    document::stacked,
+    inventory::{self, Inventory, Secrets, passwords},
+};
+
+/// What becomes of comments.
+const COMMENTS: &str = "note: a comment behind a host of a list of one host a line goes with it; all \
+                        others stay where they are\n";
 
 /// What rehull understands of an inventory.
 #[derive(Debug, Serialize)]
@@ -36,6 +43,8 @@ struct Understood {
     /// Paths and lines of passwords that stand in it as they are: nodes are not migrated before
     /// somebody accepts that (F67).
     passwords: Vec<String>,
+    /// Which control plane goes last, or why they are not migrated.
+    control_planes: String,
     /// What is allowed, but worth a look.
     notes: Vec<String>,
 }
@@ -87,22 +96,27 @@ fn understood(text: &str) -> Result<Understood, Failure> {
         hosts: inventory.hosts.len(),
         outside: outside.map(|host| host.name.to_string()).collect(),
         passwords: found.into_iter().map(|password| password.place).collect(),
+        control_planes: control_planes(&inventory, text),
         notes: notes(&inventory),
         groups: groups.into(),
     })
 }
 
+/// What a plan with `controlPlanes: Include` would say.
+fn control_planes(inventory: &Inventory, text: &str) -> String {
+    let first = match stacked(inventory) {
+        Ok((first, _)) => first,
+        Err(fault) => return format!("not migrated: {}", fault.why),
+    };
+    match inventory::with_last(text, first) {
+        Ok(_) => format!("can be migrated, {first} last"),
+        Err(fault) => format!("not migrated: {fault}"),
+    }
+}
+
 fn notes(inventory: &Inventory) -> Vec<String> {
     let mut notes = Vec::new();
     let (masters, etcd) = (&inventory.control_planes, &inventory.etcd);
-    if let (Some(master), Some(member)) = (masters.first(), etcd.first())
-        && master != member
-    {
-        notes.push(format!(
-            "the first of kube_control_plane is {master}, that of etcd is {member}: each group \
-             counts by itself"
-        ));
-    }
     let members = etcd.len();
     if members % 2 == 0 {
         notes.push(format!(
@@ -119,7 +133,7 @@ fn notes(inventory: &Inventory) -> Vec<String> {
 }
 
 fn words(understood: &Understood) -> String {
-    let Understood { file, hosts, groups, outside, passwords, notes } = understood;
+    let Understood { file, hosts, groups, outside, passwords, control_planes, notes } = understood;
     let mut out = format!("{file} is understood: {hosts} hosts\n");
     for Group { name, hosts, .. } in groups {
         let first = " (first)";
@@ -135,7 +149,7 @@ fn words(understood: &Understood) -> String {
             _ => out += &format!("  {name:<18}  {}\n", few(lines)),
         }
     }
-    out
+    out + &format!("  {:<18}  {control_planes}\n", "control planes")
 }
 
 /// Shows the edit, and writes it if that is asked for.
@@ -161,13 +175,17 @@ pub(super) fn reorder(
     let name = display(file);
     let diff = TextDiff::from_lines(&text, &edited);
     let diff = diff.unified_diff().header(&name, &format!("{name} with {last} last")).to_string();
+    let comments = match text.contains('#') {
+        true => COMMENTS,
+        false => "",
+    };
     let edit = Edit { file: name, changes, diff: secrets.redact(&diff), before };
     output::print(reach.output, &edit, |edit| match &edit.before {
         _ if !edit.changes => format!("{}: {last} is the last one already\n", edit.file),
-        None => edit.diff.clone(),
+        None => edit.diff.clone() + comments,
         Some(before) => {
             let before = before.display();
-            format!("{}{} is written; what it was is in {before}\n", edit.diff, edit.file)
+            format!("{}{comments}{} is written; what it was is in {before}\n", edit.diff, edit.file)
         }
     })
 }
@@ -225,9 +243,9 @@ mod tests {
              etcd                m2 (first), m1\n  \
              in none of these    b1\n  \
              passwords           all.hosts.m1.ansible_password (line 3)\n  \
-             note                the first of kube_control_plane is m1, that of etcd is m2: each \
-             group counts by itself\n  \
-             note                etcd has 2 members: it bears the loss of no more than 1 would\n"
+             note                etcd has 2 members: it bears the loss of no more than 1 would\n  \
+             control planes      not migrated: there are 2: with less than three, or an even number, \
+             etcd does not bear that one goes; use Exclude\n"
         );
         assert!(understood("all: {hosts: {m1: }}").is_err());
     }

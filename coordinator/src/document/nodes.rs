@@ -64,7 +64,10 @@ pub(super) fn selected(
 
 /// The first control plane and the others, if each of them holds a member of etcd and nobody else does,
 /// and there are enough of them that one can go.
-fn stacked(inventory: &Inventory) -> Result<(&NodeName, &[NodeName]), Fault> {
+///
+/// # Errors
+/// A [`Fault`] of `spec.controlPlanes`: why they cannot be migrated.
+pub(crate) fn stacked(inventory: &Inventory) -> Result<(&NodeName, &[NodeName]), Fault> {
     let path = "spec.controlPlanes";
     let (planes, etcd) = (&inventory.control_planes, &inventory.etcd);
     let (Some((first, others)), Some(first_of_etcd)) = (planes.split_first(), etcd.first()) else {

@@ -12,10 +12,10 @@ use crate::{
     clients::{Clients, Endpoint, Trouble},
     domain::{
         calendar::{Calendar, Freeze, Window},
-        plan::{self, Access, ControlPlane, Plan, PlannedNode},
+        plan::{self, Access, ControlPlane, Plan, PlannedNode, Role},
         profile::ProfileId,
     },
-    inventory::Inventory,
+    inventory::{self, Inventory},
     kubean::{INVENTORY_KEY, KubeVersion, RepoLine, stored},
 };
 
@@ -47,16 +47,21 @@ pub async fn understand(
     let client = client.map_err(trouble_of("spec.management"))?;
     let found = stored(&client, &plan.namespace, &plan.cluster).await;
     let found = found.map_err(trouble_of("spec.cluster"))?;
-    let inventory = Inventory::parse(&found.inventory).map_err(|fault| {
+    let in_inventory = |path: &'static str| {
         let at = &found.cluster.spec.hosts_conf_ref;
-        let (namespace, name) = (&at.namespace, &at.name);
-        let why = format!("{INVENTORY_KEY} of ConfigMap {namespace}/{name}: {fault}");
-        Fault::of("spec.cluster", why)
-    })?;
+        let of = format!("{INVENTORY_KEY} of ConfigMap {}/{}", at.namespace, at.name);
+        move |why: Fault| Fault::of(path, format!("{of}: {why}"))
+    };
+    let inventory = Inventory::parse(&found.inventory).map_err(in_inventory("spec.cluster"))?;
     let nodes = nodes::selected(&spec.nodes, spec.control_planes, &inventory)?;
     plan.api_servers = api_servers(&spec.workload.api_servers, &inventory)?;
     if spec.control_planes == ControlPlanes::Include {
         plan.control_planes = control_planes(&plan.api_servers, &inventory)?;
+    }
+    // Hours later, when only it is left, is no time to learn that it cannot come last.
+    if let Some(first) = nodes.iter().find(|node| node.role == Role::FirstControlPlane) {
+        let edited = inventory::with_last(&found.inventory, &first.name);
+        edited.map_err(in_inventory("spec.controlPlanes"))?;
     }
     Ok((plan, nodes))
 }

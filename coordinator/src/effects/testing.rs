@@ -261,7 +261,14 @@ fn node(name: &str, address: &str) -> Node {
 }
 
 fn track(phase: Phase) -> Track {
-    Track { round: Round(1), phase, since: NOW, hold: None, approvals: Default::default() }
+    Track {
+        round: Round(1),
+        phase,
+        since: NOW,
+        hold: None,
+        troubles: Default::default(),
+        approvals: Default::default(),
+    }
 }
 
 /// Asserts the word of a verdict and a part of what was seen.

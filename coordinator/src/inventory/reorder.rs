@@ -48,7 +48,11 @@ pub fn with_last(text: &str, last: &NodeName) -> Result<String, Fault> {
             edits.extend(edit.map_err(|(line, why)| refused(line, group, why))?);
         }
     }
-    Inventory::of(&meant)?; // names of etcd members may be those of the old positions (F62)
+    // Names of members of etcd may be those of the old positions (F62).
+    Inventory::of(&meant).map_err(|fault| {
+        let why = format!("with {last} last, this {}; take the variable out", fault.why);
+        Fault { why, ..fault }
+    })?;
     edits.sort_by_key(|(bytes, _)| (bytes.start, bytes.end));
     let mut edited = text.to_owned();
     for (bytes, with) in edits.iter().rev() {

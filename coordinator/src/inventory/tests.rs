@@ -66,6 +66,7 @@ fn whatever_could_mean_something_else_is_refused_with_its_place() {
         ),
         (edit("    kube_node:\n", "    kube-node:\n"), 18),
         (edit("    gpu:\n", "    kube_nodes:\n"), 26),
+        (edit("    gpu:\n", "    kube-master:\n"), 26),
         (edit("    worker1:   #", "    worker[1:3]:   #"), 9),
         (edit("    worker1:   #", "    Worker1:   #"), 9),
         (edit("        worker1: null", "        worker9: null"), 22),

@@ -195,14 +195,18 @@ const fn of_control_plane(check: Check) -> Words {
             "certificate authorities and etcd are those that were recorded, on every control plane",
             "F52, F53",
             &[
-                "rehull etcd {cluster}",
+                "rehull etcd {cluster}  # the clusters of its members",
+                "on that host: openssl x509 -noout -fingerprint -sha256 -in the file that is named",
                 "stop: somebody may have made a new cluster (deploy/backup.md)",
             ],
         ),
         Check::EtcdServersRight => words(
             "every API server asks a member of etcd that is there",
             "F55",
-            &["rehull etcd {cluster}  # upgrade-cluster.yml rewrites --etcd-servers"],
+            &[
+                "on that host: grep etcd-servers /etc/kubernetes/manifests/kube-apiserver.yaml",
+                "rehull etcd {cluster}  # the members; upgrade-cluster.yml rewrites --etcd-servers",
+            ],
         ),
         Check::EtcdJoinsOnly => words(
             "etcd on the node was started to join what is there: it would never make a new cluster",
@@ -291,12 +295,18 @@ const fn of_control_plane(check: Check) -> Words {
         Check::KubeconfigElsewhere => words(
             "the kubeconfig that Kubean keeps leads to an API server that stays",
             "F61",
-            &["kubectl {management} get clusters.kubean.io {cluster} -o yaml  # kubeconfRef"],
+            &[
+                "kubectl {management} get clusters.kubean.io {cluster} -o yaml  # kubeconfRef",
+                "in the ConfigMap of kubeconfRef: let server lead to a control plane that stays",
+            ],
         ),
         Check::InventoryReordered => words(
             "the node comes last of the control planes in the inventory of the Cluster",
             "F62",
-            &["rehull inventory check hosts.yml  # of the ConfigMap of hostsConfRef"],
+            &[
+                "rehull inventory check hosts.yml  # of the ConfigMap of hostsConfRef",
+                "rehull inventory reorder hosts.yml --last {node}  # what it must become",
+            ],
         ),
         Check::BackupFresh => words(
             "a backup of etcd and its keys was taken less than 30 minutes ago, and is stored whole",

@@ -128,7 +128,10 @@ impl<'t> Layout<'t> {
 fn unreadable(error: &ScanError) -> Fault {
     let why = match error.kind() {
         ErrorKind::UnknownAnchor => "an alias names an anchor that does not exist",
-        _ => "this is not YAML (tabs cannot indent, and quotes and brackets must close)",
+        _ => {
+            "this is not YAML (tabs cannot indent, and quotes and brackets must close; an inventory \
+              in ini form is not read)"
+        }
     };
     let mark = error.marker();
     Fault::at(mark.line(), mark.col() + 1, why)

@@ -82,3 +82,23 @@ async fn a_plan_says_how_control_planes_go_and_which_clients_may_notice() {
     let reads = |call: &String| call.starts_with("GET");
     assert!(coordinator.world.calls().iter().all(reads), "{:?}", coordinator.world.calls());
 }
+
+#[tokio::test]
+async fn a_plan_is_refused_whose_first_control_plane_could_not_come_last_in_the_end() {
+    let coordinator = coordinator().await;
+    let (document, inventory) = with_control_planes();
+    let named = "master2: {ip: 10.0.0.2, etcd_member_name: etcd2}"; // as its position is today
+    register_with(&coordinator, &inventory.replace("master2: {ip: 10.0.0.2}", named));
+    let mut operator = coordinator.operator().await;
+    let refused = operator.plan(PlanRequest { document: document.clone() }).await.unwrap_err();
+    let refused = refused.message();
+    for words in [
+        "spec.controlPlanes: hosts.yml of ConfigMap kubean-system/prod-hosts-conf: line ",
+        "with master1 last, this must be etcd1",
+        "take the variable out",
+    ] {
+        assert!(refused.contains(words), "{words}: {refused}");
+    }
+    let document = document.replace("controlPlanes: Include", "controlPlanes: Exclude");
+    operator.plan(PlanRequest { document }).await.unwrap();
+}

@@ -22,6 +22,7 @@ use crate::{
     clients::{Endpoint, Trouble, kept_server, server_of},
     domain::{
         approval::Item,
+        plan::Role,
         state::{Phase, Subject},
     },
     inventory::{self, Inventory},
@@ -207,6 +208,11 @@ impl Pass<'_> {
             if address != Some(&node.planned.address) {
                 let planned = &node.planned.address;
                 return Ok(Verdict::fail(format!("{name} no longer has the address {planned}")));
+            }
+            if node.planned.role == Role::FirstControlPlane
+                && let Err(fault) = inventory::with_last(&found.inventory, name)
+            {
+                return Ok(Verdict::fail(fault.to_string()));
             }
         }
         let (hosts, nodes) = (inventory.hosts.len(), self.migration.nodes.len());

@@ -114,8 +114,11 @@ async fn operations_of_the_first_have_it_last_before_the_cluster_does() {
 }
 
 #[tokio::test]
-async fn an_inventory_that_cannot_be_edited_is_left_alone() {
-    let stage = stage();
+async fn an_inventory_that_cannot_be_edited_is_told_before_anything_and_left_alone() {
+    let mut stage = stage();
+    stage.migration().nodes.retain(|node| node.planned.role.is_control_plane());
+    let understood = || stage.look(&Subject::Cluster, Check::InventoryUnderstood);
+    says(&understood().await, "pass", "3 hosts, 2 of them planned");
     let anchored = THREE.replace(
         "    kube_control_plane:\n      hosts:\n",
         "    kube_control_plane:\n      hosts: &all\n",
@@ -125,6 +128,7 @@ async fn an_inventory_that_cannot_be_edited_is_left_alone() {
         "    etcd:\n      hosts: {<<: *all}\n",
     );
     stage.put(inventory(&anchored));
+    says(&understood().await, "fail", "the order cannot be changed by moving text");
     let writes = stage.writes().len();
     let trouble = stage.pass(Work::ReorderInventory { node: m1() }).await.unwrap_err().to_string();
     assert!(trouble.contains("prod-hosts-conf"), "{trouble}");
