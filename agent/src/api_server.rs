@@ -54,9 +54,24 @@ impl Manifest {
 
     /// What an argument `--name=` says.
     pub(crate) fn flag(&self, name: &str) -> Option<&str> {
-        self.text.lines().find_map(|line| {
+        self.flags().find_map(|(flag, value)| (flag == name).then_some(value))
+    }
+
+    /// The files that it is started with, by the arguments that name one: keys, certificates and what
+    /// encrypts Secrets. Paths are those of the container, which are the host's own under kubeadm and
+    /// kubespray.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
+        self.flags()
+            .filter(|(flag, value)| {
+                (flag.ends_with("file") || flag.ends_with("config")) && value.starts_with('/')
+            })
+            .map(|(_, path)| path)
+    }
+
+    fn flags(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.text.lines().filter_map(|line| {
             let word = line.trim().trim_start_matches("- ").trim_matches(['"', '\'']);
-            word.strip_prefix("--")?.strip_prefix(name)?.strip_prefix('=')
+            word.strip_prefix("--")?.split_once('=')
         })
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use crate::{answer::Answer, etcd::Member, host::Host};
+use crate::{answer::Answer, api_server::Manifest, etcd::Member, host::Host};
 
 /// What Kubernetes and etcd have on a control plane, under kubeadm and kubespray.
 const DIRS: [&str; 6] = [
@@ -91,12 +91,20 @@ async fn read(host: &Host, id: &str, parts: mpsc::Sender<BackupPart>) -> Result<
     say(Part::End(true)).await
 }
 
-/// The files in the directories, each once. A link to a file is one: without it the backup would not be
+/// The files in the directories, and those that the API server is started with, each once. In a directory of
+/// Kubernetes' own one file often names others, so all of it is taken. A link to a file is one: without it the backup would not be
 /// whole. Directories in them are others, or none of a control plane.
 fn files(host: &Host) -> Result<Vec<String>, String> {
+    let named: Vec<String> = match Manifest::read(host) {
+        Ok(manifest) => manifest.files().map(str::to_owned).collect(),
+        Err(error) if error.is_absence() => Vec::new(),
+        Err(error) => return Err(error.to_string()),
+    };
+    let parents = named.iter().filter_map(|path| Some(path.rsplit_once('/')?.0));
+    let parents = parents.filter(|dir| dir.starts_with("/etc/kubernetes/"));
     let mut found = Vec::new();
     let mut seen = Vec::new();
-    for dir in DIRS.into_iter().chain([PKI]) {
+    for dir in DIRS.into_iter().chain([PKI]).chain(parents) {
         let names = match host.canonical(dir) {
             Ok(place) if seen.contains(&place) => continue,
             Ok(place) => {
@@ -110,6 +118,20 @@ fn files(host: &Host) -> Result<Vec<String>, String> {
         found.extend(names.into_iter().map(|name| format!("{dir}/{name}")));
     }
     found.push(ETCD_ENV.to_owned());
+    for path in &named {
+        if !host.leads_to_file(path).map_err(|error| error.to_string())? {
+            return Err(format!(
+                "{path}: the API server is started with it, and it is not there: without it the backup \
+                 is not whole; if that is a path of its container alone, put a copy there"
+            ));
+        }
+        let parent = path.rsplit_once('/').map_or("/", |(parent, _)| parent);
+        let is_taken =
+            found.contains(path) || host.canonical(parent).is_ok_and(|place| seen.contains(&place));
+        if !is_taken {
+            found.push(path.clone());
+        }
+    }
     let paths = found.into_iter().map(|path| match host.leads_to_file(&path) {
         Ok(file) => Ok(file.then_some(path)),
         Err(error) => Err(error.to_string()),
@@ -153,6 +175,44 @@ mod tests {
                 "/etc/kubernetes/ssl/etcd/ca.crt",
                 "/etc/etcd.env",
             ]
+        );
+    }
+
+    #[test]
+    fn what_the_api_server_is_started_with_is_sent_wherever_it_lies() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Directory::new(dir.path());
+        let manifest = "    - --encryption-provider-config=/etc/kubernetes/enc/enc.yaml\n    \
+                        - --tls-private-key-file=/srv/keys/apiserver.key\n    \
+                        - --client-ca-file=/etc/kubernetes/pki/ca.crt\n    \
+                        - --audit-log-path=/var/log/audit.log\n";
+        for (path, content) in [
+            ("etc/kubernetes/manifests/kube-apiserver.yaml", manifest),
+            ("etc/kubernetes/ssl/ca.crt", "x"),
+            ("etc/kubernetes/enc/enc.yaml", "x"),
+            ("etc/kubernetes/enc/also.yaml", "x"),
+            ("srv/keys/apiserver.key", "x"),
+            ("srv/keys/other.key", "x"),
+        ] {
+            host.file(path, content).unwrap();
+        }
+        std::os::unix::fs::symlink("ssl", dir.path().join("etc/kubernetes/pki")).unwrap();
+        let found = files(&host.host()).unwrap();
+        assert_eq!(
+            found,
+            [
+                "/etc/kubernetes/manifests/kube-apiserver.yaml",
+                "/etc/kubernetes/ssl/ca.crt",
+                "/etc/kubernetes/enc/also.yaml",
+                "/etc/kubernetes/enc/enc.yaml",
+                "/srv/keys/apiserver.key",
+            ]
+        );
+        host.remove("etc/kubernetes/enc/enc.yaml").unwrap();
+        let why = files(&host.host()).unwrap_err();
+        assert!(
+            why.starts_with("/etc/kubernetes/enc/enc.yaml: the API server is started"),
+            "{why}"
         );
     }
 

@@ -3,9 +3,15 @@
 
 use std::fmt;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::ConfigMap;
+use rehull_shared::text::sha256_hex;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::yaml::Tree;
+
+/// The way to the certificate authority in a kubeconfig.
+const AUTHORITY: [&str; 3] = ["clusters", "cluster", "certificate-authority-data"];
 
 /// One of them.
 pub(crate) struct Place {
@@ -74,6 +80,24 @@ impl Place {
         let tree = Tree::parse(text).map_err(|fault| format!("{}: {fault}", self.key))?;
         let Some(found) = at(&tree, self.path)? else { return Ok(None) };
         Ok(Some(found.strip_prefix(self.scheme).unwrap_or(&found).to_owned()))
+    }
+
+    /// SHA-256 of the certificate authority that it tells those to believe in who read it, as the agents
+    /// tell that of `ca.crt`; `None` if it tells none.
+    ///
+    /// # Errors
+    /// If it is not understood, in words.
+    pub(crate) fn authority(&self, map: &ConfigMap) -> Result<Option<String>, String> {
+        let tree =
+            Tree::parse(self.text(map)?).map_err(|fault| format!("{}: {fault}", self.key))?;
+        let Some(text) = at(&tree, &AUTHORITY)? else { return Ok(None) };
+        let [.., field] = AUTHORITY;
+        let pem = STANDARD.decode(text).map_err(|why| format!("{field}: {why}"))?;
+        let mut ders = Vec::new();
+        for der in CertificateDer::pem_slice_iter(&pem) {
+            ders.extend_from_slice(&der.map_err(|why| format!("{field}: {why}"))?);
+        }
+        Ok((!ders.is_empty()).then(|| sha256_hex(&ders)))
     }
 
     /// Its YAML with another `host:port`, and otherwise byte for byte the same.
@@ -157,6 +181,21 @@ mod tests {
             let edited = place.led_to(&map, "10.0.0.2:6443").unwrap();
             assert_eq!(edited, text.replace(old, new), "{place}");
         }
+    }
+
+    #[test]
+    fn the_authority_is_told_as_agents_tell_theirs() {
+        let [info, ..] = PLACES;
+        let made = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
+        // People have commented it.
+        let pem = format!("# ours\n{}", made.cert.pem());
+        let told = |pem: &str| {
+            info.authority(&map(info.key, &INFO.replace("QUJD", &STANDARD.encode(pem))))
+        };
+        assert_eq!(told(&pem).unwrap(), Some(sha256_hex(made.cert.der())));
+        assert_eq!(told("").unwrap(), None);
+        assert!(info.authority(&map(info.key, &INFO.replace("QUJD", "Q"))).is_err());
+        assert_eq!(info.authority(&map(info.key, "kind: Config\n")).unwrap(), None);
     }
 
     #[test]

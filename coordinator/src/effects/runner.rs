@@ -3,10 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use rehull_shared::text::{SEEN_BYTES_MAX, bounded};
+use rehull_shared::{
+    text::{SEEN_BYTES_MAX, bounded},
+    time::{self, Timestamp},
+};
 use tokio::task::AbortHandle;
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
@@ -27,7 +30,7 @@ use crate::{
 const PASS_MAX: Duration = Duration::from_secs(120);
 
 /// What has failed for so long is told to the log: whoever is held by it must find it there.
-const LASTS: Duration = Duration::from_secs(30);
+const LASTS: time::Span = time::Span::from_secs(30);
 
 /// What stood in the way of the last pass of each effect, for `explain`; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -81,7 +84,7 @@ pub async fn run(handle: Handle, context: Context, troubles: Troubles) -> Result
 
 /// Repeats passes of one effect until it is aborted.
 async fn repeat(effect: Effect, handle: Handle, context: Context, troubles: Troubles) {
-    let mut failing: Option<Instant> = None;
+    let mut failing: Option<Timestamp> = None;
     loop {
         let fleet = handle.published().fleet;
         let Some(migration) = fleet.migrations.get(&effect.cluster) else { return };
@@ -92,8 +95,9 @@ async fn repeat(effect: Effect, handle: Handle, context: Context, troubles: Trou
         if let Some(trouble) = &trouble {
             tracing::warn!(cluster = %effect.cluster, work = ?effect.work, trouble);
         }
-        failing = trouble.as_ref().map(|_| failing.unwrap_or_else(Instant::now));
-        if failing.is_none_or(|since| since.elapsed() >= LASTS) {
+        let now = (context.clock)();
+        failing = trouble.as_ref().map(|_| failing.unwrap_or(now));
+        if failing.is_none_or(|since| now.since(since) >= LASTS) {
             let told = tell(&effect, &fleet, &handle, trouble.as_deref()).await;
             if told.is_err() {
                 return;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Api, store::Store},
-    control_planes::ControlPlanes,
+    control_planes::{ControlPlanes, trust},
     machine::{Machine, Os},
     watch::Watch,
     workloads::{self, is_on, text},
@@ -95,6 +95,7 @@ impl Site {
         let Original { name, nodes, control_planes, servers, systems, workload, .. } = original;
         let (source, target) = systems;
         api.store().adopt(workload);
+        trust(&mut api.store(), certificate);
         let seed = format!("{seed}/{name}");
         let control_planes = ControlPlanes::new(control_planes, servers, &seed);
         let mut all = Vec::new();

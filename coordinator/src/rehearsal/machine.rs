@@ -310,6 +310,8 @@ impl Machine {
                  - --etcd-certfile={ssl}/client.crt\n    - --etcd-keyfile={ssl}/client.key\n"
             );
             self.directory.file(MANIFEST, manifest)?;
+            self.directory.file(&format!("{ssl}/client.crt"), &self.certificate)?;
+            self.directory.file(&format!("{ssl}/client.key"), "rehearsed")?;
             self.put_authorities(None)?;
         }
         let other = if self.is_control_plane() { On::Workers } else { On::ControlPlanes };

@@ -207,7 +207,8 @@ impl Layout {
         let server = self.server();
         let kubeconfig = |server: &str| {
             format!(
-                "clusters:\n- cluster:\n    server: https://{server}\n  name: \"\"\nkind: Config\n"
+                "clusters:\n- cluster:\n    certificate-authority-data: \n    server: https://{server}\n  \
+                 name: \"\"\nkind: Config\n"
             )
         };
         let config = format!("controlPlaneEndpoint: {server}\nkind: ClusterConfiguration\n");

@@ -58,16 +58,37 @@ impl Pass<'_> {
             let Some(map) = read(server, &place).await? else { continue };
             let at = place.leads_to(&map);
             let at = at.map_err(|why| Verdict::unknown(format!("{place}: {why}")))?;
-            let Some(at) = at else { continue };
+            let Some(at) = at else {
+                if place.everywhere {
+                    wrong.push(format!("{place} does not say where it leads"));
+                }
+                continue;
+            };
             match self.may_lead_to(node.map(|node| &node.planned.name), &at) {
                 Ok(()) => leads.push(format!("{} leads to {at}", place.name)),
                 Err(why) => wrong.push(format!("{} leads to {why}", place.name)),
             }
         }
+        wrong.extend(self.other_authority(&self.cluster_info(server).await?));
         Ok(match wrong.is_empty() {
             true => Verdict::pass(leads.join(", ")),
             false => Verdict::fail(few(wrong)),
         })
+    }
+
+    /// What is wrong with the certificate authority in `cluster-info`: who joins by a token believes in it
+    /// alone (F57).
+    fn other_authority(&self, info: &ConfigMap) -> Option<String> {
+        let recorded = self.migration.identity.as_ref()?.authorities.get("ca.crt")?;
+        let [place, ..] = PLACES;
+        match place.authority(info) {
+            Ok(Some(found)) if found == *recorded => None,
+            Ok(Some(_)) => Some(format!(
+                "{place} has another certificate authority than the ca.crt that was recorded"
+            )),
+            Ok(None) => Some(format!("{place} has no certificate authority")),
+            Err(why) => Some(format!("{place}: {why}")),
+        }
     }
 
     /// What those read who join.
