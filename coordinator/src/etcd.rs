@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rehull_proto::v1::{Authority, ControlPlane, Etcd, EtcdMember, EtcdMemberStatus, EtcdResponse};
+use rehull_proto::v1::{
+    Authority, Certificates, ControlPlane, Etcd, EtcdMember, EtcdMemberStatus, EtcdResponse,
+};
 use rehull_shared::ids::{ClusterName, NodeName};
 
 use crate::domain::state::ClusterIdentity;
@@ -31,6 +33,8 @@ pub struct Heard {
     pub said: Result<Etcd, String>,
     /// What makes its host a control plane; why nobody knows, in words.
     pub control_plane: Result<ControlPlane, String>,
+    /// The certificates on its host; why nobody knows them all, in words.
+    pub certificates: Result<Certificates, String>,
     /// The addresses of its host; why nobody knows, in words.
     pub addresses: Result<Vec<String>, String>,
 }

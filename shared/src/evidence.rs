@@ -273,6 +273,8 @@ pub enum Check {
     IdentityKept,
     /// Every API server asks a member of etcd that is there (F55).
     EtcdServersRight,
+    /// No certificate of any control plane that is to be there expires soon (F59).
+    ControlPlaneCertificatesValid,
     /// Etcd on the host was started to join what is there: it would never make a new cluster.
     EtcdJoinsOnly,
     // -- control planes, from API servers

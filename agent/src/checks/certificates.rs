@@ -1,11 +1,12 @@
 //! Certificates of Kubernetes and when they end (F59).
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rehull_proto::v1::{Certificate, Certificates};
 use rehull_shared::text::bounded;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Gaps, TEXT_BYTES_MAX, union};
+use super::{Gaps, TEXT_BYTES_MAX, processes::present, union};
 use crate::host::{Host, Unreadable};
 
 const DIRS: &[&str] = &[
@@ -17,12 +18,23 @@ const DIRS: &[&str] = &[
     "/var/lib/kubelet/pki",
 ];
 
+/// Kubeconfigs of a control plane's own parts: each holds the certificate by which that part is known.
+const KUBECONFIGS: [&str; 4] = [
+    "/etc/kubernetes/admin.conf",
+    "/etc/kubernetes/super-admin.conf",
+    "/etc/kubernetes/controller-manager.conf",
+    "/etc/kubernetes/scheduler.conf",
+];
+
+/// The field that holds it: PEM, in base64.
+const CLIENT_CERTIFICATE: &str = "client-certificate-data:";
+
 const FOUND_MAX: usize = 128;
 const FILES_MAX: usize = 256;
 const FILE_BYTES_MAX: usize = 64 * 1024;
 const SUBJECT_BYTES_MAX: usize = 100;
 
-/// Every certificate in the directories; a directory that does not exist holds none.
+/// Every certificate in the directories, and in the kubeconfigs of a control plane; a directory that does not exist holds none.
 pub(super) fn look(host: &Host, asked: &[String], gaps: &mut Gaps) -> Certificates {
     let mut seen = Vec::new(); // kubespray makes `pki` a link to `ssl`
     let mut found = Vec::new();
@@ -44,6 +56,10 @@ pub(super) fn look(host: &Host, asked: &[String], gaps: &mut Gaps) -> Certificat
             found.extend(gaps.keep("certificates", certificates).unwrap_or_default());
         }
     }
+    for path in KUBECONFIGS {
+        let certificates = present(of_kubeconfig(host, path));
+        found.extend(gaps.keep("certificates", certificates).flatten().unwrap_or_default());
+    }
     if found.len() > FOUND_MAX {
         gaps.add("certificates", format!("{} found, {FOUND_MAX} listed", found.len()));
         found.truncate(FOUND_MAX);
@@ -61,11 +77,28 @@ fn is_certificate(name: &str) -> bool {
     (name.ends_with(".crt") || name.ends_with(".pem")) && !is_old && !is_key
 }
 
+/// The client certificates in a kubeconfig; none if it names files of them.
+fn of_kubeconfig(host: &Host, path: &str) -> Result<Vec<Certificate>, Unreadable> {
+    let text = host.text(path, FILE_BYTES_MAX)?;
+    let mut found = Vec::new();
+    for data in text.lines().filter_map(|line| line.trim().strip_prefix(CLIENT_CERTIFICATE)) {
+        // Not a word of it in the error: a key may stand in the wrong place.
+        let pem = STANDARD.decode(data.trim());
+        let what = || format!("{CLIENT_CERTIFICATE} is not base64");
+        let pem = pem.map_err(|_| Unreadable::nonsense(path, what()))?;
+        found.extend(parsed(path, &pem)?);
+    }
+    Ok(found)
+}
+
 /// All certificates of a file; none if it holds only a key.
 fn read(host: &Host, path: &str) -> Result<Vec<Certificate>, Unreadable> {
-    let pem = host.bytes(path, FILE_BYTES_MAX)?;
+    parsed(path, &host.bytes(path, FILE_BYTES_MAX)?)
+}
+
+fn parsed(path: &str, pem: &[u8]) -> Result<Vec<Certificate>, Unreadable> {
     let nonsense = |what: String| Unreadable::nonsense(path, what);
-    CertificateDer::pem_slice_iter(&pem)
+    CertificateDer::pem_slice_iter(pem)
         .map(|der| {
             let der = der.map_err(|error| nonsense(error.to_string()))?;
             let (_, certificate) =

@@ -40,8 +40,9 @@ pub(super) fn look(host: &Host, gaps: &mut Gaps) -> ControlPlane {
         authorities.extend(sha256.map(|sha256| Authority { name: name.to_owned(), sha256 }));
     }
     let etcd_servers = gaps.keep(PART, etcd_servers(host)).unwrap_or_default();
+    let etcd_servers_overrides = gaps.keep(PART, etcd_overrides(host)).unwrap_or_default();
     let etcd_initial_state = gaps.keep(PART, etcd_initial_state(host)).unwrap_or_default();
-    ControlPlane { authorities, etcd_servers, etcd_initial_state }
+    ControlPlane { authorities, etcd_servers, etcd_initial_state, etcd_servers_overrides }
 }
 
 fn authority(host: &Host, name: &str, elsewhere: &[&str]) -> Result<Option<String>, Unreadable> {
@@ -94,6 +95,17 @@ fn etcd_servers(host: &Host) -> Result<Vec<String>, Unreadable> {
                 Err(Unreadable::nonsense(&path, what))
             }
         }
+    })
+}
+
+/// What it keeps in another etcd: kubespray can keep events apart.
+fn etcd_overrides(host: &Host) -> Result<String, Unreadable> {
+    alike(apiservers(host)?, "API server has other --etcd-servers-overrides", |process| {
+        let line = present(host.text(&format!("{process}/cmdline"), CMDLINE_BYTES_MAX))?;
+        let overrides = |line: String| {
+            bounded(flag(&line, "--etcd-servers-overrides").unwrap_or_default(), TEXT_BYTES_MAX)
+        };
+        Ok(line.map(overrides))
     })
 }
 

@@ -1,5 +1,6 @@
 //! Reports of directories that look like hosts, and one of the machine that runs the tests.
 
+use base64::Engine as _;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use rehull_proto::v1::{Authority, ControlPlane, Process, Proxy};
@@ -275,16 +276,28 @@ async fn certificates_are_found_once_and_replaced_ones_are_left_out() {
     host.file("var/lib/kubelet/pki/kubelet-client-2026-01-01-00-00-00.pem", &kubelet).unwrap();
     host.file("etc/ssl/etcd/ssl/admin-key.pem", key.serialize_pem()).unwrap();
     host.file("etc/ssl/etcd/ssl/admin.pem", "-----BEGIN CERTIFICATE-----\n!").unwrap();
+    let client = base64::engine::general_purpose::STANDARD.encode(&pem);
+    let user = format!("users:\n- user:\n    client-certificate-data: {client}\n");
+    host.file("etc/kubernetes/scheduler.conf", user).unwrap();
     let report = look(&host).await;
     let found = report.certificates.unwrap().found;
     let paths: Vec<_> = found.iter().map(|certificate| certificate.path.as_str()).collect();
     assert_eq!(
         paths,
-        ["/etc/kubernetes/ssl/ca.crt", "/var/lib/kubelet/pki/kubelet-client-current.pem"]
+        [
+            "/etc/kubernetes/ssl/ca.crt",
+            "/var/lib/kubelet/pki/kubelet-client-current.pem",
+            "/etc/kubernetes/scheduler.conf",
+        ]
     );
     assert_eq!(found[0].not_after_ms, 1_924_992_000_000); // date -d 2031-01-01Z +%s
     let [gap] = &report.unread[..] else { panic!("{:?}", report.unread) };
     assert!(gap.why.starts_with("/etc/ssl/etcd/ssl/admin.pem: "), "{gap:?}");
+    host.file("etc/kubernetes/admin.conf", "    client-certificate-data: hunter2!\n").unwrap();
+    let unread = look(&host).await.unread;
+    let why: Vec<&str> = unread.iter().map(|gap| gap.why.as_str()).collect();
+    let words = "/etc/kubernetes/admin.conf: client-certificate-data: is not base64";
+    assert!(why.iter().any(|why| why.starts_with(words)) && !why.join(" ").contains("hunter2"));
 }
 
 /// A certificate as text, and the hash of what it says.
@@ -381,7 +394,7 @@ async fn the_etcd_servers_are_those_of_the_api_server_that_runs() {
     }
     let many = (0..33).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
     for (other, words) in [
-        (line("--etcd-servers-overrides=x"), "/proc/42/cmdline: does not say --etcd-servers"),
+        (line("--etcd-servers-more=x"), "/proc/42/cmdline: does not say --etcd-servers"),
         (line("--etcd-servers=https://10.0.0.3:2379"), "another API server has other"),
         (line(&format!("--etcd-servers={many}")), "33 etcd servers, 32 is the most"),
     ] {
@@ -389,6 +402,20 @@ async fn the_etcd_servers_are_those_of_the_api_server_that_runs() {
         let (seen, gaps) = control_plane(&host).await;
         assert_eq!(seen.etcd_servers, Vec::<String>::new(), "not a part of them");
         assert!(gaps.len() == 1 && gaps[0].contains(words), "{gaps:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_api_server_keeps_in_another_etcd_is_told() {
+    let (_dir, host) = worker();
+    host.process(42, "/usr/local/bin/kube-apiserver", 400, true).unwrap();
+    for (words, meant) in
+        [("", ""), ("--etcd-servers-overrides=/events#https://x:2381\0", "/events#https://x:2381")]
+    {
+        let line = format!("kube-apiserver\0--etcd-servers=https://127.0.0.1:2379\0{words}");
+        host.file("proc/42/cmdline", line).unwrap();
+        let (seen, gaps) = control_plane(&host).await;
+        assert_eq!((seen.etcd_servers_overrides.as_str(), gaps), (meant, Vec::new()));
     }
 }
 

@@ -442,6 +442,7 @@ impl Gate {
                         once(EtcdHealthy, ControlPlanes),
                         once(QuorumKept, ControlPlanes),
                         once(IdentityKept, ControlPlanes),
+                        once(ControlPlaneCertificatesValid, ControlPlanes),
                         once(LeaderElsewhere, ControlPlanes),
                         once(EndpointNotHere, ControlPlanes),
                         once(EndpointsElsewhere, ApiServers),

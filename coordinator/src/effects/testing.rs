@@ -146,6 +146,7 @@ pub(crate) fn member_heard(number: u8, said: Result<Etcd, String>) -> etcd::Hear
         node: plane(number).name,
         said,
         control_plane: Err(unknown()),
+        certificates: Err(unknown()),
         addresses: Err(unknown()),
     }
 }

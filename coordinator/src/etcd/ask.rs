@@ -112,6 +112,7 @@ async fn round(
                 node,
                 said: Err(why.clone()),
                 control_plane: Err(why.clone()),
+                certificates: Err(why.clone()),
                 addresses: Err(why),
             },
             Ok(mut report) => {
@@ -122,12 +123,17 @@ async fn round(
                     gap.unwrap_or_else(|| format!("its agent is too old to report its {part}"))
                 };
                 let said = said.ok_or_else(|| gap("etcd"));
-                let known = !report.unread.iter().any(|gap| gap.part == "control_plane");
-                let control_plane =
-                    control_plane.filter(|_| known).ok_or_else(|| gap("control_plane"));
+                let known = |part: &str| !report.unread.iter().any(|gap| gap.part == part);
+                let control_plane = control_plane
+                    .filter(|_| known("control_plane"))
+                    .ok_or_else(|| gap("control_plane"));
+                let certificates = report.certificates.clone();
+                let certificates = certificates
+                    .filter(|_| known("certificates"))
+                    .ok_or_else(|| gap("certificates"));
                 let addresses = report.identity.as_ref().map(addresses);
                 let addresses = addresses.ok_or_else(|| gap("identity"));
-                Heard { node, said, control_plane, addresses }
+                Heard { node, said, control_plane, certificates, addresses }
             }
         }
     });

@@ -90,6 +90,7 @@ pub const fn of_check(check: Check) -> Words {
         | Check::IdentityKept
         | Check::EtcdServersRight
         | Check::EtcdJoinsOnly
+        | Check::ControlPlaneCertificatesValid
         | Check::ProxiesLeadToAll
         | Check::ApiServerVersionKept
         | Check::OthersSchedulable
@@ -206,6 +207,15 @@ const fn of_control_plane(check: Check) -> Words {
             &[
                 "on that host: grep etcd-servers /etc/kubernetes/manifests/kube-apiserver.yaml",
                 "rehull etcd {cluster}  # the members; upgrade-cluster.yml rewrites --etcd-servers",
+            ],
+        ),
+        Check::ControlPlaneCertificatesValid => words(
+            "no certificate of any control plane that is to be there expires soon",
+            "F59",
+            &[
+                "kubectl get nodes -o wide  # the address of the one that is named",
+                "on that host: kubeadm certs check-expiration, or openssl x509 -noout -enddate",
+                "renew them first: a ClusterOperation with action renew-certs.yml",
             ],
         ),
         Check::EtcdJoinsOnly => words(

@@ -445,6 +445,9 @@ pub struct ControlPlane {
     /// them; empty if none runs.
     #[prost(string, tag = "3")]
     pub etcd_initial_state: ::prost::alloc::string::String,
+    /// --etcd-servers-overrides of the kube-apiserver that runs, as it stands there; empty if it has none.
+    #[prost(string, tag = "4")]
+    pub etcd_servers_overrides: ::prost::alloc::string::String,
 }
 #[derive(serde::Serialize)]
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -16,6 +16,7 @@ impl Gate {
                         once(EtcdHealthy, ControlPlanes),
                         once(QuorumKept, ControlPlanes),
                         once(EtcdServersRight, ControlPlanes),
+                        once(ControlPlaneCertificatesValid, ControlPlanes),
                         once(ApiServersListed, ApiServers),
                         once(EndpointsElsewhere, ApiServers),
                         once(MembersDistinct, Coordinator),

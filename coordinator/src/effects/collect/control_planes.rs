@@ -7,6 +7,7 @@ use rehull_proto::v1::EtcdResponse;
 use rehull_shared::{
     evidence::{Check, Source, Verdict, Witness},
     ids::NodeName,
+    time::Timestamp,
 };
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
         control_planes::{host_of, members_at},
     },
     Answers, checks,
+    fitness::ending,
 };
 use crate::{
     domain::{
@@ -41,6 +43,8 @@ struct Looked<'a> {
     recorded: Option<&'a ClusterIdentity>,
     /// Whether it has elected no leader for a while.
     leader_steady: Verdict,
+    /// Until when certificates must be valid.
+    certificates_to: Timestamp,
     /// What stands before the API servers, and its addresses; why nobody knows them, in words.
     endpoint: Option<(&'a str, Result<Vec<IpAddr>, String>)>,
 }
@@ -98,6 +102,7 @@ impl Pass<'_> {
             planned,
             recorded,
             leader_steady,
+            certificates_to: now + self.migration.plan.policy.certificate_horizon,
             endpoint,
         };
         let answer = |check| {
@@ -151,6 +156,7 @@ impl Looked<'_> {
             Check::LeaderSteady => Ok(self.silent().unwrap_or_else(|| self.leader_steady.clone())),
             Check::IdentityKept => Ok(self.identity_kept()),
             Check::EtcdServersRight => Ok(self.etcd_servers()),
+            Check::ControlPlaneCertificatesValid => Ok(self.certificates_valid()),
             Check::LeaderElsewhere => aimed().map(|target| self.leader_elsewhere(target)),
             Check::EndpointNotHere => aimed().map(|target| self.endpoint_not_here(target)),
             Check::EtcdJoinsOnly => aimed().map(|target| self.joins_only(target)),
@@ -339,6 +345,31 @@ impl Looked<'_> {
     /// Under kubeadm each API server asks the member of its own host; as services of hosts, all. A
     /// member that is away may still be among them: kubespray writes them anew where it deploys, not
     /// where it removes, and a client of etcd passes over who does not answer (F55).
+    /// Nobody renews the certificates of those that stay while one is away, and etcd bears no loss.
+    fn certificates_valid(&self) -> Verdict {
+        if let Some(unknown) = self.silent() {
+            return unknown;
+        }
+        let mut soon = Vec::new();
+        for heard in self.heard {
+            match &heard.certificates {
+                Ok(found) => soon.extend(
+                    ending(found, self.certificates_to)
+                        .map(|words| format!("{}: {words}", heard.node)),
+                ),
+                Err(why) => return Verdict::unknown(format!("{}: {why}", heard.node)),
+            }
+        }
+        match soon.is_empty() {
+            true => Verdict::pass(format!(
+                "those of {} control planes are valid until {} or longer",
+                self.heard.len(),
+                self.certificates_to
+            )),
+            false => Verdict::fail(few(soon)),
+        }
+    }
+
     fn etcd_servers(&self) -> Verdict {
         let address = |one: &ControlPlane| one.address.clone();
         let there: BTreeSet<String> = self.standing.iter().map(|&one| address(one)).collect();
@@ -350,10 +381,19 @@ impl Looked<'_> {
         for heard in self.heard {
             let node = &heard.node;
             let found = match &heard.control_plane {
-                Ok(found) => &found.etcd_servers,
+                Ok(found) => found,
                 Err(why) => return Verdict::unknown(format!("{node}: {why}")),
             };
-            let hosts: BTreeSet<String> = found.iter().map(|url| host_of(url)).collect();
+            // Its members would stay behind, and no backup has them.
+            if !found.etcd_servers_overrides.is_empty() {
+                wrong.push(format!(
+                    "the API server of {node} keeps a part in another etcd, which is not migrated: \
+                     --etcd-servers-overrides={}",
+                    found.etcd_servers_overrides
+                ));
+            }
+            let hosts: BTreeSet<String> =
+                found.etcd_servers.iter().map(|url| host_of(url)).collect();
             let own = |host: &String| {
                 host == "localhost"
                     || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())

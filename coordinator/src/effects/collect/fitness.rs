@@ -1,6 +1,6 @@
 //! Whether a host is fit for what comes next: its OS, clock, packages, disks and names.
 
-use rehull_proto::v1::{Os, Report, Repositories, Repository};
+use rehull_proto::v1::{Certificate, Certificates, Os, Report, Repositories, Repository};
 use rehull_shared::{evidence::Verdict, time::Timestamp};
 
 use super::{
@@ -33,13 +33,7 @@ pub(super) fn certificates_valid(
 ) -> Result<Verdict, Verdict> {
     let certificates = part(report, &report.certificates, "certificates")?;
     let limit = now + policy.certificate_horizon;
-    let ends = |not_after_ms| Timestamp::from_millis(not_after_ms);
-    let soon: Vec<String> = certificates
-        .found
-        .iter()
-        .filter(|one| ends(one.not_after_ms) < limit)
-        .map(|one| format!("{} expires at {}", one.path, ends(one.not_after_ms)))
-        .collect();
+    let soon: Vec<String> = ending(certificates, limit).collect();
     Ok(match soon.is_empty() {
         true => Verdict::pass(format!(
             "{} certificates are valid for {} or more",
@@ -48,6 +42,16 @@ pub(super) fn certificates_valid(
         )),
         false => Verdict::fail(few(soon)),
     })
+}
+
+/// Which of them end before then, and when.
+pub(super) fn ending(
+    certificates: &Certificates,
+    limit: Timestamp,
+) -> impl Iterator<Item = String> {
+    let ends = |one: &Certificate| Timestamp::from_millis(one.not_after_ms);
+    let soon = certificates.found.iter().filter(move |one| ends(one) < limit);
+    soon.map(move |one| format!("{} expires at {}", one.path, ends(one)))
 }
 
 /// The host's clock is right, as far as the time that the question took can tell.

@@ -1,6 +1,8 @@
 //! Control planes that say this and that, and what it comes to.
 
-use rehull_proto::v1::{Authority, ControlPlane as Found, Etcd, EtcdMember};
+use rehull_proto::v1::{
+    Authority, Certificate, Certificates, ControlPlane as Found, Etcd, EtcdMember,
+};
 
 use super::*;
 use crate::effects::testing::{member_heard, plane, says};
@@ -32,9 +34,11 @@ fn heard(planes: &[u8], members: &[u8]) -> Vec<Heard> {
             authorities: vec![Authority { name: "ca.crt".into(), sha256: "aa".into() }],
             etcd_servers: vec![URL.into()],
             etcd_initial_state: "existing".into(),
+            etcd_servers_overrides: String::new(),
         };
         Heard {
             control_plane: Ok(found),
+            certificates: Ok(Certificates::default()),
             addresses: Ok(vec![format!("10.0.0.{number}"), format!("fd00::{number}")]),
             ..member_heard(*number, Ok(said))
         }
@@ -68,6 +72,7 @@ fn judge_compared(
         planned: &planned,
         recorded: Some(&recorded),
         leader_steady: Verdict::pass("no election for 10m"),
+        certificates_to: Timestamp::from_millis(1_000),
         endpoint: None,
     };
     looked.judge(check, Some(&plane(target)))
@@ -88,6 +93,7 @@ async fn an_address_that_moves_between_hosts_must_have_left_the_one_that_goes() 
             planned: &[],
             recorded: None,
             leader_steady: Verdict::unknown("not asked"),
+            certificates_to: Timestamp::default(),
             endpoint,
         };
         looked.judge(Check::EndpointNotHere, Some(&plane(target)))
@@ -218,6 +224,30 @@ fn api_servers_ask_their_own_member_or_all_that_are_there() {
     says(&judge(check, &all, &[1, 2], 3), "fail", "asks etcd at 10.0.0.3, 127.0.0.1");
     set(&mut all[0], &[]);
     says(&judge(check, &all, &[1, 2], 3), "fail", "no API server runs on m1");
+    set(&mut all[0], &[URL]);
+    all[1].control_plane.as_mut().unwrap().etcd_servers_overrides = "/events#https://x:2381".into();
+    let words = "of m2 keeps a part in another etcd, which is not migrated";
+    says(&judge(check, &all, &[1, 2], 3), "fail", words);
+}
+
+#[test]
+fn certificates_of_those_that_stay_must_last_too() {
+    let check = Check::ControlPlaneCertificatesValid;
+    let mut all = heard(&[1, 2, 3], &[1, 2, 3]);
+    let mut until = |not_after_ms| {
+        let path = "/etc/kubernetes/ssl/etcd/peer.crt".to_owned();
+        let found = vec![Certificate { path, not_after_ms, ..Certificate::default() }];
+        all[2].certificates = Ok(Certificates { found });
+        judge(check, &all, &[1, 2, 3], 1)
+    };
+    says(&until(1_000), "pass", "those of 3 control planes");
+    says(
+        &until(999),
+        "fail",
+        "m3: /etc/kubernetes/ssl/etcd/peer.crt expires at 1970-01-01T00:00:00.999Z",
+    );
+    all[1].certificates = Err("peer.crt: no certificate".into());
+    says(&judge(check, &all, &[1, 2, 3], 1), "unknown", "m2: peer.crt: no certificate");
 }
 
 #[test]
