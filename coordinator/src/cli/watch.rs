@@ -71,8 +71,9 @@ impl Screen {
             }
             Screen::Lines { told, .. } => {
                 for (who, line) in lines(picture) {
-                    // Times run in the words; a line is news when its state is.
-                    let state = line.split("  ").next().unwrap_or_default().to_owned();
+                    // Times run in the words, and in brackets; a line is news when its state is.
+                    let state = line.split("  ").next().unwrap_or_default();
+                    let state = state.split(" (").next().unwrap_or_default().to_owned();
                     if told.insert(who.clone(), state.clone()) != Some(state) {
                         writeln!(std::io::stdout(), "{who}  {line}")?;
                     }
@@ -88,6 +89,9 @@ fn lines(picture: &StatusResponse) -> Vec<(String, String)> {
     let mut lines = Vec::new();
     for cluster in &picture.clusters {
         lines.push((cluster.cluster.clone(), title(cluster)));
+        for (what, words) in health(cluster) {
+            lines.push((format!("{} {what}", cluster.cluster), words.to_owned()));
+        }
         for node in &cluster.nodes {
             let who = format!("{}/{}", cluster.cluster, node.node);
             lines.push((who, format!("{} {}%  {}", node.state, node.percent, node.waits_for)));
@@ -96,18 +100,19 @@ fn lines(picture: &StatusResponse) -> Vec<(String, String)> {
     lines
 }
 
+/// How etcd and the API servers are, where that is looked at.
+fn health(cluster: &ClusterStatus) -> impl Iterator<Item = (&'static str, &str)> {
+    let all = [("etcd", cluster.etcd.as_str()), ("API servers", cluster.api_servers.as_str())];
+    all.into_iter().filter(|(_, words)| !words.is_empty())
+}
+
 /// `state  words`, and what must not be forgotten in front of the words that run.
 fn title(cluster: &ClusterStatus) -> String {
     let off = match cluster.unprotected_since.is_empty() {
         true => "",
         false => " (deletion protection off)",
     };
-    let ill = if cluster.etcd.starts_with("NOT") { " (etcd NOT healthy)" } else { "" };
-    let silent = match cluster.api_servers.starts_with("NOT") {
-        true => " (API servers NOT all ready)",
-        false => "",
-    };
-    format!("{}{off}{ill}{silent}  {}", cluster.state, cluster.waits_for)
+    format!("{}{off}  {}", cluster.state, cluster.waits_for)
 }
 
 struct Bars {
@@ -125,13 +130,20 @@ impl Bars {
     fn show(&mut self, picture: &StatusResponse) {
         let (height, width) = self.terminal.size();
         let width = usize::from(width).min(WIDTH_MAX);
-        let rows = picture.clusters.iter().map(|cluster| 1 + cluster.nodes.len()).sum::<usize>();
+        let rows = |cluster: &ClusterStatus| 1 + health(cluster).count() + cluster.nodes.len();
+        let rows = picture.clusters.iter().map(rows).sum::<usize>();
         let all_fit = rows < usize::from(height);
         let mut shown = BTreeSet::new();
         for cluster in &picture.clusters {
             let title = format!("{}  {}", cluster.cluster, title(cluster));
             self.row(&cluster.cluster, "{msg}").set_message(bounded(&title, width));
             shown.insert(cluster.cluster.clone());
+            for (what, words) in health(cluster) {
+                let key = format!("{} {what}", cluster.cluster);
+                let words = bounded(&format!("  {what}: {words}"), width);
+                self.row_below(&cluster.cluster, &key).set_message(words);
+                shown.insert(key);
+            }
             for node in cluster.nodes.iter().filter(|node| all_fit || is_under_way(node)) {
                 let key = format!("{}/{}", cluster.cluster, node.node);
                 let row = self.row(&key, ROW);
@@ -149,6 +161,15 @@ impl Bars {
             }
             stays
         });
+    }
+
+    /// A row of words below another one: it may come when that has been there for long.
+    fn row_below(&mut self, above: &str, key: &str) -> &ProgressBar {
+        let above = self.rows[above].clone();
+        self.rows.entry(key.to_owned()).or_insert_with(|| {
+            let style = ProgressStyle::with_template("{msg}").expect("the template is a constant");
+            self.all.insert_after(&above, ProgressBar::new(100).with_style(style))
+        })
     }
 
     fn row(&mut self, key: &str, style: &str) -> &ProgressBar {
@@ -176,8 +197,16 @@ mod tests {
             waits_for: "5 s to go".to_owned(),
             ..NodeStatus::default()
         };
-        let cluster = ClusterStatus { nodes: vec![node], ..ClusterStatus::default() };
+        let cluster = ClusterStatus {
+            cluster: "prod".to_owned(),
+            nodes: vec![node],
+            etcd: "healthy: 3 voters, 1 could be lost, m2 leads".to_owned(),
+            ..ClusterStatus::default()
+        };
         let picture = StatusResponse { clusters: vec![cluster], ..StatusResponse::default() };
-        assert_eq!(lines(&picture)[1].1, "Drained 0%  5 s to go");
+        let lines = lines(&picture);
+        let line = |who: &str, words: &str| (who.to_owned(), words.to_owned());
+        assert_eq!(lines[1], line("prod etcd", "healthy: 3 voters, 1 could be lost, m2 leads"));
+        assert_eq!(lines[2], line("prod/worker1", "Drained 0%  5 s to go"));
     }
 }

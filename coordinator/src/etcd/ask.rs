@@ -9,7 +9,7 @@ use rehull_shared::{ids::ClusterName, time::Timestamp};
 use super::{Heard, health};
 use crate::{
     agents::{Agents, Answer, Connected, Whom, addressed},
-    domain::state::Fleet,
+    domain::state::{Fleet, Node},
 };
 
 /// How long an agent may take: a connection and four questions of 2 s at most, and a hash of 10 s.
@@ -18,7 +18,9 @@ const ANSWER_MAX: Duration = Duration::from_secs(25);
 /// Agents that are asked: more control planes than that has nobody.
 const ASKED_MAX: usize = 32;
 
-/// How the etcd of a cluster is, its stores compared; `None` if nobody could be asked.
+/// How the etcd of a cluster is, its stores compared unless a control plane is on its way out or back:
+/// then each read of a whole store may cost clients their requests, and the gates compare them in their
+/// own time. `None` if nobody could be asked.
 pub async fn ask(
     agents: &Agents,
     fleet: &Fleet,
@@ -27,7 +29,12 @@ pub async fn ask(
 ) -> Option<EtcdResponse> {
     let whom = all(agents, fleet, cluster);
     let heard = hear(agents, fleet, &whom, now).await;
-    let heard = compare(agents, fleet, &whom, now, heard).await;
+    let migration = fleet.migrations.get(cluster);
+    let moves = |node: &Node| node.planned.role.is_control_plane() && node.is_active();
+    let heard = match migration.is_some_and(|it| it.nodes.iter().any(moves)) {
+        true => heard,
+        false => compare(agents, fleet, &whom, now, heard).await,
+    };
     (!heard.is_empty()).then(|| health(cluster, &heard))
 }
 

@@ -321,7 +321,11 @@ const fn of_control_plane(check: Check) -> Words {
         Check::BackupFresh => words(
             "a backup of etcd and its keys was taken less than 30 minutes ago, and is stored whole",
             "",
-            &["rehull backup list", "rehull migrate retry {cluster} {node}  # take another one"],
+            &[
+                "rehull backup list",
+                "rehull migrate retry {cluster} {node}  # take another one",
+                "one that takes longer than policy.gateDeadline needs a plan with a longer one",
+            ],
         ),
         Check::IdentityRecorded => words(
             "what tells this cluster from any other is recorded",
