@@ -97,33 +97,26 @@ async fn repeat(effect: Effect, handle: Handle, context: Context, troubles: Trou
         }
         let now = (context.clock)();
         failing = trouble.as_ref().map(|_| failing.unwrap_or(now));
-        if failing.is_none_or(|since| now.since(since) >= LASTS) {
-            let told = tell(&effect, &fleet, &handle, trouble.as_deref()).await;
-            if told.is_err() {
-                return;
-            }
+        if failing.is_some_and(|since| now.since(since) >= LASTS)
+            && let Some(told) = told(&effect, &fleet, trouble.as_deref())
+            && handle.submit_all(vec![told]).await.is_err()
+        {
+            return;
         }
         troubles.note(&effect, trouble);
         tokio::time::sleep(pause).await;
     }
 }
 
-/// Has the log say what stands in the way, or that it does so no more, unless it does.
-async fn tell(
-    effect: &Effect,
-    fleet: &Fleet,
-    handle: &Handle,
-    trouble: Option<&str>,
-) -> Result<(), Error> {
+/// What stands in the way, or that nothing does any more, if the log does not say so.
+fn told(effect: &Effect, fleet: &Fleet, trouble: Option<&str>) -> Option<Command> {
     let (subject, work) = (effect.work.subject(), effect.work.name().to_owned());
     let why = trouble.map(|why| bounded(why, SEEN_BYTES_MAX));
-    let track = fleet.migrations.get(&effect.cluster).and_then(|it| it.track(&subject));
-    let known = track.and_then(|track| track.troubles.get(&work)).map(|(known, _)| known);
-    if known != why.as_ref() {
-        let report = Request::Report(Report::Trouble { subject, work, why });
-        handle.submit_all(vec![Command::Of(effect.cluster.clone(), report)]).await?;
-    }
-    Ok(())
+    let track = fleet.migrations.get(&effect.cluster)?.track(&subject)?;
+    let known = track.troubles.get(&work).map(|(known, _)| known);
+    let report = Report::Trouble { subject, work, why: why.clone() };
+    let command = Command::Of(effect.cluster.clone(), Request::Report(report));
+    (known != why.as_ref()).then_some(command)
 }
 
 /// One pass, and the engine's taking note of what it saw. Returns what stood in its way.
@@ -137,7 +130,9 @@ async fn report_pass(
     match tokio::time::timeout(longest, pass(effect, fleet, context)).await {
         Ok(Ok(requests)) => {
             let of = |request| Command::Of(effect.cluster.clone(), request);
-            let commands = requests.into_iter().map(of).collect();
+            // With them: they may end what is due, and with it this pass.
+            let over = told(effect, fleet, None);
+            let commands = over.into_iter().chain(requests.into_iter().map(of)).collect();
             for refusal in handle.submit_all(commands).await?.into_iter().filter_map(Result::err) {
                 tracing::debug!(%refusal, "a report came too late");
             }
@@ -164,4 +159,31 @@ fn span_of(effect: &Effect, migration: Uuid) -> Span {
     let span = tracing::info_span!("pass", otel.name = work, cluster = %effect.cluster, %subject);
     telemetry::belongs_to(&span, migration);
     span
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::stage::{Stage, worker1};
+
+    #[test]
+    fn what_stands_in_the_way_is_told_once_and_again_when_it_has_gone() {
+        let mut stage = Stage::new();
+        let cluster = stage.migration().plan.cluster.clone();
+        let work = Work::Cordon { node: worker1() };
+        let subject = work.subject();
+        let effect = Effect { cluster, work };
+        assert_eq!(told(&effect, &stage.fleet, None), None, "nothing was told");
+        let trouble = |why: Option<&str>| {
+            let (subject, why) = (subject.clone(), why.map(str::to_owned));
+            let report = Report::Trouble { subject, work: "cordon".into(), why };
+            Some(Command::Of(effect.cluster.clone(), Request::Report(report)))
+        };
+        assert_eq!(told(&effect, &stage.fleet, Some("a timeout")), trouble(Some("a timeout")));
+        let known = ("a timeout".to_owned(), Timestamp::default());
+        stage.node("worker1").track.troubles.insert("cordon".into(), known);
+        assert_eq!(told(&effect, &stage.fleet, Some("a timeout")), None, "it is known");
+        assert_eq!(told(&effect, &stage.fleet, Some("refused")), trouble(Some("refused")));
+        assert_eq!(told(&effect, &stage.fleet, None), trouble(None));
+    }
 }
