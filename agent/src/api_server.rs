@@ -63,7 +63,8 @@ impl Manifest {
     pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
         self.flags()
             .filter(|(flag, value)| {
-                (flag.ends_with("file") || flag.ends_with("config")) && value.starts_with('/')
+                let names_one = flag.ends_with("file") || flag.ends_with("config");
+                names_one && *flag != "log-file" && value.starts_with('/')
             })
             .map(|(_, path)| path)
     }

@@ -185,7 +185,8 @@ mod tests {
         let manifest = "    - --encryption-provider-config=/etc/kubernetes/enc/enc.yaml\n    \
                         - --tls-private-key-file=/srv/keys/apiserver.key\n    \
                         - --client-ca-file=/etc/kubernetes/pki/ca.crt\n    \
-                        - --audit-log-path=/var/log/audit.log\n";
+                        - --audit-log-path=/var/log/audit.log\n    \
+                        - --log-file=/var/log/apiserver.log\n";
         for (path, content) in [
             ("etc/kubernetes/manifests/kube-apiserver.yaml", manifest),
             ("etc/kubernetes/ssl/ca.crt", "x"),
