@@ -58,8 +58,7 @@ impl Manifest {
     }
 
     /// The files that it is started with, by the arguments that name one: keys, certificates and what
-    /// encrypts Secrets. Paths are those of the container, which are the host's own under kubeadm and
-    /// kubespray.
+    /// encrypts Secrets. Paths are those of its container.
     pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
         self.flags()
             .filter(|(flag, value)| {
@@ -67,6 +66,14 @@ impl Manifest {
                 names_one && *flag != "log-file" && value.starts_with('/')
             })
             .map(|(_, path)| path)
+    }
+
+    /// What of the host is mounted into its container.
+    pub(crate) fn mounted(&self) -> impl Iterator<Item = &str> {
+        self.text.lines().filter_map(|line| {
+            let path = line.trim().trim_start_matches("- ").strip_prefix("path:")?;
+            Some(path.trim().trim_matches(['"', '\'']))
+        })
     }
 
     fn flags(&self) -> impl Iterator<Item = (&str, &str)> {

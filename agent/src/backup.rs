@@ -27,7 +27,11 @@ const ETCD_ENV: &str = "/etc/etcd.env";
 /// The name of the snapshot among the files.
 const SNAPSHOT: &str = "etcd.db";
 
-const FILES_MAX: usize = 256;
+const FILES_MAX: usize = 1024;
+/// Names in a directory beside a file that is named.
+const NAMES_MAX: usize = 16 * 1024;
+/// How names of configuration end: logs and tokens of nodes may stand beside them.
+const CONFIGURATION: [&str; 7] = [".yaml", ".yml", ".json", ".conf", ".crt", ".key", ".pem"];
 const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most content of one message.
@@ -91,20 +95,12 @@ async fn read(host: &Host, id: &str, parts: mpsc::Sender<BackupPart>) -> Result<
     say(Part::End(true)).await
 }
 
-/// The files in the directories, and those that the API server is started with, each once. In a directory of
-/// Kubernetes' own one file often names others, so all of it is taken. A link to a file is one: without it the backup would not be
+/// The files in the directories, and those that the API server is started with, each once. A link to a file is one: without it the backup would not be
 /// whole. Directories in them are others, or none of a control plane.
 fn files(host: &Host) -> Result<Vec<String>, String> {
-    let named: Vec<String> = match Manifest::read(host) {
-        Ok(manifest) => manifest.files().map(str::to_owned).collect(),
-        Err(error) if error.is_absence() => Vec::new(),
-        Err(error) => return Err(error.to_string()),
-    };
-    let parents = named.iter().filter_map(|path| Some(path.rsplit_once('/')?.0));
-    let parents = parents.filter(|dir| dir.starts_with("/etc/kubernetes/"));
     let mut found = Vec::new();
     let mut seen = Vec::new();
-    for dir in DIRS.into_iter().chain([PKI]).chain(parents) {
+    for dir in DIRS.into_iter().chain([PKI]) {
         let names = match host.canonical(dir) {
             Ok(place) if seen.contains(&place) => continue,
             Ok(place) => {
@@ -118,18 +114,16 @@ fn files(host: &Host) -> Result<Vec<String>, String> {
         found.extend(names.into_iter().map(|name| format!("{dir}/{name}")));
     }
     found.push(ETCD_ENV.to_owned());
-    for path in &named {
-        if !host.leads_to_file(path).map_err(|error| error.to_string())? {
-            return Err(format!(
-                "{path}: the API server is started with it, and it is not there: without it the backup \
-                 is not whole; if that is a path of its container alone, put a copy there"
-            ));
-        }
+    let named = match Manifest::read(host) {
+        Ok(manifest) => named(host, &manifest)?,
+        Err(error) if error.is_absence() => Vec::new(),
+        Err(error) => return Err(error.to_string()),
+    };
+    for path in named {
         let parent = path.rsplit_once('/').map_or("/", |(parent, _)| parent);
-        let is_taken =
-            found.contains(path) || host.canonical(parent).is_ok_and(|place| seen.contains(&place));
-        if !is_taken {
-            found.push(path.clone());
+        let place = host.canonical(parent).map_err(|error| error.to_string())?;
+        if !seen.contains(&place) && !found.contains(&path) {
+            found.push(path);
         }
     }
     let paths = found.into_iter().map(|path| match host.leads_to_file(&path) {
@@ -142,6 +136,39 @@ fn files(host: &Host) -> Result<Vec<String>, String> {
         1..=FILES_MAX => Ok(found),
         count => Err(format!("{count} files, more than {FILES_MAX}: this is no control plane")),
     }
+}
+
+/// The files that the API server is started with, and what stands beside one in a directory of Kubernetes'
+/// own: it may name that in its turn.
+fn named(host: &Host, manifest: &Manifest) -> Result<Vec<String>, String> {
+    let is_file = |path: &str| host.leads_to_file(path).map_err(|error| error.to_string());
+    let mut found = Vec::new();
+    for path in manifest.files() {
+        // kubespray mounts some directories to another place than their own.
+        let (parent, name) = path.rsplit_once('/').unwrap_or_default();
+        let own = is_file(path)?.then_some(parent);
+        let elsewhere =
+            |dir: &&str| host.leads_to_file(&format!("{dir}/{name}")).unwrap_or_default();
+        let place = own.or_else(|| manifest.mounted().find(elsewhere));
+        let Some(dir) = place else {
+            return Err(format!(
+                "{path}: the API server is started with it, and it is nowhere in what is mounted: \
+                 without it the backup is not whole"
+            ));
+        };
+        let mut beside = Vec::new();
+        if dir.starts_with("/etc/kubernetes/") {
+            beside = host.names(dir, NAMES_MAX).map_err(|error| error.to_string())?;
+            beside.retain(|name| CONFIGURATION.iter().any(|ending| name.ends_with(ending)));
+        }
+        beside.push(name.to_owned());
+        for path in beside.into_iter().map(|name| format!("{dir}/{name}")) {
+            if !found.contains(&path) {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -185,6 +212,8 @@ mod tests {
         let manifest = "    - --encryption-provider-config=/etc/kubernetes/enc/enc.yaml\n    \
                         - --tls-private-key-file=/srv/keys/apiserver.key\n    \
                         - --client-ca-file=/etc/kubernetes/pki/ca.crt\n    \
+                        - --admission-control-config-file=/etc/kubernetes/admission.yaml\n    \
+                        - hostPath:\n        path: /etc/kubernetes/admission\n    \
                         - --audit-log-path=/var/log/audit.log\n    \
                         - --log-file=/var/log/apiserver.log\n";
         for (path, content) in [
@@ -192,6 +221,8 @@ mod tests {
             ("etc/kubernetes/ssl/ca.crt", "x"),
             ("etc/kubernetes/enc/enc.yaml", "x"),
             ("etc/kubernetes/enc/also.yaml", "x"),
+            ("etc/kubernetes/enc/audit.log", "x"),
+            ("etc/kubernetes/admission/admission.yaml", "x"),
             ("srv/keys/apiserver.key", "x"),
             ("srv/keys/other.key", "x"),
         ] {
@@ -207,6 +238,7 @@ mod tests {
                 "/etc/kubernetes/enc/also.yaml",
                 "/etc/kubernetes/enc/enc.yaml",
                 "/srv/keys/apiserver.key",
+                "/etc/kubernetes/admission/admission.yaml",
             ]
         );
         host.remove("etc/kubernetes/enc/enc.yaml").unwrap();

@@ -281,7 +281,7 @@ fn host(entry: &Entry<'_>) -> Result<Host, Fault> {
 fn check_name(path: &str, group: &Entry<'_>) -> Result<(), Fault> {
     if group.key == "kube-master" {
         let why = "playbooks of kubespray take its hosts for control planes, beside those of \
-                   kube_control_plane: put them there";
+                   kube_control_plane: put them there, and remove this group";
         return Err(at(group, path, why));
     }
     let mut known = GROUPS.iter().chain(&OTHER_GROUPS);

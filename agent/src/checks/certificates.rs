@@ -7,7 +7,10 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Gaps, TEXT_BYTES_MAX, processes::present, union};
-use crate::host::{Host, Unreadable};
+use crate::{
+    api_server::Manifest,
+    host::{Host, Unreadable},
+};
 
 const DIRS: &[&str] = &[
     "/etc/kubernetes/ssl",
@@ -29,8 +32,10 @@ const KUBECONFIGS: [&str; 4] = [
 /// The field that holds it: PEM, in base64.
 const CLIENT_CERTIFICATE: &str = "client-certificate-data:";
 
+/// Listed at the most: those that end first.
 const FOUND_MAX: usize = 128;
-const FILES_MAX: usize = 256;
+/// Where etcd is a service of hosts, kubespray keeps certificates of all nodes on the first of them.
+const FILES_MAX: usize = 16 * 1024;
 const FILE_BYTES_MAX: usize = 64 * 1024;
 const SUBJECT_BYTES_MAX: usize = 100;
 
@@ -56,23 +61,27 @@ pub(super) fn look(host: &Host, asked: &[String], gaps: &mut Gaps) -> Certificat
             found.extend(gaps.keep("certificates", certificates).unwrap_or_default());
         }
     }
-    for path in KUBECONFIGS {
+    // Elsewhere they are copies that somebody has left, and nobody is known by them.
+    let control_plane = Manifest::read(host).is_ok();
+    for path in KUBECONFIGS.iter().filter(|_| control_plane) {
         let certificates = present(of_kubeconfig(host, path));
         found.extend(gaps.keep("certificates", certificates).flatten().unwrap_or_default());
     }
     if found.len() > FOUND_MAX {
-        gaps.add("certificates", format!("{} found, {FOUND_MAX} listed", found.len()));
+        found.sort_by_key(|one| one.not_after_ms);
         found.truncate(FOUND_MAX);
     }
     Certificates { found }
 }
 
-/// By its name. The kubelet keeps the certificates that it has replaced, long expired, beside the
+/// By its name. What a kubelet has signed for itself, `kubelet.crt`, nobody verifies, and nobody renews it
+/// (kubernetes#99418): it says nothing when it ends. The kubelet keeps the certificates that it has replaced, long expired, beside the
 /// current one: `kubelet-client-2026-01-02-03-04-05.pem`.
 fn is_certificate(name: &str) -> bool {
     let is_old = ["kubelet-client-", "kubelet-server-"].iter().any(|prefix| {
         name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     });
+    let is_old = is_old || name == "kubelet.crt";
     let is_key = name.ends_with("-key.pem");
     (name.ends_with(".crt") || name.ends_with(".pem")) && !is_old && !is_key
 }

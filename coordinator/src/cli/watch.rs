@@ -70,12 +70,10 @@ impl Screen {
                 Ok(writeln!(std::io::stdout(), "---\n{text}")?)
             }
             Screen::Lines { told, .. } => {
-                for (who, line) in lines(picture) {
-                    // Times run in the words, and in brackets; a line is news when its state is.
-                    let state = line.split("  ").next().unwrap_or_default();
-                    let state = state.split(" (").next().unwrap_or_default().to_owned();
-                    if told.insert(who.clone(), state.clone()) != Some(state) {
-                        writeln!(std::io::stdout(), "{who}  {line}")?;
+                for Line { who, state, words } in lines(picture) {
+                    // Times run in the words; a line is news when its state is.
+                    if told.insert(who.clone(), state.clone()) != Some(state.clone()) {
+                        writeln!(std::io::stdout(), "{who}  {state}{words}")?;
                     }
                 }
                 Ok(())
@@ -84,17 +82,30 @@ impl Screen {
     }
 }
 
-/// Who, and `state  words`.
-fn lines(picture: &StatusResponse) -> Vec<(String, String)> {
+/// A line for a pipe: it is written when its state is another one.
+#[derive(Debug, PartialEq)]
+struct Line {
+    who: String,
+    state: String,
+    words: String,
+}
+
+fn lines(picture: &StatusResponse) -> Vec<Line> {
     let mut lines = Vec::new();
+    let mut add = |who: String, state: String, words: String| {
+        lines.push(Line { who, state, words });
+    };
     for cluster in &picture.clusters {
-        lines.push((cluster.cluster.clone(), title(cluster)));
+        let ClusterStatus { cluster: name, waits_for, .. } = cluster;
+        add(name.clone(), state(cluster), format!("  {waits_for}"));
         for (what, words) in health(cluster) {
-            lines.push((format!("{} {what}", cluster.cluster), words.to_owned()));
+            // What runs in it stands in brackets.
+            let (state, words) = words.split_at(words.find(" (").unwrap_or(words.len()));
+            add(format!("{name} {what}"), state.to_owned(), words.to_owned());
         }
         for node in &cluster.nodes {
-            let who = format!("{}/{}", cluster.cluster, node.node);
-            lines.push((who, format!("{} {}%  {}", node.state, node.percent, node.waits_for)));
+            let state = format!("{} {}%", node.state, node.percent);
+            add(format!("{name}/{}", node.node), state, format!("  {}", node.waits_for));
         }
     }
     lines
@@ -106,13 +117,13 @@ fn health(cluster: &ClusterStatus) -> impl Iterator<Item = (&'static str, &str)>
     all.into_iter().filter(|(_, words)| !words.is_empty())
 }
 
-/// `state  words`, and what must not be forgotten in front of the words that run.
-fn title(cluster: &ClusterStatus) -> String {
+/// Its state, and what must not be forgotten.
+fn state(cluster: &ClusterStatus) -> String {
     let off = match cluster.unprotected_since.is_empty() {
         true => "",
         false => " (deletion protection off)",
     };
-    format!("{}{off}  {}", cluster.state, cluster.waits_for)
+    format!("{}{off}", cluster.state)
 }
 
 struct Bars {
@@ -135,14 +146,16 @@ impl Bars {
         let all_fit = rows < usize::from(height);
         let mut shown = BTreeSet::new();
         for cluster in &picture.clusters {
-            let title = format!("{}  {}", cluster.cluster, title(cluster));
+            let title = format!("{}  {}  {}", cluster.cluster, state(cluster), cluster.waits_for);
             self.row(&cluster.cluster, "{msg}").set_message(bounded(&title, width));
             shown.insert(cluster.cluster.clone());
+            let mut above = cluster.cluster.clone();
             for (what, words) in health(cluster) {
                 let key = format!("{} {what}", cluster.cluster);
                 let words = bounded(&format!("  {what}: {words}"), width);
-                self.row_below(&cluster.cluster, &key).set_message(words);
-                shown.insert(key);
+                self.row_below(&above, &key).set_message(words);
+                shown.insert(key.clone());
+                above = key;
             }
             for node in cluster.nodes.iter().filter(|node| all_fit || is_under_way(node)) {
                 let key = format!("{}/{}", cluster.cluster, node.node);
@@ -200,13 +213,27 @@ mod tests {
         let cluster = ClusterStatus {
             cluster: "prod".to_owned(),
             nodes: vec![node],
-            etcd: "healthy: 3 voters, 1 could be lost, m2 leads".to_owned(),
+            etcd: "healthy: 3 voters, 1 could be lost, m2 leads; bears no loss since 03:00 (1m), for m3 is \
+                   away"
+                .to_owned(),
             ..ClusterStatus::default()
         };
         let picture = StatusResponse { clusters: vec![cluster], ..StatusResponse::default() };
         let lines = lines(&picture);
-        let line = |who: &str, words: &str| (who.to_owned(), words.to_owned());
-        assert_eq!(lines[1], line("prod etcd", "healthy: 3 voters, 1 could be lost, m2 leads"));
-        assert_eq!(lines[2], line("prod/worker1", "Drained 0%  5 s to go"));
+        let line = |who: &str, state: &str, words: &str| {
+            let [who, state, words] = [who, state, words].map(str::to_owned);
+            Line { who, state, words }
+        };
+        assert_eq!(
+            lines[1..],
+            [
+                line(
+                    "prod etcd",
+                    "healthy: 3 voters, 1 could be lost, m2 leads; bears no loss since 03:00",
+                    " (1m), for m3 is away"
+                ),
+                line("prod/worker1", "Drained 0%", "  5 s to go"),
+            ]
+        );
     }
 }

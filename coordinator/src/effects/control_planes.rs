@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
-    Api,
+    Api, Client,
     api::{Patch, PatchParams},
 };
 use rehull_proto::v1::{
@@ -15,7 +15,11 @@ use rehull_proto::v1::{
 use rehull_shared::{ids::NodeName, text::hex};
 use serde_json::json;
 
-use super::{Pass, Requests, Trouble, api, endpoints::PLACES, hosts::words};
+use super::{
+    Pass, Requests, Trouble, api,
+    endpoints::{PLACES, Place},
+    hosts::words,
+};
 use crate::{
     agents::Whom,
     backups::{self, SNAPSHOT},
@@ -118,38 +122,54 @@ impl Pass<'_> {
     /// in that one field, or not at all.
     pub(super) async fn move_endpoints(&self, node: &NodeName) -> Result<Requests, Trouble> {
         let client = self.workload().await?;
-        let mut requests = Requests::new();
+        let (mut requests, mut trouble) = (Requests::new(), None);
         for place in PLACES {
-            let what = place.to_string();
-            let maps: Api<ConfigMap> = Api::namespaced(client.clone(), place.namespace);
-            let map = api::get(&maps, place.name).await.map_err(|failure| failure.with(&what))?;
-            let Some(map) = map else { continue };
-            let Some(from) = place.leads_to(&map).map_err(|why| Trouble::new(&what, why))? else {
-                continue;
-            };
-            if self.may_lead_to(Some(node), &from).is_ok() {
-                continue;
+            match self.move_endpoint(node, &place, &client).await {
+                Ok(request) => requests.extend(request),
+                Err(why) => trouble = trouble.or(Some(why)),
             }
-            let to = self.better_than(node).ok_or_else(|| {
-                Trouble::new(&what, "no other control plane is there that it could lead to")
-            })?;
-            let edited = place.led_to(&map, &to).map_err(|why| Trouble::new(&what, why))?;
-            let change = format!("what leads to {from} is to lead to {to}");
-            if let Some(first) = self.intent_of_change(node, &what, &map, change) {
-                requests.push(first);
-                continue;
-            }
-            let patch = json!({
-                "metadata": {"resourceVersion": map.metadata.resource_version},
-                "data": {place.key: edited},
-            });
-            let how = PatchParams::default();
-            let changed = api::call(maps.patch(place.name, &how, &Patch::Merge(&patch))).await;
-            changed.map_err(|failure| failure.with(&what))?;
-            let node = node.clone();
-            requests.push(Request::Report(Report::EndpointMoved { node, object: what, from, to }));
         }
-        Ok(requests)
+        // What was done or is intended must be in the log; the trouble comes again.
+        match trouble {
+            Some(trouble) if requests.is_empty() => Err(trouble),
+            _ => Ok(requests),
+        }
+    }
+
+    /// The same of one object.
+    async fn move_endpoint(
+        &self,
+        node: &NodeName,
+        place: &Place,
+        client: &Client,
+    ) -> Result<Option<Request>, Trouble> {
+        let what = place.to_string();
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), place.namespace);
+        let map = api::get(&maps, place.name).await.map_err(|failure| failure.with(&what))?;
+        let Some(map) = map else { return Ok(None) };
+        let Some(from) = place.leads_to(&map).map_err(|why| Trouble::new(&what, why))? else {
+            return Ok(None);
+        };
+        if self.may_lead_to(Some(node), &from).is_ok() {
+            return Ok(None);
+        }
+        let to = self.better_than(node).ok_or_else(|| {
+            Trouble::new(&what, "no other control plane is there that it could lead to")
+        })?;
+        let edited = place.led_to(&map, &to).map_err(|why| Trouble::new(&what, why))?;
+        let change = format!("what leads to {from} is to lead to {to}");
+        if let Some(first) = self.intent_of_change(node, &what, &map, change) {
+            return Ok(Some(first));
+        }
+        let patch = json!({
+            "metadata": {"resourceVersion": map.metadata.resource_version},
+            "data": {place.key: edited},
+        });
+        let changed =
+            api::call(maps.patch(place.name, &PatchParams::default(), &Patch::Merge(&patch))).await;
+        changed.map_err(|failure| failure.with(&what))?;
+        let node = node.clone();
+        Ok(Some(Request::Report(Report::EndpointMoved { node, object: what, from, to })))
     }
 
     /// What must be in the log before an object is changed, unless it is there: that it is to be changed,

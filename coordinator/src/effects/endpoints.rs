@@ -5,7 +5,6 @@ use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::ConfigMap;
-use rehull_shared::text::sha256_hex;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 
 use crate::yaml::Tree;
@@ -82,22 +81,20 @@ impl Place {
         Ok(Some(found.strip_prefix(self.scheme).unwrap_or(&found).to_owned()))
     }
 
-    /// SHA-256 of the certificate authority that it tells those to believe in who read it, as the agents
-    /// tell that of `ca.crt`; `None` if it tells none.
+    /// The certificates of the authorities that it tells those to believe in who read it.
     ///
     /// # Errors
     /// If it is not understood, in words.
-    pub(crate) fn authority(&self, map: &ConfigMap) -> Result<Option<String>, String> {
+    pub(crate) fn authorities(
+        &self,
+        map: &ConfigMap,
+    ) -> Result<Vec<CertificateDer<'static>>, String> {
         let tree =
             Tree::parse(self.text(map)?).map_err(|fault| format!("{}: {fault}", self.key))?;
-        let Some(text) = at(&tree, &AUTHORITY)? else { return Ok(None) };
         let [.., field] = AUTHORITY;
-        let pem = STANDARD.decode(text).map_err(|why| format!("{field}: {why}"))?;
-        let mut ders = Vec::new();
-        for der in CertificateDer::pem_slice_iter(&pem) {
-            ders.extend_from_slice(&der.map_err(|why| format!("{field}: {why}"))?);
-        }
-        Ok((!ders.is_empty()).then(|| sha256_hex(&ders)))
+        let text = at(&tree, &AUTHORITY)?.ok_or_else(|| format!("it has no {field}"))?;
+        let pem = STANDARD.decode(text).map_err(|_| format!("{field} is not base64"))?;
+        certificates(&pem).map_err(|why| format!("{field}: {why}"))
     }
 
     /// Its YAML with another `host:port`, and otherwise byte for byte the same.
@@ -127,6 +124,15 @@ impl Place {
         let text = map.data.as_ref().and_then(|data| data.get(self.key));
         text.map(String::as_str).ok_or_else(|| format!("it has no key {:?}", self.key))
     }
+}
+
+/// The certificates in a text.
+///
+/// # Errors
+/// Which of them is none, in words.
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    found.map_err(|why| why.to_string())
 }
 
 /// The text at a path. A list on the way must have one entry.
@@ -184,18 +190,19 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_is_told_as_agents_tell_theirs() {
+    fn the_authorities_are_told_of_whom_those_believe_who_join() {
         let [info, ..] = PLACES;
         let made = rcgen::generate_simple_self_signed(["ca".to_owned()]).unwrap();
+        let told = |pem: &str| {
+            info.authorities(&map(info.key, &INFO.replace("QUJD", &STANDARD.encode(pem))))
+        };
         // People have commented it.
         let pem = format!("# ours\n{}", made.cert.pem());
-        let told = |pem: &str| {
-            info.authority(&map(info.key, &INFO.replace("QUJD", &STANDARD.encode(pem))))
-        };
-        assert_eq!(told(&pem).unwrap(), Some(sha256_hex(made.cert.der())));
-        assert_eq!(told("").unwrap(), None);
-        assert!(info.authority(&map(info.key, &INFO.replace("QUJD", "Q"))).is_err());
-        assert_eq!(info.authority(&map(info.key, "kind: Config\n")).unwrap(), None);
+        assert_eq!(told(&pem).unwrap(), [made.cert.der().clone()]);
+        assert!(told("").unwrap_err().contains("no certificate-authority-data"));
+        let broken = info.authorities(&map(info.key, &INFO.replace("QUJD", "Q")));
+        assert_eq!(broken.unwrap_err(), "certificate-authority-data is not base64");
+        assert!(info.authorities(&map(info.key, "kind: Config\n")).is_err());
     }
 
     #[test]
@@ -251,5 +258,20 @@ mod tests {
         assert_eq!(requests.iter().map(moved).collect::<Vec<_>>(), objects);
         assert_eq!(writes(), 2);
         assert!(stage.pass(work()).await.unwrap().is_empty(), "they lead elsewhere");
+        // One that cannot be changed does not keep the others, or what is told of them.
+        let map = |key: &str, text: &str| {
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {key: text},
+                "metadata": {"namespace": "kube-public", "name": "cluster-info"}})
+        };
+        stage.workload.store().put(map(
+            "kubeconfig",
+            "{clusters: [{cluster: {server: \"https://10.0.0.11:6443\"}}]}",
+        ));
+        assert!(stage.pass(work()).await.unwrap_err().to_string().contains("on one line"));
+        stage.workload.store().edit("configmaps", "kube-system", "kubeadm-config", |config| {
+            config["data"]["ClusterConfiguration"] =
+                CONFIG.replace("10.0.0.1:", "10.0.0.11:").into();
+        });
+        assert_eq!(stage.has_logged(work()).await, ["ConfigMap kube-system/kubeadm-config"]);
     }
 }

@@ -32,6 +32,10 @@ const PASS_MAX: Duration = Duration::from_secs(120);
 /// What has failed for so long is told to the log: whoever is held by it must find it there.
 const LASTS: time::Span = time::Span::from_secs(30);
 
+/// What is told of an installer.
+const INSTALLER: &str = "the installer has failed, again and again: its last lines are in the journal of \
+                         the coordinator";
+
 /// What stood in the way of the last pass of each effect, for `explain`; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Troubles {
@@ -89,14 +93,14 @@ async fn repeat(effect: Effect, handle: Handle, context: Context, troubles: Trou
         let fleet = handle.published().fleet;
         let Some(migration) = fleet.migrations.get(&effect.cluster) else { return };
         let pause = migration.plan.policy.poll_interval.as_duration();
-        let span = span_of(&effect, migration.id);
+        let (span, began) = (span_of(&effect, migration.id), (context.clock)());
         let reported = report_pass(&effect, &fleet, &handle, &context).instrument(span);
         let Ok(trouble) = reported.await else { return };
         if let Some(trouble) = &trouble {
             tracing::warn!(cluster = %effect.cluster, work = ?effect.work, trouble);
         }
         let now = (context.clock)();
-        failing = trouble.as_ref().map(|_| failing.unwrap_or(now));
+        failing = trouble.as_ref().map(|_| failing.unwrap_or(began));
         if failing.is_some_and(|since| now.since(since) >= LASTS)
             && let Some(told) = told(&effect, &fleet, trouble.as_deref())
             && handle.submit_all(vec![told]).await.is_err()
@@ -111,7 +115,11 @@ async fn repeat(effect: Effect, handle: Handle, context: Context, troubles: Trou
 /// What stands in the way, or that nothing does any more, if the log does not say so.
 fn told(effect: &Effect, fleet: &Fleet, trouble: Option<&str>) -> Option<Command> {
     let (subject, work) = (effect.work.subject(), effect.work.name().to_owned());
-    let why = trouble.map(|why| bounded(why, SEEN_BYTES_MAX));
+    let why = trouble.map(|why| match effect.work {
+        // The output of a program of others may hold what must never be in the log.
+        Work::Install { .. } => INSTALLER.to_owned(),
+        _ => bounded(why, SEEN_BYTES_MAX),
+    });
     let track = fleet.migrations.get(&effect.cluster)?.track(&subject)?;
     let known = track.troubles.get(&work).map(|(known, _)| known);
     let report = Report::Trouble { subject, work, why: why.clone() };

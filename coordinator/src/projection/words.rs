@@ -255,6 +255,7 @@ const fn of_control_plane(check: Check) -> Words {
             &[
                 "kubectl -n kube-public get configmap cluster-info -o yaml",
                 "kubectl -n kube-system get configmap kubeadm-config -o yaml",
+                "kubectl -n kube-public get configmap kube-root-ca.crt -o yaml  # the authorities of it",
             ],
         ),
         Check::InfoSigned => words(

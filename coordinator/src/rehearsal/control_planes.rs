@@ -201,6 +201,11 @@ impl ControlPlanes {
 pub(super) fn trust(store: &mut Store, certificate: &str) {
     let field = "kube-public/cluster-info/kubeconfig/certificate-authority-data:";
     lead(store, field, &STANDARD.encode(certificate));
+    store.put(json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": "kube-root-ca.crt", "namespace": "kube-public" },
+        "data": { "ca.crt": certificate },
+    }));
 }
 
 /// Writes a field of the YAML in a ConfigMap: `namespace/name/key/field:`.

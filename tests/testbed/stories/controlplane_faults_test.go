@@ -174,12 +174,13 @@ var controlPlaneFaults = []fault{
 		},
 	},
 	{
-		name: "a removal that ends before it has done anything (F66)", node: "master2", gate: "G5",
-		on:     func(n *night) { n.on("worker1", "systemctl stop sshd") },
-		seen:   "its log says that it ended before the reset of the host",
-		advice: "rehull migrate retry prod master2 --resubmit",
-		off:    func(n *night) { n.on("worker1", "systemctl start sshd") },
-		free:   []string{"retry", "--resubmit"}, // its member is still there, and one of three
+		name: "a removal that ends before it has done anything (F66)", node: "master2",
+		on: func(n *night) { n.on("worker1", "systemctl stop sshd") },
+		during: func(n *night) {
+			n.happens("master2", point{"OperationArchived", 1})
+			n.on("worker1", "systemctl start sshd")
+		},
+		recorded: "OperationResubmitted", // its member is still there, and one of three
 	},
 	{
 		name: "a member that the playbook does not find (E2, F6)", node: "master2",

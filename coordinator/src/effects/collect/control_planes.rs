@@ -342,9 +342,6 @@ impl Looked<'_> {
         }
     }
 
-    /// Under kubeadm each API server asks the member of its own host; as services of hosts, all. A
-    /// member that is away may still be among them: kubespray writes them anew where it deploys, not
-    /// where it removes, and a client of etcd passes over who does not answer (F55).
     /// Nobody renews the certificates of those that stay while one is away, and etcd bears no loss.
     fn certificates_valid(&self) -> Verdict {
         if let Some(unknown) = self.silent() {
@@ -370,6 +367,9 @@ impl Looked<'_> {
         }
     }
 
+    /// Under kubeadm each API server asks the member of its own host; as services of hosts, all. A
+    /// member that is away may still be among them: kubespray writes them anew where it deploys, not
+    /// where it removes, and a client of etcd passes over who does not answer (F55).
     fn etcd_servers(&self) -> Verdict {
         let address = |one: &ControlPlane| one.address.clone();
         let there: BTreeSet<String> = self.standing.iter().map(|&one| address(one)).collect();

@@ -21,7 +21,7 @@ use super::{
     super::{
         Pass,
         api::{self, few},
-        endpoints::{PLACES, Place},
+        endpoints::{PLACES, Place, certificates},
     },
     Answers, checks, node,
     server::{Reading, SYSTEM, Server},
@@ -35,6 +35,9 @@ use crate::{
     pods,
     readiness::complaint,
 };
+
+/// Where every namespace has the certificate authorities of the cluster (Kubernetes 1.20 and later).
+const ROOT: &str = "kube-root-ca.crt";
 
 /// The label of the leases of API servers that names their host.
 const HOST: &str = "kubernetes.io/hostname";
@@ -69,7 +72,7 @@ impl Pass<'_> {
                 Err(why) => wrong.push(format!("{} leads to {why}", place.name)),
             }
         }
-        wrong.extend(self.other_authority(&self.cluster_info(server).await?));
+        wrong.extend(self.other_authority(server).await?);
         Ok(match wrong.is_empty() {
             true => Verdict::pass(leads.join(", ")),
             false => Verdict::fail(few(wrong)),
@@ -77,18 +80,23 @@ impl Pass<'_> {
     }
 
     /// What is wrong with the certificate authority in `cluster-info`: who joins by a token believes in it
-    /// alone (F57).
-    fn other_authority(&self, info: &ConfigMap) -> Option<String> {
-        let recorded = self.migration.identity.as_ref()?.authorities.get("ca.crt")?;
+    /// alone (F57). One of those that the cluster itself gives to its pods must be in it; while one is
+    /// changed for another, both lists have several.
+    async fn other_authority(&self, server: &Server) -> Reading<Option<String>> {
         let [place, ..] = PLACES;
-        match place.authority(info) {
-            Ok(Some(found)) if found == *recorded => None,
-            Ok(Some(_)) => Some(format!(
-                "{place} has another certificate authority than the ca.crt that was recorded"
-            )),
-            Ok(None) => Some(format!("{place} has no certificate authority")),
-            Err(why) => Some(format!("{place}: {why}")),
-        }
+        let given = match place.authorities(&self.cluster_info(server).await?) {
+            Ok(given) => given,
+            Err(why) => return Ok(Some(format!("{place}: {why}"))),
+        };
+        let unknown = |why: String| Verdict::unknown(format!("ConfigMap {ROOT}: {why}"));
+        let maps: Api<ConfigMap> = Api::namespaced(server.client()?.clone(), place.namespace);
+        let map = api::get(&maps, ROOT).await.map_err(|why| unknown(why.to_string()))?;
+        let pem = map.and_then(|map| map.data?.remove("ca.crt"));
+        let pem = pem.ok_or_else(|| unknown("it is not there".to_owned()))?;
+        let own = certificates(pem.as_bytes()).map_err(unknown)?;
+        Ok((!given.iter().any(|one| own.contains(one))).then(|| {
+            format!("{place} has none of the certificate authorities in ConfigMap {ROOT} beside it")
+        }))
     }
 
     /// What those read who join.

@@ -181,6 +181,7 @@ impl Node {
             }
             (Phase::Reinstalling(reinstall), Event::ReinstallAnnounced { by, .. }) => {
                 reinstall.announced_by = Some(by.clone());
+                self.track.troubles.clear(); // the installer is called no more
             }
             (Phase::Ready { next: Step::Finish }, Event::NodeFinished { .. })
                 if last == Some(Kind::Join) =>
