@@ -69,7 +69,7 @@ impl Pass<'_> {
             };
             match self.may_lead_to(node.map(|node| &node.planned.name), &at) {
                 Ok(()) => leads.push(format!("{} leads to {at}", place.name)),
-                Err(why) => wrong.push(format!("{} leads to {why}", place.name)),
+                Err(why) => wrong.push(format!("{}: {why}", place.name)),
             }
         }
         wrong.extend(self.other_authority(server).await?);
