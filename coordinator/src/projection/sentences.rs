@@ -2,10 +2,7 @@
 
 use rehull_shared::text::bounded;
 
-use super::{
-    waits::{blocker, foremost},
-    words::of_gate,
-};
+use super::{waits::reasons, words::of_gate};
 use crate::domain::{
     event::{Event, Recorded},
     gate::Gate,
@@ -95,12 +92,11 @@ fn of_evidence(event: &Event) -> Option<String> {
             proof.rests_on().len()
         ),
         Event::Held { subject, why, resume } => {
-            let first = foremost(why).map_or_else(String::new, |why| blocker(why, None));
-            let more = match why.len() {
-                0 | 1 => String::new(),
-                n => format!(" (and {} more)", n - 1),
+            let (words, more) = match reasons(why, None) {
+                (words, 0) => (words, String::new()),
+                (words, more) => (words, format!(" (and {more} more)")),
             };
-            format!("{subject} is held before it can {}: {first}{more}", step(*resume))
+            format!("{subject} is held before it can {}: {words}{more}", step(*resume))
         }
         Event::HoldRequested { subject, why, by } => {
             format!("{by} wants {subject} to be held at its next safe point: {why}")

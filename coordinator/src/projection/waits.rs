@@ -75,19 +75,22 @@ fn operation_words(name: &str, outcome: Outcome, extent: Extent, resubmitted: u3
     format!("operation {name} {outcome}: {how_far}{tried}")
 }
 
-/// The reason that explains the others: how far an operation got, if it did not get to its end, or else
-/// what rehull itself could not do.
-pub(super) fn foremost(why: &[Blocker]) -> Option<&Blocker> {
+/// The reason that explains the others: how far an operation got, if it did not get to its end. With it
+/// what rehull itself could not do, which may be what lies behind it, or come of it. Then how many more
+/// there are.
+pub(super) fn reasons(why: &[Blocker], now: Option<Timestamp>) -> (String, usize) {
     let operation = why.iter().find(|why| matches!(why, Blocker::Operation { .. }));
-    let trouble = || why.iter().find(|why| matches!(why, Blocker::Trouble { .. }));
-    operation.or_else(trouble).or(why.first())
+    let trouble = why.iter().find(|why| matches!(why, Blocker::Trouble { .. }));
+    let mut told: Vec<&Blocker> = operation.or(why.first()).into_iter().collect();
+    told.extend(trouble.filter(|trouble| !told.contains(trouble)));
+    let words: Vec<String> = told.iter().map(|why| blocker(why, now)).collect();
+    (words.join("; "), why.len() - told.len())
 }
 
 fn list(why: &[Blocker], now: Timestamp) -> String {
-    let first = foremost(why).map_or_else(String::new, |why| blocker(why, Some(now)));
-    match why.len() {
-        0 | 1 => first,
-        n => format!("{first}; and {} more", n - 1),
+    match reasons(why, Some(now)) {
+        (words, 0) => words,
+        (words, more) => format!("{words}; and {more} more"),
     }
 }
 
