@@ -251,7 +251,8 @@ impl Stage {
         self.bare_pass(&effect).inputs_stored(&self.management.client(), inputs).await
     }
 
-    fn bare_pass<'a>(&'a self, effect: &'a Effect) -> super::Pass<'a> {
+    /// A pass that does nothing yet.
+    pub(super) fn bare_pass<'a>(&'a self, effect: &'a Effect) -> super::Pass<'a> {
         let migration = &self.fleet.migrations[&cluster()];
         super::Pass { context: &self.context, fleet: &self.fleet, migration, effect }
     }

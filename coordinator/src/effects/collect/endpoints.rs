@@ -234,3 +234,67 @@ pub(super) fn pods_ready(on_node: &[Pod], name: &NodeName) -> Verdict {
         false => Verdict::fail(few(wrong)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        domain::effect::{Effect, Work},
+        effects::{stage::Stage, testing::says},
+    };
+
+    fn map(namespace: &str, name: &str, key: &str, text: String) -> Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {key: text},
+            "metadata": {"namespace": namespace, "name": name}})
+    }
+
+    #[tokio::test]
+    async fn what_joins_is_led_somewhere_and_given_an_authority_of_the_cluster() {
+        let mut stage = Stage::new();
+        stage.migration().plan.endpoint = Some("lb.example".into());
+        let pem =
+            |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap().cert.pem();
+        let (old, new, other) = (pem("old"), pem("new"), pem("other"));
+        let put = |object| stage.workload.store().put(object);
+        let root = |pem: String| put(map("kube-public", ROOT, "ca.crt", pem));
+        let info = |pem: &str, server: &str| {
+            let text = format!(
+                "clusters:\n- cluster:\n    certificate-authority-data: {}\n    {server}\n",
+                STANDARD.encode(pem)
+            );
+            put(map("kube-public", "cluster-info", "kubeconfig", text));
+        };
+        let config = "controlPlaneEndpoint: lb.example:6443\n".to_owned();
+        put(map("kube-system", "kubeadm-config", "ClusterConfiguration", config));
+        let cluster = "prod".parse().unwrap();
+        let effect = Effect { cluster, work: Work::CleanUp };
+        let look = async || {
+            let server = Server::new(Ok(stage.workload.client()));
+            let pass = stage.bare_pass(&effect);
+            pass.endpoints_elsewhere(&server, None).await.unwrap_or_else(|unknown| unknown)
+        };
+        let leads = "server: https://lb.example:6443";
+        info(&old, leads);
+        says(&look().await, "unknown", "kube-root-ca.crt: it is not there");
+        root(old.clone());
+        says(&look().await, "pass", "cluster-info leads to lb.example:6443");
+        // While one is changed for another, either list may have both.
+        root(format!("{old}{new}"));
+        says(&look().await, "pass", "cluster-info leads to lb.example:6443");
+        info(&format!("{old}{new}"), leads);
+        root(new);
+        says(&look().await, "pass", "cluster-info leads to lb.example:6443");
+        info(&other, leads);
+        says(
+            &look().await,
+            "fail",
+            "none of the certificate authorities in ConfigMap kube-root-ca.crt",
+        );
+        info(&old, "tls-server-name: x");
+        root(old);
+        says(&look().await, "fail", "cluster-info does not say where it leads");
+    }
+}
