@@ -95,8 +95,9 @@ async fn read(host: &Host, id: &str, parts: mpsc::Sender<BackupPart>) -> Result<
     say(Part::End(true)).await
 }
 
-/// The files in the directories, and those that the API server is started with, each once. A link to a file is one: without it the backup would not be
-/// whole. Directories in them are others, or none of a control plane.
+/// The files in the directories, and those that the API server is started with, each once. A link to a
+/// file is one: without it the backup would not be whole. Directories in them are others, or none of a
+/// control plane.
 fn files(host: &Host) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     let mut seen = Vec::new();
@@ -114,16 +115,21 @@ fn files(host: &Host) -> Result<Vec<String>, String> {
         found.extend(names.into_iter().map(|name| format!("{dir}/{name}")));
     }
     found.push(ETCD_ENV.to_owned());
-    let named = match Manifest::read(host) {
-        Ok(manifest) => named(host, &manifest)?,
-        Err(error) if error.is_absence() => Vec::new(),
-        Err(error) => return Err(error.to_string()),
-    };
-    for path in named {
-        let parent = path.rsplit_once('/').map_or("/", |(parent, _)| parent);
-        let place = host.canonical(parent).map_err(|error| error.to_string())?;
-        if !seen.contains(&place) && !found.contains(&path) {
-            found.push(path);
+    for path in started_with(host)? {
+        let (dir, _) = path.rsplit_once('/').unwrap_or_default();
+        let place = host.canonical(dir).map_err(|error| error.to_string())?;
+        if seen.contains(&place) {
+            continue;
+        }
+        // In a directory of Kubernetes' own, one file may name another.
+        let beside = match dir.starts_with("/etc/kubernetes/") {
+            true => configuration(host, dir)?,
+            false => Vec::new(),
+        };
+        for path in beside.into_iter().chain([path]) {
+            if !found.contains(&path) {
+                found.push(path);
+            }
         }
     }
     let paths = found.into_iter().map(|path| match host.leads_to_file(&path) {
@@ -138,37 +144,36 @@ fn files(host: &Host) -> Result<Vec<String>, String> {
     }
 }
 
-/// The files that the API server is started with, and what stands beside one in a directory of Kubernetes'
-/// own: it may name that in its turn.
-fn named(host: &Host, manifest: &Manifest) -> Result<Vec<String>, String> {
-    let is_file = |path: &str| host.leads_to_file(path).map_err(|error| error.to_string());
-    let mut found = Vec::new();
-    for path in manifest.files() {
+/// The files that the API server is started with, where they lie on the host.
+fn started_with(host: &Host) -> Result<Vec<String>, String> {
+    let manifest = match Manifest::read(host) {
+        Ok(manifest) => manifest,
+        Err(error) if error.is_absence() => return Ok(Vec::new()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let place = |path: &str| {
+        if host.leads_to_file(path).map_err(|error| error.to_string())? {
+            return Ok(path.to_owned());
+        }
         // kubespray mounts some directories to another place than their own.
-        let (parent, name) = path.rsplit_once('/').unwrap_or_default();
-        let own = is_file(path)?.then_some(parent);
-        let elsewhere =
-            |dir: &&str| host.leads_to_file(&format!("{dir}/{name}")).unwrap_or_default();
-        let place = own.or_else(|| manifest.mounted().find(elsewhere));
-        let Some(dir) = place else {
-            return Err(format!(
+        let (_, name) = path.rsplit_once('/').unwrap_or_default();
+        let mut mounted = manifest.mounted().map(|dir| format!("{dir}/{name}"));
+        let place = mounted.find(|path| host.leads_to_file(path).unwrap_or_default());
+        place.ok_or_else(|| {
+            format!(
                 "{path}: the API server is started with it, and it is nowhere in what is mounted: \
                  without it the backup is not whole"
-            ));
-        };
-        let mut beside = Vec::new();
-        if dir.starts_with("/etc/kubernetes/") {
-            beside = host.names(dir, NAMES_MAX).map_err(|error| error.to_string())?;
-            beside.retain(|name| CONFIGURATION.iter().any(|ending| name.ends_with(ending)));
-        }
-        beside.push(name.to_owned());
-        for path in beside.into_iter().map(|name| format!("{dir}/{name}")) {
-            if !found.contains(&path) {
-                found.push(path);
-            }
-        }
-    }
-    Ok(found)
+            )
+        })
+    };
+    manifest.files().map(place).collect()
+}
+
+/// What looks like configuration in a directory.
+fn configuration(host: &Host, dir: &str) -> Result<Vec<String>, String> {
+    let mut names = host.names(dir, NAMES_MAX).map_err(|error| error.to_string())?;
+    names.retain(|name| CONFIGURATION.iter().any(|ending| name.ends_with(ending)));
+    Ok(names.into_iter().map(|name| format!("{dir}/{name}")).collect())
 }
 
 #[cfg(test)]

@@ -39,7 +39,8 @@ const FILES_MAX: usize = 16 * 1024;
 const FILE_BYTES_MAX: usize = 64 * 1024;
 const SUBJECT_BYTES_MAX: usize = 100;
 
-/// Every certificate in the directories, and in the kubeconfigs of a control plane; a directory that does not exist holds none.
+/// Every certificate in the directories, and in the kubeconfigs of a control plane; a directory that does
+/// not exist holds none.
 pub(super) fn look(host: &Host, asked: &[String], gaps: &mut Gaps) -> Certificates {
     let mut seen = Vec::new(); // kubespray makes `pki` a link to `ssl`
     let mut found = Vec::new();
@@ -74,16 +75,16 @@ pub(super) fn look(host: &Host, asked: &[String], gaps: &mut Gaps) -> Certificat
     Certificates { found }
 }
 
-/// By its name. What a kubelet has signed for itself, `kubelet.crt`, nobody verifies, and nobody renews it
-/// (kubernetes#99418): it says nothing when it ends. The kubelet keeps the certificates that it has replaced, long expired, beside the
-/// current one: `kubelet-client-2026-01-02-03-04-05.pem`.
+/// By its name. The kubelet keeps the certificates that it has replaced, long expired, beside the current
+/// one: `kubelet-client-2026-01-02-03-04-05.pem`. What it has signed for itself, `kubelet.crt`, nobody
+/// verifies and nobody renews (kubernetes#99418): it says nothing when it ends.
 fn is_certificate(name: &str) -> bool {
     let is_old = ["kubelet-client-", "kubelet-server-"].iter().any(|prefix| {
         name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     });
-    let is_old = is_old || name == "kubelet.crt";
     let is_key = name.ends_with("-key.pem");
-    (name.ends_with(".crt") || name.ends_with(".pem")) && !is_old && !is_key
+    let is_own = name == "kubelet.crt";
+    (name.ends_with(".crt") || name.ends_with(".pem")) && !is_old && !is_own && !is_key
 }
 
 /// The client certificates in a kubeconfig; none if it names files of them.

@@ -39,8 +39,8 @@ pub(super) fn look(host: &Host, gaps: &mut Gaps) -> ControlPlane {
         let sha256 = gaps.keep(PART, authority(host, name, elsewhere)).flatten();
         authorities.extend(sha256.map(|sha256| Authority { name: name.to_owned(), sha256 }));
     }
-    let etcd_servers = gaps.keep(PART, etcd_servers(host)).unwrap_or_default();
-    let etcd_servers_overrides = gaps.keep(PART, etcd_overrides(host)).unwrap_or_default();
+    let etcd_servers = gaps.keep(PART, etcd_servers(host));
+    let (etcd_servers, etcd_servers_overrides) = etcd_servers.unwrap_or_default();
     let etcd_initial_state = gaps.keep(PART, etcd_initial_state(host)).unwrap_or_default();
     ControlPlane { authorities, etcd_servers, etcd_initial_state, etcd_servers_overrides }
 }
@@ -79,8 +79,9 @@ fn hash(host: &Host, path: &str) -> Result<String, Unreadable> {
     }
 }
 
-/// By the command line of what runs: a manifest only says what is to run.
-fn etcd_servers(host: &Host) -> Result<Vec<String>, Unreadable> {
+/// Whom it asks, and what it keeps in another etcd, as kubespray can keep events apart. By the command line
+/// of what runs: a manifest only says what is to run.
+fn etcd_servers(host: &Host) -> Result<(Vec<String>, String), Unreadable> {
     alike(apiservers(host)?, "API server has other --etcd-servers", |process| {
         let path = format!("{process}/cmdline");
         let Some(line) = present(host.text(&path, CMDLINE_BYTES_MAX))? else { return Ok(None) };
@@ -88,24 +89,14 @@ fn etcd_servers(host: &Host) -> Result<Vec<String>, Unreadable> {
             .ok_or_else(|| Unreadable::nonsense(&path, "does not say --etcd-servers"))?;
         let servers: Vec<String> =
             servers.split(',').map(|server| bounded(server.trim(), TEXT_BYTES_MAX)).collect();
+        let overrides = flag(&line, "--etcd-servers-overrides").unwrap_or_default();
         match servers.len() {
-            ..=SERVERS_MAX => Ok(Some(servers)),
+            ..=SERVERS_MAX => Ok(Some((servers, bounded(overrides, TEXT_BYTES_MAX)))),
             several => {
                 let what = format!("{several} etcd servers, {SERVERS_MAX} is the most");
                 Err(Unreadable::nonsense(&path, what))
             }
         }
-    })
-}
-
-/// What it keeps in another etcd: kubespray can keep events apart.
-fn etcd_overrides(host: &Host) -> Result<String, Unreadable> {
-    alike(apiservers(host)?, "API server has other --etcd-servers-overrides", |process| {
-        let line = present(host.text(&format!("{process}/cmdline"), CMDLINE_BYTES_MAX))?;
-        let overrides = |line: String| {
-            bounded(flag(&line, "--etcd-servers-overrides").unwrap_or_default(), TEXT_BYTES_MAX)
-        };
-        Ok(line.map(overrides))
     })
 }
 

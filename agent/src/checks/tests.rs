@@ -399,7 +399,7 @@ async fn the_etcd_servers_are_those_of_the_api_server_that_runs() {
     }
     let many = (0..33).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
     for (other, words) in [
-        (line("--etcd-servers-more=x"), "/proc/42/cmdline: does not say --etcd-servers"),
+        (line("--etcd-servers-overrides=x"), "/proc/42/cmdline: does not say --etcd-servers"),
         (line("--etcd-servers=https://10.0.0.3:2379"), "another API server has other"),
         (line(&format!("--etcd-servers={many}")), "33 etcd servers, 32 is the most"),
     ] {

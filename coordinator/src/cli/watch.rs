@@ -147,19 +147,20 @@ impl Bars {
         let mut shown = BTreeSet::new();
         for cluster in &picture.clusters {
             let title = format!("{}  {}  {}", cluster.cluster, state(cluster), cluster.waits_for);
-            self.row(&cluster.cluster, "{msg}").set_message(bounded(&title, width));
+            self.row(&cluster.cluster, "{msg}", None).set_message(bounded(&title, width));
             shown.insert(cluster.cluster.clone());
             let mut above = cluster.cluster.clone();
             for (what, words) in health(cluster) {
                 let key = format!("{} {what}", cluster.cluster);
                 let words = bounded(&format!("  {what}: {words}"), width);
-                self.row_below(&above, &key).set_message(words);
+                // It may be the first time that it is looked at.
+                self.row(&key, "{msg}", Some(&above)).set_message(words);
                 shown.insert(key.clone());
                 above = key;
             }
             for node in cluster.nodes.iter().filter(|node| all_fit || is_under_way(node)) {
                 let key = format!("{}/{}", cluster.cluster, node.node);
-                let row = self.row(&key, ROW);
+                let row = self.row(&key, ROW, None);
                 row.set_prefix(node.node.clone());
                 row.set_position(u64::from(node.percent));
                 let words = bounded(&node.waits_for, width.saturating_sub(BEFORE_WORDS));
@@ -176,19 +177,16 @@ impl Bars {
         });
     }
 
-    /// A row of words below another one: it may come when that has been there for long.
-    fn row_below(&mut self, above: &str, key: &str) -> &ProgressBar {
-        let above = self.rows[above].clone();
-        self.rows.entry(key.to_owned()).or_insert_with(|| {
-            let style = ProgressStyle::with_template("{msg}").expect("the template is a constant");
-            self.all.insert_after(&above, ProgressBar::new(100).with_style(style))
-        })
-    }
-
-    fn row(&mut self, key: &str, style: &str) -> &ProgressBar {
+    /// A row, as it is there or made now: below another one, or behind all.
+    fn row(&mut self, key: &str, style: &str, below: Option<&str>) -> &ProgressBar {
+        let below = below.map(|above| self.rows[above].clone());
         self.rows.entry(key.to_owned()).or_insert_with(|| {
             let style = ProgressStyle::with_template(style).expect("the template is a constant");
-            self.all.add(ProgressBar::new(100).with_style(style))
+            let row = ProgressBar::new(100).with_style(style);
+            match below {
+                Some(above) => self.all.insert_after(&above, row),
+                None => self.all.add(row),
+            }
         })
     }
 }

@@ -2,13 +2,15 @@
 
 use std::{fmt, future::Future, time::Duration};
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
-    Api,
-    api::ListParams,
+    Api, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
     core::{Status, response::reason},
 };
 use rehull_shared::text::{bounded, chain};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::Trouble;
 
@@ -113,6 +115,21 @@ where
         Err(failure) if failure.is_absence() => Ok(None),
         Err(failure) => Err(failure),
     }
+}
+
+/// Writes a key of a ConfigMap, if that still is what was read.
+pub async fn write_key(
+    maps: &Api<ConfigMap>,
+    read: &ConfigMap,
+    key: &str,
+    text: &str,
+) -> Result<(), Failure> {
+    let patch = json!({
+        "metadata": {"resourceVersion": read.metadata.resource_version},
+        "data": {key: text},
+    });
+    let how = PatchParams::default();
+    call(maps.patch(&read.name_any(), &how, &Patch::Merge(&patch))).await.map(drop)
 }
 
 /// What `keep` keeps of all objects that match, page by page, so that memory holds one page.

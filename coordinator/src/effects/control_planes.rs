@@ -4,16 +4,12 @@
 use std::{net::IpAddr, time::Duration};
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, Client};
 use rehull_proto::v1::{
     EtcdMember, MoveLeader, OrderDone, RemoveMember, StartApiServer, StopApiServer,
     order_done::Outcome, to_agent,
 };
 use rehull_shared::{ids::NodeName, text::hex};
-use serde_json::json;
 
 use super::{
     Pass, Requests, Trouble, api,
@@ -161,13 +157,9 @@ impl Pass<'_> {
         if let Some(first) = self.intent_of_change(node, &what, &map, change) {
             return Ok(Some(first));
         }
-        let patch = json!({
-            "metadata": {"resourceVersion": map.metadata.resource_version},
-            "data": {place.key: edited},
-        });
-        let changed =
-            api::call(maps.patch(place.name, &PatchParams::default(), &Patch::Merge(&patch))).await;
-        changed.map_err(|failure| failure.with(&what))?;
+        api::write_key(&maps, &map, place.key, &edited)
+            .await
+            .map_err(|failure| failure.with(&what))?;
         let node = node.clone();
         Ok(Some(Request::Report(Report::EndpointMoved { node, object: what, from, to })))
     }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    api::{ObjectMeta, PostParams},
 };
 use rehull_shared::{evidence::Verdict, ids::NodeName, text::sha256_hex};
-use serde_json::json;
 
 use super::{
     Pass, Requests, Trouble,
@@ -47,13 +46,9 @@ impl Pass<'_> {
             return Ok(vec![first]);
         }
         keep_before(&maps, &kept, text, self.migration.id).await?;
-        let patch = json!({
-            "metadata": {"resourceVersion": map.metadata.resource_version},
-            "data": {INVENTORY_KEY: edited},
-        });
-        let changed =
-            api::call(maps.patch(&at.name, &PatchParams::default(), &Patch::Merge(&patch))).await;
-        changed.map_err(|failure| failure.with(&what))?;
+        api::write_key(&maps, &map, INVENTORY_KEY, &edited)
+            .await
+            .map_err(|failure| failure.with(&what))?;
         let (node, after_sha256) = (node.clone(), sha256_hex(edited.as_bytes()));
         Ok(vec![Request::Report(Report::Reordered { node, before_sha256, after_sha256 })])
     }

@@ -124,6 +124,7 @@ async fn round(
             },
             Ok(mut report) => {
                 let (said, control_plane) = (report.etcd.take(), report.control_plane.take());
+                let certificates = report.certificates.take();
                 let gap = |part: &str| {
                     let mut gaps = report.unread.iter();
                     let gap = gaps.find(|gap| gap.part == part).map(|gap| gap.why.clone());
@@ -134,7 +135,6 @@ async fn round(
                 let control_plane = control_plane
                     .filter(|_| known("control_plane"))
                     .ok_or_else(|| gap("control_plane"));
-                let certificates = report.certificates.clone();
                 let certificates = certificates
                     .filter(|_| known("certificates"))
                     .ok_or_else(|| gap("certificates"));

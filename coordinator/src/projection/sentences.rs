@@ -2,7 +2,10 @@
 
 use rehull_shared::text::bounded;
 
-use super::{waits::reasons, words::of_gate};
+use super::{
+    waits::{of_work, reasons},
+    words::of_gate,
+};
 use crate::domain::{
     event::{Event, Recorded},
     gate::Gate,
@@ -194,10 +197,10 @@ fn of_control_plane(event: &Event) -> Option<String> {
         ),
         Event::LeaderMoved { node, seen } => format!("{node}: it leads etcd no more: {seen}."),
         Event::Troubled { subject, work, why: Some(why) } => {
-            format!("{subject}: rehull itself cannot {}: {why}.", work.replace('-', " "))
+            format!("{subject}: rehull itself cannot {}: {why}.", of_work(work))
         }
         Event::Troubled { subject, work, why: None } => {
-            format!("{subject}: rehull itself can {} again.", work.replace('-', " "))
+            format!("{subject}: rehull itself can {} again.", of_work(work))
         }
         Event::ChangeIntended { node, object, revision, change } => {
             format!("{node}: {object} at revision {revision} is to be changed: {change}.")

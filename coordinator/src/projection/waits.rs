@@ -55,10 +55,15 @@ pub fn blocker(why: &Blocker, now: Option<Timestamp>) -> String {
             format!("another member of etcd ailed while this one was away: {seen}")
         }
         Blocker::Trouble { work, why } => {
-            format!("rehull itself could not {}: {why}", work.replace('-', " "))
+            format!("rehull itself could not {}: {why}", of_work(work))
         }
         Blocker::HeldBy { by, why } => format!("{by} holds it: {why}"),
     }
+}
+
+/// What rehull itself does, in words: of the name of a [`Work`](crate::domain::effect::Work).
+pub(super) fn of_work(name: &str) -> String {
+    name.replace('-', " ")
 }
 
 fn operation_words(name: &str, outcome: Outcome, extent: Extent, resubmitted: u32) -> String {

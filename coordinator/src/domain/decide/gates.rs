@@ -10,7 +10,7 @@ use crate::domain::{
     command::Refusal,
     event::Event,
     gate::{Blocker, Gate},
-    state::{Extent, Kind, Migration, Node, Phase, Step, Subject, Track},
+    state::{Extent, Kind, Migration, Node, Phase, Step, Subject},
 };
 
 impl Desk<'_> {
@@ -78,7 +78,7 @@ impl Desk<'_> {
             Phase::Reinstalling(reinstall) => {
                 let announced = reinstall.announced_by.is_some();
                 let mut why = vec![Blocker::NotEnrolled { announced }];
-                why.extend(troubles(track));
+                why.extend(self.troubles(subject));
                 let subject = subject.clone();
                 self.write(Event::Held { subject, why, resume: Step::Reinstall });
             }
@@ -105,9 +105,7 @@ impl Desk<'_> {
     /// Holds what a gate does not let pass, unless another attempt is due.
     fn hold_at(&mut self, subject: &Subject, gate: Gate, mut why: Vec<Blocker>) {
         let mut resume = Step::Ask(gate);
-        let troubles =
-            self.migration().and_then(|migration| migration.track(subject)).map(troubles);
-        why.extend(troubles.into_iter().flatten());
+        why.extend(self.troubles(subject));
         if let Subject::Node(name) = subject {
             if self.resubmit(name) {
                 return;
@@ -126,6 +124,17 @@ impl Desk<'_> {
             }));
         }
         self.write(Event::Held { subject: subject.clone(), why, resume });
+    }
+
+    /// What rehull itself could not do for a subject.
+    fn troubles(&self, subject: &Subject) -> Vec<Blocker> {
+        let track = self.migration().and_then(|migration| migration.track(subject));
+        let troubles = track.into_iter().flat_map(|track| &track.troubles);
+        let blocker = |(work, (why, _)): (&String, &(String, _))| Blocker::Trouble {
+            work: work.clone(),
+            why: why.clone(),
+        };
+        troubles.map(blocker).collect()
     }
 
     /// Begins the next step of a subject that is ready for it, unless a pause lets it rest.
@@ -183,14 +192,6 @@ impl Desk<'_> {
         let verified = self.migration().and_then(|m| m.node(name)).and_then(|node| node.verified);
         current.is_some() && verified == current
     }
-}
-
-/// What rehull itself could not do while it was there.
-fn troubles(track: &Track) -> Vec<Blocker> {
-    let troubles = track.troubles.iter();
-    troubles
-        .map(|(work, (why, _))| Blocker::Trouble { work: work.clone(), why: why.clone() })
-        .collect()
 }
 
 /// Whether it is that another API server was silent during a removal: that goes away by a person's word

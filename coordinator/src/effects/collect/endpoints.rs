@@ -59,6 +59,9 @@ impl Pass<'_> {
         let (mut leads, mut wrong) = (Vec::new(), Vec::new());
         for place in PLACES {
             let Some(map) = read(server, &place).await? else { continue };
+            if place.name == PLACES[0].name {
+                wrong.extend(other_authority(server, &place, &map).await?);
+            }
             let at = place.leads_to(&map);
             let at = at.map_err(|why| Verdict::unknown(format!("{place}: {why}")))?;
             let Some(at) = at else {
@@ -72,31 +75,10 @@ impl Pass<'_> {
                 Err(why) => wrong.push(format!("{}: {why}", place.name)),
             }
         }
-        wrong.extend(self.other_authority(server).await?);
         Ok(match wrong.is_empty() {
             true => Verdict::pass(leads.join(", ")),
             false => Verdict::fail(few(wrong)),
         })
-    }
-
-    /// What is wrong with the certificate authority in `cluster-info`: who joins by a token believes in it
-    /// alone (F57). One of those that the cluster itself gives to its pods must be in it; while one is
-    /// changed for another, both lists have several.
-    async fn other_authority(&self, server: &Server) -> Reading<Option<String>> {
-        let [place, ..] = PLACES;
-        let given = match place.authorities(&self.cluster_info(server).await?) {
-            Ok(given) => given,
-            Err(why) => return Ok(Some(format!("{place}: {why}"))),
-        };
-        let unknown = |why: String| Verdict::unknown(format!("ConfigMap {ROOT}: {why}"));
-        let maps: Api<ConfigMap> = Api::namespaced(server.client()?.clone(), place.namespace);
-        let map = api::get(&maps, ROOT).await.map_err(|why| unknown(why.to_string()))?;
-        let pem = map.and_then(|map| map.data?.remove("ca.crt"));
-        let pem = pem.ok_or_else(|| unknown("it is not there".to_owned()))?;
-        let own = certificates(pem.as_bytes()).map_err(unknown)?;
-        Ok((!given.iter().any(|one| own.contains(one))).then(|| {
-            format!("{place} has none of the certificate authorities in ConfigMap {ROOT} beside it")
-        }))
     }
 
     /// What those read who join.
@@ -202,6 +184,29 @@ pub(super) fn leases_stopped(
         true => Verdict::pass(format!("no API server of {host} has a lease")),
         false => Verdict::pass(stopped.join("; ")),
     }
+}
+
+/// What is wrong with the certificate authority in `cluster-info`: who joins by a token believes in it alone
+/// (F57). One of those that the cluster itself gives to its pods must be in it; while one is changed for
+/// another, both lists have several.
+async fn other_authority(
+    server: &Server,
+    place: &Place,
+    map: &ConfigMap,
+) -> Reading<Option<String>> {
+    let given = match place.authorities(map) {
+        Ok(given) => given,
+        Err(why) => return Ok(Some(format!("{place}: {why}"))),
+    };
+    let unknown = |why: String| Verdict::unknown(format!("ConfigMap {ROOT}: {why}"));
+    let maps: Api<ConfigMap> = Api::namespaced(server.client()?.clone(), place.namespace);
+    let root = api::get(&maps, ROOT).await.map_err(|why| unknown(why.to_string()))?;
+    let pem = root.and_then(|root| root.data?.remove("ca.crt"));
+    let pem = pem.ok_or_else(|| unknown("it is not there".to_owned()))?;
+    let own = certificates(pem.as_bytes()).map_err(unknown)?;
+    Ok((!given.iter().any(|one| own.contains(one))).then(|| {
+        format!("{place} has none of the certificate authorities in ConfigMap {ROOT} beside it")
+    }))
 }
 
 /// What is there; `None` only of what a cluster can do without.
